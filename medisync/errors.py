@@ -1,0 +1,33 @@
+"""The errors that a person can act on: each message says what was wrong, what was expected and what to do."""
+
+
+class MediSyncError(Exception):
+    """Anything foreseeable; the commands print it as one line and exit with 1."""
+
+
+class ConfigError(MediSyncError):
+    """A configuration value breaks a rule; the message names the field."""
+
+
+class DataError(MediSyncError):
+    """A dataset folder cannot be used as it is."""
+
+
+class ImageError(MediSyncError):
+    """The bytes are no image that this program accepts."""
+
+
+class ArtifactError(MediSyncError):
+    """A file of the workspace is missing, damaged or of another schema."""
+
+
+class ModelError(MediSyncError):
+    """Weights that cannot be trusted or do not fit the architecture."""
+
+
+class UpdateError(MediSyncError):
+    """A hospital's update that must not enter the average."""
+
+
+class FederationError(MediSyncError):
+    """A round that cannot be completed."""
