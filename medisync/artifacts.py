@@ -1,0 +1,308 @@
+"""The workspace: the only module that knows what files are called and how they are written.
+
+Whatever is written appears whole or not at all: a temporary file in the same folder, fsync, rename. A run is complete
+once its run.json is there, which names every other file with its SHA-256.
+"""
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from medisync.errors import ArtifactError
+from medisync.records import (
+    AuditRecord,
+    DatasetStats,
+    HistoryEntry,
+    LabelMap,
+    ModelMeta,
+    Progress,
+    RunRecord,
+    SplitRecord,
+)
+
+AUDIT = "audit.json"
+STATS = "dataset_stats.json"
+SPLITS = "dataset_splits.json"
+HISTORY = "training_history.json"
+META = "model_meta.json"
+LABEL_MAP = "label_map.json"
+MODEL = "global_model.pth"
+PROGRESS = "progress.json"
+RUN = "run.json"
+LOG = "training.log"
+NOTEBOOK = "notebook.ipynb"
+
+PUBLISHED = (MODEL, LABEL_MAP, META)
+"""The files of models/, in the order of publishing: the metadata last, because its hash vouches for the model."""
+
+SCHEMAS: Mapping[str, TypeAdapter[Any]] = {
+    AUDIT: TypeAdapter(AuditRecord),
+    STATS: TypeAdapter(dict[str, DatasetStats]),
+    SPLITS: TypeAdapter(SplitRecord),
+    HISTORY: TypeAdapter(list[HistoryEntry]),
+    META: TypeAdapter(ModelMeta),
+    LABEL_MAP: TypeAdapter(LabelMap),
+    PROGRESS: TypeAdapter(Progress),
+    RUN: TypeAdapter(RunRecord),
+}
+
+_RUN_NAME = re.compile(r"run-(\d{3,})")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A root folder with dataset/, models/, artifacts/ and logs/."""
+
+    root: Path
+
+    @property
+    def dataset(self) -> Path:
+        return self.root / "dataset"
+
+    @property
+    def models(self) -> Path:
+        return self.root / "models"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.root / "artifacts"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def cache(self) -> Path:
+        """Decoded images; safe to delete."""
+        return self.root / ".cache"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that this process owns: its folder, its log folder and when it began (ISO 8601)."""
+
+    folder: Path
+    log_folder: Path
+    started_at: str
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+
+@dataclass(frozen=True)
+class RunListing:
+    """One line of the list of runs. `problem` says why a run cannot be shown; it is empty for a readable one."""
+
+    name: str
+    folder: Path
+    record: RunRecord | None
+    problem: str
+
+
+def locate(root: str | os.PathLike[str] | None = None) -> Workspace:
+    """The workspace at `root`, else at $MEDISYNC_WORKSPACE, else at the current folder."""
+    return Workspace(Path(root or os.environ.get("MEDISYNC_WORKSPACE") or ".").resolve())
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def allocate(workspace: Workspace) -> Run:
+    """Makes the next artifacts/run-NNN and a logs/<timestamp>, both by exclusive create."""
+    started_at = now()
+    folder = _next_run_folder(workspace.artifacts)
+    stamp = started_at[:19].replace(":", "-")
+    log_folder = _exclusive_folder(workspace.logs, [stamp, *(f"{stamp}-{number}" for number in range(2, 1000))])
+    return Run(folder, log_folder, started_at)
+
+
+def _next_run_folder(artifacts: Path) -> Path:
+    taken = [_number(entry.name) for entry in artifacts.iterdir()] if artifacts.is_dir() else []
+    first = max([number for number in taken if number is not None], default=0) + 1
+    return _exclusive_folder(artifacts, [f"run-{number:03d}" for number in range(first, first + 1000)])
+
+
+def _number(name: str) -> int | None:
+    match = _RUN_NAME.fullmatch(name)
+    return int(match.group(1)) if match else None
+
+
+def _exclusive_folder(parent: Path, names: Sequence[str]) -> Path:
+    """Another process may take a name between our look and our mkdir: then the next one is ours."""
+    with _explained(f"make a folder in {parent.name}/"):
+        parent.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            try:
+                (parent / name).mkdir()
+            except FileExistsError:
+                continue
+            return parent / name
+    raise ArtifactError(f"{parent.name}/: no free name for a new folder near {names[0]}")
+
+
+@contextmanager
+def _explained(action: str) -> Iterator[None]:
+    """Turns a full disk or a read-only folder into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise ArtifactError(f"could not {action}: {error.strerror or error}") from error
+
+
+def write_bytes(target: Path, data: bytes) -> None:
+    """Replaces `target` as a whole: after a crash it is the old file or the new one."""
+    with _explained(f"write {target.parent.name}/{target.name}"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(target)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def write(folder: Path, name: str, record: Any) -> None:
+    """Validates `record` against the schema of `name` and writes it. Raises ArtifactError naming the field."""
+    schema = SCHEMAS[name]
+    try:
+        plain = schema.dump_python(schema.validate_python(record), mode="json")
+        text = json.dumps(plain, indent=1, allow_nan=False, ensure_ascii=False)
+    except (ValidationError, ValueError) as error:
+        raise ArtifactError(f"{name} would be invalid: {_first_problem(error)}") from error
+    write_bytes(folder / name, text.encode())
+
+
+def read(folder: Path, name: str) -> Any:
+    """The record in `folder`/`name`. Raises ArtifactError with the reason if it is missing or damaged."""
+    try:
+        plain = json.loads(
+            (folder / name).read_bytes(), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant
+        )
+        return SCHEMAS[name].validate_python(plain)
+    except FileNotFoundError:
+        raise ArtifactError(f"{name} is missing") from None
+    except OSError as error:
+        raise ArtifactError(f"{name} cannot be read: {error.strerror or error}") from None
+    except (ValidationError, ValueError, RecursionError) as error:
+        raise ArtifactError(f"{name} is damaged: {_first_problem(error)}") from None
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"key {next(name for name in names if names.count(name) > 1)!r} occurs twice")
+    return found
+
+
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"holds {constant}, which is no number")
+
+
+def _first_problem(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
+    return str(error).splitlines()[0][:200] or type(error).__name__
+
+
+def sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def commit(run: Run, *, synthetic: bool, configuration: BaseModel, software: Mapping[str, str]) -> RunRecord:
+    """Writes run.json, which makes the run complete. Everything else of the run must be written before."""
+    files = sorted(entry for entry in run.folder.iterdir() if entry.is_file() and entry.name not in (RUN, PROGRESS))
+    record = RunRecord(
+        status="completed",
+        run=run.name,
+        synthetic=synthetic,
+        started_at=run.started_at,
+        finished_at=now(),
+        log=run.log_folder.name,
+        configuration=configuration.model_dump(mode="json"),
+        software=dict(software),
+        files={entry.name: sha256(entry) for entry in files},
+    )
+    write(run.folder, RUN, record)
+    return record
+
+
+def publish(workspace: Workspace, run_name: str) -> None:
+    """Copies a completed run's model to models/, unless a newer run is published there already."""
+    folder = workspace.artifacts / run_name
+    read(folder, RUN)
+    published = _published_number(workspace)
+    if published is not None and published > (_number(run_name) or 0):
+        return
+    for name in PUBLISHED:
+        with _explained(f"read {run_name}/{name}"):
+            data = (folder / name).read_bytes()
+        write_bytes(workspace.models / name, data)
+
+
+def _published_number(workspace: Workspace) -> int | None:
+    try:
+        return _number(read(workspace.models, META).run)
+    except ArtifactError:
+        return None
+
+
+def list_runs(workspace: Workspace) -> list[RunListing]:
+    """Every artifacts/run-NNN, newest first; one that is incomplete or damaged says why."""
+    if not workspace.artifacts.is_dir():
+        return []
+    numbered = [(number, entry) for entry in workspace.artifacts.iterdir() if (number := _number(entry.name))]
+    folders = [entry for _, entry in sorted(numbered, reverse=True) if entry.is_dir()]
+    return [_listing(folder) for folder in folders]
+
+
+def _listing(folder: Path) -> RunListing:
+    if not (folder / RUN).exists():
+        return RunListing(folder.name, folder, None, "not finished: it has no run.json")
+    try:
+        record: RunRecord = read(folder, RUN)
+        for name, expected in record.files.items():
+            _check_file(folder / name, expected)
+    except ArtifactError as error:
+        return RunListing(folder.name, folder, None, str(error))
+    return RunListing(folder.name, folder, record, "")
+
+
+def _check_file(file: Path, expected: str) -> None:
+    """Weights are only looked for here: whoever loads them checks their hash."""
+    if not file.is_file():
+        raise ArtifactError(f"{file.name} is missing")
+    if file.suffix != ".pth" and sha256(file) != expected:
+        raise ArtifactError(f"{file.name} was changed after the run (its SHA-256 differs from run.json)")
+
+
+def verify(workspace: Workspace, run_name: str) -> None:
+    """Reads a completed run back, and its model in models/. Raises ArtifactError naming what is not as it was written."""
+    folder = workspace.artifacts / run_name
+    record: RunRecord = read(folder, RUN)
+    for name, expected in record.files.items():
+        if sha256(folder / name) != expected:
+            raise ArtifactError(f"{name} of {run_name} is not the file that run.json vouches for")
+    for name in SCHEMAS.keys() & record.files.keys():
+        read(folder, name)
+    meta: ModelMeta = read(workspace.models, META)
+    if meta.model_sha256 != sha256(workspace.models / MODEL):
+        raise ArtifactError(f"models/{MODEL} is not the model that models/{META} describes")

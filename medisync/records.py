@@ -1,0 +1,341 @@
+"""One model per JSON artifact: the contract between the notebook and the dashboard.
+
+Every artifact is validated on its way in and on its way out. Fractions are in [0, 1]; a metric that is undefined (no
+image of a class, say) is `None`, never 0.
+"""
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Label = Literal["glioma", "meningioma", "pituitary", "notumor"]
+LABELS: tuple[Label, ...] = get_args(Label)
+"""The classes; the position of a label is its index in the model's output."""
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+Count = Annotated[int, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+ConfusionMatrix = list[list[Count]]
+"""Rows are true labels, columns predicted labels, both in the order of `LABELS`."""
+
+
+class Record(BaseModel):
+    """Immutable; keys that a newer version added are ignored when read."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class Location(Record):
+    """Degrees, WGS 84."""
+
+    lat: Annotated[float, Field(ge=-90, le=90)]
+    lon: Annotated[float, Field(ge=-180, le=180)]
+
+
+ImageStatus = Literal["ok", "unresolved", "unreadable", "quarantined"]
+
+
+class AuditedImage(Record):
+    """One file that claims to be an image. `path` is relative to the dataset folder of the workspace."""
+
+    hospital: str
+    path: str
+    label: Label | None
+    """None where the folder is in no class map."""
+    group: int | None
+    """Images that must stay on one side of a split: copies of a slice, slices of a patient. None unless read."""
+    slice: int | None = None
+    """Images that show the same slice (copies, mirrored or re-encoded); finer than `group`."""
+    status: ImageStatus
+    reason: str = ""
+    """Why the status is not "ok", in words."""
+    patient: str | None = None
+    sha256: str = ""
+    width: Count = 0
+    height: Count = 0
+    mode: str = ""
+
+
+class FolderAudit(Record):
+    """One folder that holds images, and what its name means to this hospital."""
+
+    name: str
+    label: Label | None
+    images: Count
+
+
+class HospitalAudit(Record):
+    """What was found in one hospital's dataset folder."""
+
+    path: str
+    folders: list[FolderAudit]
+    class_distribution: dict[Label, Count]
+    """Usable images per class ("ok" ones)."""
+    total: Count
+    """Usable images."""
+    unresolved: Count
+    unreadable: Count
+    quarantined: Count
+    skipped: dict[str, Count]
+    """Files that are no images and entries that could not be read, by reason."""
+    sizes: dict[str, Count]
+    """The ten most frequent "WIDTHxHEIGHT", and "other"."""
+    modes: dict[str, Count]
+    patients: Count
+    exact_copies: Count
+    """Images whose bytes or pixels occur earlier in the same hospital."""
+    near_copies: Count
+    """Images that show a slice which occurs earlier in the same hospital, in other pixels."""
+    notes: list[str]
+
+
+class Overlap(Record):
+    """How many images of `hospital` show a slice that `other` has too."""
+
+    hospital: str
+    other: str
+    images: Count
+
+
+class CopyPair(Record):
+    """Two images that show the same slice, with the correlation of their thumbnails in [-1, 1]."""
+
+    first: str
+    second: str
+    correlation: Annotated[float, Field(ge=-1, le=1)]
+    mirrored: bool
+
+
+class LabelConflict(Record):
+    """One slice that occurs under several labels; all its images are quarantined."""
+
+    slice: int
+    paths: list[str]
+    labels: list[Label]
+
+
+class AuditRecord(Record):
+    """audit.json: every image of every hospital, and what stands between them and a fair evaluation."""
+
+    synthetic: bool
+    hospitals: dict[str, HospitalAudit]
+    overlaps: list[Overlap]
+    """Ordered pairs of hospitals, zeros left out."""
+    examples: list[CopyPair]
+    """Some pairs across hospitals and inside them, to look at."""
+    conflicts: list[LabelConflict]
+    images: list[AuditedImage]
+
+
+class SplitImage(Record):
+    """`path` is relative to the dataset folder of the workspace."""
+
+    path: str
+    label: Label
+    group: int
+    sha256: str
+
+
+class HospitalSplit(Record):
+    train: list[SplitImage]
+    val: list[SplitImage]
+    test: list[SplitImage]
+
+
+class SplitRecord(Record):
+    """dataset_splits.json: which image serves for what. No group occurs in two splits, of whatever hospitals."""
+
+    seed: int
+    val_ratio: Fraction
+    test_ratio: Fraction
+    cross_hospital_duplicates: Literal["one-owner", "keep", "report"]
+    hospitals: dict[str, HospitalSplit]
+    notes: list[str]
+
+
+class DatasetStats(Record):
+    """One hospital in dataset_stats.json and in model_meta.json: the images that the run used."""
+
+    total: Count
+    class_distribution: dict[Label, Count]
+    location: Location
+    specialty: str = ""
+    found: dict[Label, Count] = {}
+    """Usable images before cross-hospital copies were given to one owner."""
+    splits: dict[Split, dict[Label, Count]] = {}
+
+
+class Scores(Record):
+    """One round's figures: training ones are means over the local epochs, validation ones are the global model's."""
+
+    train_loss: float | None
+    train_accuracy: Fraction | None
+    val_loss: float | None
+    val_accuracy: Fraction | None
+
+
+class HospitalScores(Scores):
+    train_images: Count = 0
+    val_images: Count = 0
+    seconds: float = 0.0
+    update_norm: float | None = None
+    """L2 distance between the returned and the received weights (BatchNorm statistics left out)."""
+
+
+class Refusal(Record):
+    """An update that did not enter the average, or a hospital that did not answer."""
+
+    hospital: str
+    reason: str
+
+
+class HistoryEntry(Scores):
+    """One entry of training_history.json. `epoch` counts rounds of the global model, from 1."""
+
+    epoch: Annotated[int, Field(ge=1)]
+    learning_rate: float
+    seconds: float
+    hospitals: dict[str, HospitalScores]
+    refused: list[Refusal] = []
+
+
+class Progress(Record):
+    """progress.json: where a run in progress stands; rewritten while it trains."""
+
+    stage: Literal["audit", "training", "evaluation", "done"]
+    round: Count = 0
+    rounds: Count = 0
+    hospital: str = ""
+    images_per_second: float | None = None
+    seconds_left: float | None = None
+    updated_at: str = ""
+
+
+class Interval(Record):
+    """A 95 % bootstrap interval, resampled by group."""
+
+    low: Fraction
+    high: Fraction
+
+
+class ClassMetrics(Record):
+    precision: Fraction | None
+    recall: Fraction | None
+    """Sensitivity."""
+    f1: Fraction | None
+    support: Count
+    specificity: Fraction | None = None
+
+
+class ReliabilityBin(Record):
+    """Predictions whose confidence falls into one of 15 equal bins."""
+
+    images: Count
+    confidence: Fraction
+    accuracy: Fraction
+
+
+class Metrics(Record):
+    """How a model did on a set of labelled images. Averages run over the classes that occur in the set."""
+
+    n: Count
+    loss: float | None
+    accuracy: Fraction | None
+    balanced_accuracy: Fraction | None
+    macro_f1: Fraction | None
+    per_class: dict[Label, ClassMetrics]
+    confusion_matrix: ConfusionMatrix
+    ece: Fraction | None
+    """Expected calibration error over 15 equal-width bins, after temperature scaling."""
+    reliability: list[ReliabilityBin] = []
+    intervals: dict[str, Interval] = {}
+    """For accuracy, balanced_accuracy and macro_f1."""
+
+
+class Calibration(Record):
+    """Fitted on validation images only."""
+
+    temperature: Annotated[float, Field(gt=0)]
+    energy_threshold: float
+    """Scans whose free energy lies above it are unlike the training scans; 95 % of validation lies below."""
+    ece_before: Fraction | None
+    ece_after: Fraction | None
+
+
+class ModelMetrics(Record):
+    """`metrics` of model_meta.json: the global model on the test split, all hospitals together."""
+
+    test_accuracy: Fraction
+    avg_f1: Fraction
+    avg_precision: Fraction
+    avg_recall: Fraction
+    best_val_accuracy: Fraction
+    per_class: dict[Label, ClassMetrics]
+    confusion_matrix: ConfusionMatrix
+    test: Metrics
+    """The same set in full: calibration, intervals."""
+    hospitals: dict[str, Metrics]
+
+
+class ModelMeta(Record):
+    """model_meta.json."""
+
+    trained_at: str
+    num_classes: int
+    num_epochs: int
+    best_epoch: int
+    device: Literal["cpu", "cuda"]
+    datasets: dict[str, DatasetStats]
+    metrics: ModelMetrics
+    run: str
+    synthetic: bool
+    image_size: int
+    calibration: Calibration
+    model_sha256: str
+
+
+class LabelMap(Record):
+    """label_map.json."""
+
+    glioma: Literal[0] = 0
+    meningioma: Literal[1] = 1
+    pituitary: Literal[2] = 2
+    notumor: Literal[3] = 3
+
+
+class RunRecord(Record):
+    """run.json, written last: a run without it did not finish."""
+
+    status: Literal["completed"]
+    run: str
+    synthetic: bool
+    started_at: str
+    finished_at: str
+    log: str
+    """Folder under `logs/`."""
+    configuration: dict[str, object]
+    software: dict[str, str]
+    files: dict[str, str]
+    """SHA-256 of every file of the run, by its name."""
+
+
+class ImageCheck(Record):
+    """One check of an input image, in words a person reads."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+class Prediction(Record):
+    """What the model says about one image. Research use only, not a diagnosis."""
+
+    label: Label
+    confidence: Fraction
+    probabilities: dict[Label, Fraction]
+    energy: float
+    unlike_training: bool
+    checks: list[ImageCheck]
+    notes: list[str]
