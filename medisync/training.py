@@ -1,0 +1,190 @@
+"""One hospital, one round: train from the global weights, or score them. Only this module changes a network."""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medisync import images, model
+from medisync.config import TrainingConfig
+from medisync.errors import DataError
+from medisync.records import LABELS, SPLITS, HospitalSplit, Split, SplitImage, SplitRecord
+
+EVALUATION_BATCH = 128
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """N standardised images: `pixels` uint8 [N, S, S], `labels` and `groups` int64 [N]."""
+
+    pixels: images.Pixels
+    labels: NDArray[np.int64]
+    groups: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+HospitalData = Mapping[Split, ImageSet]
+"""What one hospital's side of the federation holds; it never leaves there."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a hospital returns: its weights, the images behind them, and how training went (means over its epochs)."""
+
+    state: dict[str, Tensor]
+    images: int
+    loss: float
+    accuracy: float
+    seconds: float
+    norm: float
+    """L2 distance of the parameters from the weights received."""
+
+
+def derive_seed(*parts: int | str) -> int:
+    """One seed per (seed, round, hospital, ...): independent streams, the same on every machine."""
+    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:7], "big")
+
+
+def round_learning_rate(config: TrainingConfig, round_number: int, rounds: int) -> float:
+    """The learning rate of a round, from 1: constant, or a cosine that falls to a twentieth in the last round."""
+    if config.learning_rate_schedule == "constant" or rounds == 1:
+        return config.learning_rate
+    cosine = (1 + math.cos(math.pi * (round_number - 1) / (rounds - 1))) / 2
+    return config.learning_rate * (0.05 + 0.95 * cosine)
+
+
+def open_hospitals(
+    record: SplitRecord, dataset: Path, size: int, cache: Path, on_image: Callable[[int], None] = lambda count: None
+) -> dict[str, HospitalData]:
+    """Each hospital's images, decoded into its caches on first use. Raises DataError if a file changed since the audit."""
+    return {
+        name: open_hospital(split, dataset, size, cache, on_image) for name, split in sorted(record.hospitals.items())
+    }
+
+
+def open_hospital(
+    split: HospitalSplit, dataset: Path, size: int, cache: Path, on_image: Callable[[int], None] = lambda count: None
+) -> HospitalData:
+    return {name: _open_set(getattr(split, name), dataset, size, cache, on_image) for name in SPLITS}
+
+
+def _open_set(
+    members: list[SplitImage], dataset: Path, size: int, cache: Path, on_image: Callable[[int], None]
+) -> ImageSet:
+    labels = np.array([LABELS.index(image.label) for image in members], np.int64)
+    groups = np.array([image.group for image in members], np.int64)
+    if not members:
+        return ImageSet(np.zeros((0, size, size), np.uint8), labels, groups)
+    files = [(dataset / image.path, image.sha256) for image in members]
+    return ImageSet(images.open_cache(files, size, cache, on_image), labels, groups)
+
+
+def train(
+    state: model.State,
+    data: ImageSet,
+    config: TrainingConfig,
+    *,
+    learning_rate: float,
+    generator: torch.Generator,
+    device: model.Device,
+    on_batch: Callable[[int], None] = lambda count: None,
+) -> Update:
+    """Local training as in federated averaging: `local_epochs` passes of Adam from the global weights.
+
+    ClientUpdate of Algorithm 1 in McMahan et al. 2017, https://arxiv.org/abs/1602.05629, with Adam for SGD.
+    """
+    started = time.monotonic()
+    _require_batches(data)
+    network = model.restore(state, device).train()
+    optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)
+    adjustment = missing_class_adjustment(data.labels, config.missing_class_prior).to(device.kind)
+    sums = torch.zeros(2, device=device.kind)  # loss, correct: read once at the end, so that a GPU never waits
+    for chosen in _batches(len(data), config, generator):
+        pixels, labels = _fetch(data, chosen, device)
+        if config.augment:
+            pixels = images.augment(pixels, generator)
+        sums += _step(network, optimiser, images.normalise(pixels), labels, adjustment, device)
+        on_batch(len(chosen))
+    seen = len(data) * config.local_epochs
+    loss, accuracy = (sums / seen).tolist()
+    trained = {key: tensor.detach().cpu().clone() for key, tensor in network.state_dict().items()}
+    norm = _distance(trained, state, [name for name, _ in network.named_parameters()])
+    return Update(trained, len(data), loss, accuracy, time.monotonic() - started, norm)
+
+
+def predict(
+    state: model.State, data: ImageSet, device: model.Device, on_batch: Callable[[int], None] = lambda count: None
+) -> NDArray[np.float32]:
+    """Logits float32 [N, classes] of the images, in their order."""
+    network = model.restore(state, device).eval()
+    logits = [np.zeros((0, len(LABELS)), np.float32)]
+    with torch.inference_mode():
+        for start in range(0, len(data), EVALUATION_BATCH):
+            pixels, labels = _fetch(data, np.arange(start, min(start + EVALUATION_BATCH, len(data))), device)
+            logits.append(model.forward(network, images.normalise(pixels), device).cpu().numpy())
+            on_batch(len(labels))
+    return np.concatenate(logits)
+
+
+def missing_class_adjustment(labels: NDArray[np.int64], prior: float) -> Tensor:
+    """What is added to the logits before cross-entropy: log(prior) for a class without images here, 0 for the others.
+
+    A hospital that has never seen a class would otherwise push that class's logit down without end, and the average
+    would forget it. With the adjustment the push fades as soon as the class is improbable, so that a hospital still says
+    "this is not a healthy scan" but never "there are no healthy scans". Logit adjustment by class prior: Menon et al.
+    2021, https://arxiv.org/abs/2007.07314; restricted to the missing classes as in FedRS, Li & Zhan 2021,
+    https://doi.org/10.1145/3447548.3467254.
+    """
+    counts = torch.bincount(torch.from_numpy(labels), minlength=len(LABELS))
+    return torch.where(counts > 0, 0.0, math.log(prior))
+
+
+def _require_batches(data: ImageSet) -> None:
+    if len(data) < 2:
+        raise DataError(f"{len(data)} training images; at least 2 are needed, because BatchNorm compares images")
+
+
+def _batches(count: int, config: TrainingConfig, generator: torch.Generator) -> list[NDArray[np.int64]]:
+    """Shuffled batches of even sizes, so that none has a single image."""
+    per_epoch = max(1, math.ceil(count / config.batch_size)) if config.batch_size > 1 else count // 2
+    epochs = [torch.randperm(count, generator=generator).numpy() for _ in range(config.local_epochs)]
+    return [batch for epoch in epochs for batch in np.array_split(epoch, per_epoch)]
+
+
+def _fetch(data: ImageSet, chosen: NDArray[np.int64], device: model.Device) -> tuple[Tensor, Tensor]:
+    pixels = torch.from_numpy(np.ascontiguousarray(data.pixels[chosen]))
+    return pixels.to(device.kind), torch.from_numpy(data.labels[chosen]).to(device.kind)
+
+
+def _step(
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    batch: Tensor,
+    labels: Tensor,
+    adjustment: Tensor,
+    device: model.Device,
+) -> Tensor:
+    """One optimiser step; returns [loss summed over the batch, number classified correctly]."""
+    logits = model.forward(network, batch, device)
+    loss = functional.cross_entropy(logits + adjustment, labels)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimiser.step()
+    correct = (logits.detach().argmax(dim=1) == labels).sum()
+    return torch.stack([loss.detach() * len(labels), correct.to(loss.dtype)])
+
+
+def _distance(state: model.State, reference: model.State, keys: list[str]) -> float:
+    squares = [float(((state[key] - reference[key].cpu()).double() ** 2).sum()) for key in keys]
+    return math.sqrt(sum(squares))
