@@ -1,0 +1,144 @@
+"""A Flower grid inside one process: no Ray, no sockets, one hospital at a time on one device.
+
+Everything here that is not Flower's public API stands in this file, was read in flwr 1.41, and is refused for any other
+version: a message needs an id, which the SuperLink gives it otherwise, and a process-wide task identity.
+"""
+
+import contextlib
+import logging
+import os
+import random
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.metadata import version
+
+os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.proto.node_pb2 import NodeInfo
+from flwr.serverapp import Grid, ServerApp
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+from medisync.config import Configuration
+from medisync.errors import FederationError, MediSyncError
+from medisync.federation import client_app, server_app
+from medisync.records import HistoryEntry
+from medisync.training import HospitalData
+
+log = logging.getLogger(__name__)
+
+CHECKED_VERSION = "1.41."
+SERVER_NODE = 1
+CLIENT_RAISED = 2
+"""flwr's ErrorCode.CLIENT_APP_RAISED_EXCEPTION."""
+
+
+class InProcessGrid(Grid):
+    """Delivers each message by calling the client app, in the order of the nodes."""
+
+    def __init__(self, app: ClientApp, nodes: Mapping[int, Mapping[str, str]]) -> None:
+        if not version("flwr").startswith(CHECKED_VERSION):
+            raise FederationError(f"flwr {version('flwr')} is installed; this grid was checked with {CHECKED_VERSION}x")
+        self._app = app
+        self._run = Run.create_empty(run_id=1)
+        self._replies: dict[str, Message] = {}
+        self._contexts = {
+            node: Context(run_id=1, node_id=node, node_config=dict(config), state=RecordDict(), run_config={})
+            for node, config in sorted(nodes.items())
+        }
+
+    def set_run(self, run: Run) -> None:
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        return self._run
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> list[int]:
+        return list(self._contexts)
+
+    def get_nodes(self) -> list[NodeInfo]:
+        return [NodeInfo(node_id=node) for node in self._contexts]
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        replies = {uuid.uuid4().hex: self._deliver(message) for message in messages}
+        self._replies.update(replies)
+        return list(replies)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        return [self._replies.pop(name) for name in list(message_ids) if name in self._replies]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:  # noqa: ARG002
+        return [self._deliver(message) for message in sorted(messages, key=lambda each: each.metadata.dst_node_id)]
+
+    def _deliver(self, message: Message) -> Message:
+        """A client's exception becomes an error reply, as on the network; Ctrl-C goes through."""
+        node = message.metadata.dst_node_id
+        incoming = Message(_copy(message.content), node, message.metadata.message_type)
+        incoming.metadata.__dict__["_message_id"] = uuid.uuid4().hex
+        try:
+            return self._app(incoming, self._contexts[node])
+        except Exception as error:  # whatever a hospital does, the round goes on
+            log.debug("node %d raised", node, exc_info=True)
+            kind = "" if isinstance(error, MediSyncError) else f"{type(error).__name__}: "
+            return Message(Error(code=CLIENT_RAISED, reason=f"{kind}{error}"), reply_to=incoming)
+
+
+def _copy(content: RecordDict) -> RecordDict:
+    """Containers are copied, so that no node sees another's changes; the arrays in them are immutable."""
+    return RecordDict({name: type(record)(dict(record)) for name, record in content.items()})  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def _server_identity() -> Iterator[None]:
+    """Flower builds messages only in a process that is somebody; restored afterwards, whatever happened."""
+    names = ("_run_id", "_node_id", "_task_id")
+    before = {name: getattr(TaskIdentity, name) for name in names}
+    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, SERVER_NODE, 0
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(TaskIdentity, name, value)
+
+
+def run_apps(server: ServerApp, client: ClientApp, nodes: Mapping[int, Mapping[str, str]], *, seed: int) -> Context:
+    """Runs a server app against a client app in this process; returns the server's context."""
+    context = Context(run_id=1, node_id=SERVER_NODE, node_config={}, state=RecordDict(), run_config={})
+    random_state = random.getstate()
+    random.seed(seed)  # Flower samples nodes with the global generator
+    try:
+        with _server_identity():
+            server(InProcessGrid(client, nodes), context)
+    finally:
+        random.setstate(random_state)
+    return context
+
+
+def simulate(
+    hospitals: Mapping[str, HospitalData],
+    configuration: Configuration,
+    *,
+    on_round: Callable[[list[HistoryEntry]], None] = lambda history: None,
+    on_images: client_app.OnImages = client_app.ignore_images,
+) -> server_app.Outcome:
+    """A whole federation in this process: the server and client apps that a networked one runs."""
+    logging.getLogger("flwr").setLevel(logging.WARNING)  # its 30 lines a round say what ours say in one
+    names = dict(enumerate(sorted(hospitals), start=SERVER_NODE + 1))
+    nodes = {node: {"hospital": name} for node, name in names.items()}
+
+    def open_hospital(context: Context) -> tuple[str, HospitalData]:
+        name = str(context.node_config["hospital"])
+        return name, hospitals[name]
+
+    server = server_app.build(configuration.training, configuration.federation, names, on_round)
+    client = client_app.build(open_hospital, on_images)
+    return server_app.read_outcome(run_apps(server, client, nodes, seed=configuration.federation.seed))

@@ -1,0 +1,67 @@
+"""What crosses between server and hospitals: the names in Flower's records, and the two things they carry."""
+
+from dataclasses import dataclass, fields
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message
+
+from medisync.config import TrainingConfig
+from medisync.evaluation import Totals
+from medisync.model import State
+from medisync.records import Split
+
+ARRAYS, CONFIG, METRICS, TOTALS = "arrays", "config", "metrics", "totals"
+COUNT = "num-examples"
+ROUND = "server-round"
+TRAIN_METRICS = ("loss", "accuracy", "seconds", "norm")
+
+
+@dataclass(frozen=True)
+class TrainOrder:
+    """What the server asks for in a training message."""
+
+    training: TrainingConfig
+    learning_rate: float
+
+    def to_record(self) -> ConfigRecord:
+        return ConfigRecord({"training": self.training.model_dump_json(), "learning-rate": self.learning_rate})
+
+    @classmethod
+    def from_record(cls, record: ConfigRecord) -> "TrainOrder":
+        training = TrainingConfig.model_validate_json(str(record["training"]))
+        return cls(training, float(record["learning-rate"]))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class EvaluateOrder:
+    """What the server asks for in an evaluation message: totals of one split at one temperature."""
+
+    training: TrainingConfig
+    split: Split = "val"
+    temperature: float = 1.0
+    replicates: int = 0
+
+    def to_record(self) -> ConfigRecord:
+        names = {"split": self.split, "temperature": self.temperature, "replicates": self.replicates}
+        return ConfigRecord({"training": self.training.model_dump_json(), **names})
+
+    @classmethod
+    def from_record(cls, record: ConfigRecord) -> "EvaluateOrder":
+        return cls(
+            TrainingConfig.model_validate_json(str(record["training"])),
+            record["split"],  # type: ignore[arg-type]
+            float(record["temperature"]),  # type: ignore[arg-type]
+            int(record["replicates"]),  # type: ignore[arg-type]
+        )
+
+
+def arrays_from_state(state: State) -> ArrayRecord:
+    return ArrayRecord(dict(state))
+
+
+def totals_to_arrays(totals: Totals) -> ArrayRecord:
+    return ArrayRecord({field.name: Array(getattr(totals, field.name)) for field in fields(Totals)})
+
+
+def totals_from_reply(reply: Message) -> Totals:
+    arrays = reply.content.array_records[TOTALS]
+    return Totals(**{field.name: arrays[field.name].numpy() for field in fields(Totals)})

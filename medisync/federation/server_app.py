@@ -1,0 +1,250 @@
+"""The server's side: rounds, the choice of the best one, calibration on validation, one reading of the test split."""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message
+from flwr.serverapp import Grid, ServerApp
+from pydantic import TypeAdapter
+
+from medisync import evaluation, model, training
+from medisync.config import FederationConfig, TrainingConfig
+from medisync.errors import FederationError
+from medisync.federation.messages import (
+    ARRAYS,
+    COUNT,
+    METRICS,
+    EvaluateOrder,
+    TrainOrder,
+    arrays_from_state,
+    totals_from_reply,
+)
+from medisync.federation.strategy import CheckedFedAvg
+from medisync.records import Calibration, HistoryEntry, HospitalScores, Metrics, Refusal
+
+log = logging.getLogger(__name__)
+
+OUTCOME = "outcome"
+OnRound = Callable[[list[HistoryEntry]], None]
+"""Called after each round with the history so far."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a federation ends with: the best round's weights and how they do."""
+
+    state: dict[str, Any]
+    history: list[HistoryEntry]
+    best_round: int
+    calibration: Calibration
+    test: Metrics
+    """All hospitals together."""
+    hospitals: dict[str, Metrics]
+    """The same per hospital."""
+
+
+_history_schema = TypeAdapter(list[HistoryEntry])
+_metrics_schema = TypeAdapter(dict[str, Metrics])
+
+
+def build(
+    train_config: TrainingConfig,
+    federation: FederationConfig,
+    hospitals: Mapping[int, str],
+    on_round: OnRound = lambda history: None,
+) -> ServerApp:
+    """The Flower app of the server, for hospitals by node. It has no dataset and sees updates, counts and totals only."""
+    app = ServerApp()
+
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:
+        strategy = CheckedFedAvg(federation.min_hospitals, hospitals)
+        start = arrays_from_state(model.build(seed=train_config.seed).state_dict())
+        best, best_round, history = run_rounds(grid, strategy, start, train_config, federation, on_round)
+        calibration = calibrate(grid, strategy, best, train_config, best_round)
+        test = EvaluateOrder(train_config, "test", calibration.temperature, evaluation.REPLICATES)
+        totals = collect_totals(grid, strategy, best, test, best_round)
+        _store(context, best, best_round, history, calibration, totals)
+
+    return app
+
+
+def run_rounds(
+    grid: Grid,
+    strategy: CheckedFedAvg,
+    arrays: ArrayRecord,
+    train_config: TrainingConfig,
+    federation: FederationConfig,
+    on_round: OnRound,
+) -> tuple[ArrayRecord, int, list[HistoryEntry]]:
+    """Rounds until the last, or until `patience` of them brought no better validation; the best weights, by round."""
+    history: list[HistoryEntry] = []
+    best, best_round = arrays, 0
+    for number in range(1, federation.rounds + 1):
+        rate = training.round_learning_rate(train_config, number, federation.rounds)
+        arrays, entry = run_round(grid, strategy, arrays, number, TrainOrder(train_config, rate))
+        history.append(entry)
+        _log_round(entry, federation.rounds)
+        on_round(history)
+        if best_round == 0 or _quality(entry) > _quality(history[best_round - 1]):
+            best, best_round = arrays, number
+        if number - best_round >= federation.patience:
+            log.info("stopped early: %d rounds without a better validation accuracy", federation.patience)
+            break
+    return best, best_round, history
+
+
+def run_round(
+    grid: Grid, strategy: CheckedFedAvg, arrays: ArrayRecord, number: int, order: TrainOrder
+) -> tuple[ArrayRecord, HistoryEntry]:
+    """One round of FederatedAveraging, Algorithm 1 in McMahan et al. 2017, https://arxiv.org/abs/1602.05629."""
+    started = time.monotonic()
+    updates = _ask(grid, strategy.configure_train(number, arrays, order.to_record(), grid))
+    average, train_means = strategy.aggregate_train(number, updates)
+    question = EvaluateOrder(order.training).to_record()
+    answers = _ask(grid, strategy.configure_evaluate(number, average, question, grid))
+    val_means = strategy.aggregate_evaluate(number, _with_images(answers))
+    entry = HistoryEntry(
+        epoch=number,
+        learning_rate=order.learning_rate,
+        seconds=time.monotonic() - started,
+        train_loss=_figure(train_means, "loss"),
+        train_accuracy=_figure(train_means, "accuracy"),
+        val_loss=_figure(val_means, "loss"),
+        val_accuracy=_figure(val_means, "accuracy"),
+        hospitals=_hospital_scores(strategy, answers),
+        refused=[*strategy.refused, *_failed_evaluations(strategy, answers)],
+    )
+    return average, entry
+
+
+def _ask(grid: Grid, messages: Any) -> list[Message]:
+    """Answers in the order of the nodes: a float sum must not depend on who was first."""
+    return sorted(grid.send_and_receive(messages), key=lambda reply: reply.metadata.src_node_id)
+
+
+def _with_images(answers: Sequence[Message]) -> list[Message]:
+    return [answer for answer in answers if answer.has_content() and _metric(answer, COUNT) > 0]
+
+
+def _failed_evaluations(strategy: CheckedFedAvg, answers: Sequence[Message]) -> list[Refusal]:
+    return [
+        Refusal(hospital=strategy.name(answer), reason=f"did not evaluate: {answer.error.reason}")
+        for answer in answers
+        if answer.has_error()
+    ]
+
+
+def _metric(reply: Message, name: str) -> float:
+    return float(reply.content.metric_records[METRICS][name])  # type: ignore[arg-type]
+
+
+def _figure(means: Any, name: str) -> float | None:
+    return None if means is None else float(means[name])
+
+
+def _hospital_scores(strategy: CheckedFedAvg, answers: Sequence[Message]) -> dict[str, HospitalScores]:
+    trained = {strategy.name(update): update for update in strategy.accepted}
+    scored = {strategy.name(answer): answer for answer in _with_images(answers)}
+    return {name: _scores(trained.get(name), scored.get(name)) for name in sorted(trained | scored)}
+
+
+def _scores(update: Message | None, answer: Message | None) -> HospitalScores:
+    return HospitalScores(
+        train_loss=_metric(update, "loss") if update else None,
+        train_accuracy=_metric(update, "accuracy") if update else None,
+        val_loss=_metric(answer, "loss") if answer else None,
+        val_accuracy=_metric(answer, "accuracy") if answer else None,
+        train_images=int(_metric(update, COUNT)) if update else 0,
+        val_images=int(_metric(answer, COUNT)) if answer else 0,
+        seconds=_metric(update, "seconds") if update else 0.0,
+        update_norm=_metric(update, "norm") if update else None,
+    )
+
+
+def _quality(entry: HistoryEntry) -> tuple[float, float]:
+    """Validation accuracy, then validation loss; test images have no say."""
+    accuracy = -1.0 if entry.val_accuracy is None else entry.val_accuracy
+    return accuracy, -(entry.val_loss or 0.0)
+
+
+def _log_round(entry: HistoryEntry, rounds: int) -> None:
+    for refusal in entry.refused:
+        log.warning("round %d: %s was refused: %s", entry.epoch, refusal.hospital, refusal.reason)
+    sites = ", ".join(f"{name} {_percent(scores.val_accuracy)}" for name, scores in entry.hospitals.items())
+    log.info(
+        "round %d/%d: training loss %.3f, validation accuracy %s (%s), %.1f s",
+        entry.epoch,
+        rounds,
+        entry.train_loss,
+        _percent(entry.val_accuracy),
+        sites,
+        entry.seconds,
+    )
+
+
+def _percent(fraction: float | None) -> str:
+    return "undefined" if fraction is None else f"{100 * fraction:.1f} %"
+
+
+def calibrate(
+    grid: Grid, strategy: CheckedFedAvg, arrays: ArrayRecord, train_config: TrainingConfig, number: int
+) -> Calibration:
+    """Fits temperature and energy threshold to the validation totals of all hospitals."""
+    order = EvaluateOrder(train_config)
+    before = evaluation.add(collect_totals(grid, strategy, arrays, order, number).values())
+    temperature = evaluation.fit_temperature(before)
+    scaled = EvaluateOrder(train_config, temperature=temperature)
+    after = evaluation.add(collect_totals(grid, strategy, arrays, scaled, number).values())
+    return evaluation.calibration(before, after, temperature)
+
+
+def collect_totals(
+    grid: Grid, strategy: CheckedFedAvg, arrays: ArrayRecord, order: EvaluateOrder, number: int
+) -> dict[str, evaluation.Totals]:
+    """Each hospital's totals for one split. Raises FederationError if no hospital answers."""
+    replies = _ask(grid, strategy.configure_evaluate(number, arrays, order.to_record(), grid))
+    totals = {strategy.name(reply): totals_from_reply(reply) for reply in replies if reply.has_content()}
+    if not totals:
+        reasons = "; ".join(str(reply.error.reason) for reply in replies)
+        raise FederationError(f"no hospital evaluated the global model on its {order.split} images: {reasons}")
+    return totals
+
+
+def _store(
+    context: Context,
+    best: ArrayRecord,
+    best_round: int,
+    history: list[HistoryEntry],
+    calibration: Calibration,
+    totals: dict[str, evaluation.Totals],
+) -> None:
+    """The outcome as Flower keeps it: arrays, and JSON in a ConfigRecord."""
+    hospitals = {name: evaluation.metrics(part) for name, part in totals.items()}
+    context.state[ARRAYS] = best
+    context.state[OUTCOME] = ConfigRecord(
+        {
+            "best-round": best_round,
+            "history": _history_schema.dump_json(history).decode(),
+            "calibration": calibration.model_dump_json(),
+            "test": evaluation.metrics(evaluation.add(totals.values())).model_dump_json(),
+            "hospitals": _metrics_schema.dump_json(hospitals).decode(),
+        }
+    )
+
+
+def read_outcome(context: Context) -> Outcome:
+    """The outcome that a finished server app left in its context."""
+    stored = context.state.config_records[OUTCOME]
+    return Outcome(
+        state=context.state.array_records[ARRAYS].to_torch_state_dict(),
+        history=_history_schema.validate_json(str(stored["history"])),
+        best_round=int(stored["best-round"]),  # type: ignore[arg-type]
+        calibration=Calibration.model_validate_json(str(stored["calibration"])),
+        test=Metrics.model_validate_json(str(stored["test"])),
+        hospitals=_metrics_schema.validate_python(json.loads(str(stored["hospitals"]))),
+    )
