@@ -1,0 +1,322 @@
+"""`medisync ...`: thin commands over the stages. Exit codes: 0 done, 1 the data or the result is bad, 2 wrong usage."""
+
+import argparse
+import ast
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medisync.errors import ConfigError, DataError, MediSyncError
+
+if TYPE_CHECKING:
+    from medisync.artifacts import Workspace
+    from medisync.config import Configuration
+    from medisync.inference import Classifier
+
+PROJECT = Path(__file__).resolve().parent.parent
+NOTEBOOK = PROJECT / "notebook.ipynb"
+
+DEMO_PARAMETERS: Mapping[str, Any] = {"IMAGE_SIZE": 96, "LEARNING_RATE": 1e-3, "ROUNDS": 8, "BATCH_SIZE": 16}
+"""Enough for the phantom hospitals, in minutes on two cores."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; a foreseeable mistake is one line on standard error."""
+    options = _parser().parse_args(arguments)
+    try:
+        command: Callable[[argparse.Namespace], int] = options.command
+        return command(options)
+    except MediSyncError as error:
+        if options.debug:
+            raise
+        print(f"medisync: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
+    except KeyboardInterrupt:
+        print("medisync: stopped", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="medisync",
+        description="Federated learning for brain-tumour MRI. Research use only, not a medical device.",
+    )
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        "--workspace", metavar="DIR", help="folder with dataset/ (default: $MEDISYNC_WORKSPACE, else here)"
+    )
+    shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in (_add_demo, _add_train, _add_serve, _add_audit, _add_predict, _add_evaluate, _add_download, _add_runs):
+        add(commands, shared)
+    return parser
+
+
+def _add(commands: Any, shared: argparse.ArgumentParser, name: str, run: Any, summary: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(name, parents=[shared], help=summary, description=summary)
+    command.set_defaults(command=run)
+    return command
+
+
+def _add_parameters(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "-p",
+        dest="parameters",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="set one name of the notebook's parameters cell",
+    )
+
+
+def _add_demo(commands: Any, shared: argparse.ArgumentParser) -> None:
+    command = _add(
+        commands, shared, "demo", demo, "Make phantom hospitals in demo/, train on them, open the dashboard."
+    )
+    command.add_argument("--no-train", action="store_true", help="make the phantom hospitals and stop")
+    command.add_argument("--no-serve", action="store_true", help="train and stop")
+    _add_parameters(command)
+
+
+def demo(options: argparse.Namespace) -> int:
+    from medisync import artifacts, phantom
+
+    workspace = artifacts.locate(options.workspace or PROJECT / "demo")
+    if not (workspace.dataset / phantom.MARKER).exists():
+        print(f"making phantom hospitals in {_shown(workspace.dataset)} ...", flush=True)
+        phantom.write_hospitals(workspace.dataset, seed=0)
+    if options.no_train:
+        return 0
+    _execute_notebook(workspace, {**DEMO_PARAMETERS, **_parse_parameters(options.parameters)})
+    return 0 if options.no_serve else _serve(workspace)
+
+
+def _add_train(commands: Any, shared: argparse.ArgumentParser) -> None:
+    command = _add(
+        commands, shared, "train", train, "Execute notebook.ipynb: audit, split, federate, evaluate, publish."
+    )
+    _add_parameters(command)
+
+
+def train(options: argparse.Namespace) -> int:
+    from medisync import artifacts
+
+    _execute_notebook(artifacts.locate(options.workspace), _parse_parameters(options.parameters))
+    return 0
+
+
+def _parse_parameters(pairs: Sequence[Sequence[str]]) -> dict[str, Any]:
+    return {name: _parse_value(text) for name, text in pairs}
+
+
+def _parse_value(text: str) -> Any:
+    """A Python literal, else the text itself: `-p ROUNDS 3`, `-p DEVICE cpu`."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _execute_notebook(workspace: "Workspace", parameters: Mapping[str, Any]) -> None:
+    """Runs the notebook's cells in a kernel of their own and keeps the executed notebook with the run."""
+    import tempfile
+
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    from medisync import artifacts
+
+    _configuration(parameters)  # a wrong value is refused here, before anything starts
+    os.environ |= {"MEDISYNC_WORKSPACE": str(workspace.root), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    with tempfile.TemporaryDirectory() as folder:
+        executed = Path(folder) / NOTEBOOK.name
+        try:
+            papermill.execute_notebook(
+                NOTEBOOK,
+                executed,
+                dict(parameters),
+                kernel_name="python3",
+                cwd=PROJECT,
+                progress_bar=False,
+                stdout_file=sys.stdout,
+                stderr_file=sys.stderr,
+            )
+        except PapermillExecutionError as error:
+            raise MediSyncError(f"{error.ename}: {error.evalue}") from error
+        newest = artifacts.list_runs(workspace)[0]
+        artifacts.write_bytes(newest.folder / artifacts.NOTEBOOK, executed.read_bytes())
+    _print_result(workspace, newest.name)
+
+
+def _print_result(workspace: "Workspace", run: str) -> None:
+    from medisync import artifacts
+
+    metrics = artifacts.read(workspace.artifacts / run, artifacts.META).metrics
+    interval = metrics.test.intervals["accuracy"]
+    print(
+        f"\n{run}: test accuracy {metrics.test_accuracy:.1%} "
+        f"(95 % interval {interval.low:.1%} to {interval.high:.1%}), macro F1 {metrics.avg_f1:.3f}, n = {metrics.test.n}\n"
+        f"artifacts in {_shown(workspace.artifacts / run)}, model in {_shown(workspace.models)}"
+    )
+
+
+def _shown(path: Path) -> str:
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _configuration(parameters: Mapping[str, Any] | None = None) -> "Configuration":
+    """The configuration that the notebook holds, with some parameters replaced."""
+    from medisync import config
+
+    names = _notebook_literals(NOTEBOOK)
+    if unknown := set(parameters or {}) - set(names):
+        known = ", ".join(sorted(names.keys() - {"HOSPITAL_CONFIGS", "DATASETS"}))
+        raise ConfigError(f"{sorted(unknown)[0]} is not in the notebook's parameters cell ({known})")
+    return config.from_dict({**names, **(parameters or {})})
+
+
+def _notebook_literals(notebook: Path) -> dict[str, Any]:
+    """The capital-letter names that the notebook's cells assign plain values to; nothing is executed."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    sources = ("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    statements = (statement for source in sources for statement in ast.parse(source).body)
+    return {
+        statement.targets[0].id: ast.literal_eval(statement.value)
+        for statement in statements
+        if isinstance(statement, ast.Assign)
+        and isinstance(statement.targets[0], ast.Name)
+        and statement.targets[0].id.isupper()
+    }
+
+
+def _add_serve(commands: Any, shared: argparse.ArgumentParser) -> None:
+    command = _add(commands, shared, "serve", serve, "Open the dashboard on a workspace.")
+    command.add_argument("--port", type=int, default=8501, help="on 127.0.0.1 (default: 8501)")
+
+
+def serve(options: argparse.Namespace) -> int:
+    from medisync import artifacts
+
+    return _serve(artifacts.locate(options.workspace), options.port)
+
+
+def _serve(workspace: "Workspace", port: int = 8501) -> int:
+    environment = {**os.environ, "MEDISYNC_WORKSPACE": str(workspace.root)}
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+    return subprocess.run(command, cwd=PROJECT, env=environment, check=False).returncode
+
+
+def _add_audit(commands: Any, shared: argparse.ArgumentParser) -> None:
+    command = _add(commands, shared, "audit", audit, "Look through the hospitals' datasets without training.")
+    command.add_argument("--json", metavar="FILE", type=Path, help="write the audit record to FILE")
+
+
+def audit(options: argparse.Namespace) -> int:
+    from medisync import artifacts
+    from medisync import audit as auditing
+
+    workspace, hospitals = artifacts.locate(options.workspace), _configuration().hospitals
+    record = auditing.audit(hospitals, workspace.dataset)
+    print("\n".join(auditing.log_lines(record)))
+    if options.json:
+        artifacts.write_bytes(options.json, record.model_dump_json(indent=1).encode())
+    auditing.require_images(record, hospitals, workspace.dataset)
+    return 0
+
+
+def _add_predict(commands: Any, shared: argparse.ArgumentParser) -> None:
+    summary = "Predict images with the published model; one CSV row each. Research use only, not a diagnosis."
+    command = _add(commands, shared, "predict", predict, summary)
+    command.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="an image, or a folder of images")
+    command.add_argument("--run", metavar="RUN", help="use this run's model, for instance run-003")
+    command.add_argument("--output", metavar="FILE", type=Path, help="write the CSV to FILE instead of the terminal")
+
+
+def predict(options: argparse.Namespace) -> int:
+    import io
+
+    from medisync import artifacts, inference
+    from medisync.records import LABELS
+
+    files = inference.find_images(options.paths)
+    if not files:
+        raise DataError("no images found there (accepted: PNG, JPEG, TIFF, WebP, BMP, GIF)")
+    classifier = _load_classifier(artifacts.locate(options.workspace), options.run)
+    table = io.StringIO() if options.output else sys.stdout
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["path", "label", *LABELS, "note"])
+    failed = 0
+    for reading in inference.predict_files(classifier, files):
+        writer.writerow(inference.csv_row(reading))
+        failed += reading.prediction is None
+    if options.output:
+        artifacts.write_bytes(options.output, table.getvalue().encode())  # type: ignore[union-attr]
+    if failed:
+        raise DataError(f"{failed} of {len(files)} files could not be read; their rows say why")
+    return 0
+
+
+def _load_classifier(workspace: "Workspace", run: str | None) -> "Classifier":
+    from medisync import artifacts, inference
+
+    folder = workspace.artifacts / run if run else workspace.models
+    try:
+        meta = artifacts.read(folder, artifacts.META)
+    except MediSyncError as error:
+        raise MediSyncError(
+            f"no model in {_shown(folder)} ({error}); make one with `medisync train`, or `medisync demo` for a try"
+        ) from None
+    return inference.load(folder / artifacts.MODEL, meta)
+
+
+def _add_evaluate(commands: Any, shared: argparse.ArgumentParser) -> None:
+    summary = "Score a run's model on a folder of class folders that it never saw."
+    command = _add(commands, shared, "evaluate", evaluate, summary)
+    command.add_argument("folder", type=Path, metavar="DIR", help="holds folders such as glioma/ or no_tumor/")
+    command.add_argument("--run", metavar="RUN", help="use this run's model (default: the published one)")
+    command.add_argument("--json", action="store_true", help="print the figures as JSON")
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    from medisync import artifacts, inference
+
+    classifier = _load_classifier(artifacts.locate(options.workspace), options.run)
+    scores = inference.score_folder(classifier, options.folder)
+    for path, problem in scores.unreadable:
+        print(f"left out: {path}: {problem}", file=sys.stderr)
+    print(json.dumps(scores.figures, indent=1) if options.json else scores.text())
+    return 0
+
+
+def _add_download(commands: Any, shared: argparse.ArgumentParser) -> None:
+    _add(commands, shared, "download", download, "Fetch the three public datasets from Kaggle into dataset/.")
+
+
+def download(options: argparse.Namespace) -> int:
+    from medisync import artifacts
+    from medisync import download as downloading
+
+    downloading.download(artifacts.locate(options.workspace).dataset)
+    return 0
+
+
+def _add_runs(commands: Any, shared: argparse.ArgumentParser) -> None:
+    command = _add(commands, shared, "runs", runs, "List the runs of a workspace, or compare two.")
+    command.add_argument("--compare", nargs=2, metavar=("A", "B"), help="show only what differs between two runs")
+
+
+def runs(options: argparse.Namespace) -> int:
+    from medisync import artifacts, comparison
+
+    workspace = artifacts.locate(options.workspace)
+    if options.compare:
+        print(comparison.difference(workspace, *options.compare))
+    else:
+        print(comparison.listing(workspace))
+    return 0

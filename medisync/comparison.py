@@ -1,0 +1,75 @@
+"""Runs side by side, as text: what `medisync runs` prints."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from medisync import artifacts
+from medisync.artifacts import RunListing, Workspace
+from medisync.errors import ArtifactError
+from medisync.records import Interval, ModelMeta
+
+
+def listing(workspace: Workspace) -> str:
+    """One line per run, newest first; an unreadable one says why."""
+    runs = artifacts.list_runs(workspace)
+    if not runs:
+        return "no runs yet; `medisync train` makes one, `medisync demo` makes one on phantom hospitals"
+    return "\n".join(_line(run) for run in runs)
+
+
+def _line(run: RunListing) -> str:
+    if run.record is None:
+        return f"{run.name}  unreadable: {run.problem}"
+    meta: ModelMeta = artifacts.read(run.folder, artifacts.META)
+    kind = "  (synthetic)" if run.record.synthetic else ""
+    return (
+        f"{run.name}  {run.record.finished_at}  test accuracy {meta.metrics.test_accuracy:.1%}  "
+        f"macro F1 {meta.metrics.avg_f1:.3f}  best round {meta.best_epoch} of {meta.num_epochs}{kind}"
+    )
+
+
+def difference(workspace: Workspace, first: str, second: str) -> str:
+    """A table of the parameters and figures in which two runs differ."""
+    columns = [_facts(workspace, name) for name in (first, second)]
+    names = [name for name in columns[0] | columns[1] if columns[0].get(name) != columns[1].get(name)]
+    if not names:
+        return f"{first} and {second} do not differ"
+    rows = [("", first, second), *((name, *(str(column.get(name, "-")) for column in columns)) for name in names)]
+    widths = [max(len(row[k]) for row in rows) for k in range(3)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _facts(workspace: Workspace, name: str) -> dict[str, Any]:
+    folder = workspace.artifacts / name
+    if not folder.is_dir():
+        known = ", ".join(run.name for run in artifacts.list_runs(workspace)) or "none"
+        raise ArtifactError(f"{name}: no such run (there are: {known})")
+    record, meta = artifacts.read(folder, artifacts.RUN), artifacts.read(folder, artifacts.META)
+    return {**_flat(record.configuration), **record.software, **_figures(meta)}
+
+
+def _flat(configuration: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in configuration.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat
+
+
+def _figures(meta: ModelMeta) -> dict[str, Any]:
+    metrics, intervals = meta.metrics, meta.metrics.test.intervals
+    return {
+        "best round": f"{meta.best_epoch} of {meta.num_epochs}",
+        "test accuracy": f"{metrics.test_accuracy:.1%}{_range(intervals.get('accuracy'))}",
+        "macro F1": f"{metrics.avg_f1:.3f}",
+        "ECE": "undefined" if metrics.test.ece is None else f"{metrics.test.ece:.3f}",
+        **{
+            f"test accuracy, {name}": "undefined" if scores.accuracy is None else f"{scores.accuracy:.1%}"
+            for name, scores in metrics.hospitals.items()
+        },
+    }
+
+
+def _range(interval: Interval | None) -> str:
+    return f" ({interval.low:.1%} to {interval.high:.1%})" if interval else ""

@@ -1,0 +1,227 @@
+"""From an image file to a calibrated prediction that says when not to trust it. Research use only, not a diagnosis."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from medisync import evaluation, images, model
+from medisync.config import normalise_folder
+from medisync.errors import DataError, ImageError
+from medisync.records import LABELS, ImageCheck, Label, Metrics, ModelMeta, Prediction
+
+BATCH = 64
+SMALL_SIDE = 128
+LOW_CONTRAST = 40
+COLOURFUL = 0.06
+UNUSUAL_ASPECT = 1.6
+
+FOLDER_LABELS: dict[str, Label] = {
+    **{label: label for label in LABELS},
+    **{f"{label} tumor": label for label in LABELS if label != "notumor"},
+    "no tumor": "notumor",
+}
+"""Normalised folder names whose label needs no class map: `no_tumor`, `Pituitary Tumor`."""
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A network ready to predict, with the calibration that its run fitted on validation."""
+
+    network: nn.Module
+    device: model.Device
+    meta: ModelMeta
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What reading one file gave: a prediction, or why there is none."""
+
+    path: Path
+    prediction: Prediction | None
+    problem: str
+
+
+def load(model_file: Path, meta: ModelMeta) -> Classifier:
+    """The classifier of a run. Raises ModelError where the file is missing, altered or no plain ResNet18."""
+    state = model.load(model_file, sha256=meta.model_sha256)
+    device = model.select_device("auto")
+    return Classifier(model.restore(state, device).eval(), device, meta)
+
+
+def predict(classifier: Classifier, data: bytes) -> Prediction:
+    """The prediction for the bytes of one image file. Raises ImageError with a sentence if it is none."""
+    decoded = images.decode(data)
+    pixels = images.standardise(decoded.pixels, classifier.meta.image_size)
+    return _interpret(classifier, decoded, logits(classifier, pixels[np.newaxis])[0])
+
+
+def logits(classifier: Classifier, pixels: images.Pixels) -> NDArray[np.float32]:
+    """Logits [N, classes] of standardised images uint8 [N, S, S]."""
+    with torch.inference_mode():
+        batch = images.normalise(torch.from_numpy(np.ascontiguousarray(pixels)).to(classifier.device.kind))
+        result: NDArray[np.float32] = model.forward(classifier.network, batch, classifier.device).cpu().numpy()
+    return result
+
+
+def predict_files(classifier: Classifier, paths: Iterable[Path]) -> Iterator[Reading]:
+    """One reading per file, in order, decoded on all cores; a file that is no image is a reading with a problem."""
+    opened = images.map_files(partial(_open, size=classifier.meta.image_size), paths)
+    for chunk in _chunks(opened, BATCH):
+        usable = [pixels for _, _, pixels, _ in chunk if pixels is not None]
+        scores = iter(logits(classifier, np.stack(usable))) if usable else iter(())
+        for path, decoded, _, problem in chunk:
+            prediction = _interpret(classifier, decoded, next(scores)) if decoded is not None else None
+            yield Reading(path, prediction, problem)
+
+
+Opened = tuple[Path, images.Decoded | None, images.Pixels | None, str]
+
+
+def _open(path: Path, size: int) -> Opened:
+    try:
+        decoded = images.decode(path.read_bytes())
+    except OSError as error:
+        return path, None, None, f"cannot be read: {error.strerror}"
+    except ImageError as error:
+        return path, None, None, str(error)
+    return path, decoded, images.standardise(decoded.pixels, size), ""
+
+
+def _chunks(items: Iterable[Opened], size: int) -> Iterator[list[Opened]]:
+    chunk: list[Opened] = []
+    for item in items:
+        chunk.append(item)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _interpret(classifier: Classifier, decoded: images.Decoded, scores: NDArray[np.float32]) -> Prediction:
+    calibration = classifier.meta.calibration
+    row = scores[np.newaxis].astype(np.float64)
+    probabilities = evaluation.softmax(row / calibration.temperature)[0]
+    energy = float(evaluation.free_energy(row)[0])
+    return Prediction(
+        label=LABELS[int(probabilities.argmax())],
+        confidence=float(probabilities.max()),
+        probabilities={label: float(value) for label, value in zip(LABELS, probabilities, strict=True)},
+        energy=energy,
+        unlike_training=energy > calibration.energy_threshold,
+        checks=check_image(decoded),
+        notes=list(decoded.notes),
+    )
+
+
+def check_image(decoded: images.Decoded) -> list[ImageCheck]:
+    """What a person should look at before believing a prediction for this image."""
+    low, high = np.percentile(decoded.pixels, (1, 99))
+    aspect = max(decoded.width, decoded.height) / min(decoded.width, decoded.height)
+    return [
+        ImageCheck(
+            name="size",
+            passed=min(decoded.width, decoded.height) >= SMALL_SIDE,
+            detail=f"{decoded.width} x {decoded.height} pixels",
+        ),
+        ImageCheck(
+            name="contrast", passed=high - low >= LOW_CONTRAST, detail=f"{high - low:.0f} of 255 grey levels used"
+        ),
+        ImageCheck(name="aspect", passed=aspect <= UNUSUAL_ASPECT, detail=f"{aspect:.2f} : 1"),
+        ImageCheck(
+            name="colour",
+            passed=decoded.colourfulness <= COLOURFUL,
+            detail="grey" if decoded.colourfulness <= COLOURFUL else "in colour; MRI slices are grey",
+        ),
+    ]
+
+
+def find_images(paths: Iterable[Path]) -> list[Path]:
+    """The files named, and the images below the folders named, sorted. Raises DataError for a path that is not there."""
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found += sorted(file for file in path.rglob("*") if file.suffix.lower() in images.IMAGE_SUFFIXES)
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise DataError(f"{path}: no such file or folder")
+    return found
+
+
+def csv_row(reading: Reading) -> list[str]:
+    """path, label, one probability per class, note; label and probabilities are empty where there is no prediction."""
+    if reading.prediction is None:
+        return [str(reading.path), "", *([""] * len(LABELS)), reading.problem]
+    prediction = reading.prediction
+    warnings = [f"{check.name}: {check.detail}" for check in prediction.checks if not check.passed]
+    unlike = ["unlike the training scans"] if prediction.unlike_training else []
+    probabilities = [f"{prediction.probabilities[label]:.4f}" for label in LABELS]
+    return [str(reading.path), prediction.label, *probabilities, "; ".join([*unlike, *warnings, *prediction.notes])]
+
+
+@dataclass(frozen=True)
+class FolderScores:
+    """What a model makes of a folder of class folders."""
+
+    figures: dict[str, Any]
+    unreadable: list[tuple[Path, str]]
+
+    def text(self) -> str:
+        """The figures as lines for a terminal."""
+        return "\n".join(f"{name.replace('_', ' '):26}{_shown(value)}" for name, value in self.figures.items())
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_shown(part)}" for name, part in value.items())
+    return "undefined" if value is None else str(value)
+
+
+def score_folder(classifier: Classifier, folder: Path) -> FolderScores:
+    """Metrics over the images in `folder`/CLASS/, for the folder names in FOLDER_LABELS.
+
+    A class folder may be missing; images below a folder that is no class count for the share of scans unlike the training
+    ones only. Raises DataError where no image can be read.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; expected one that holds folders such as glioma/ and notumor/")
+    readings = list(predict_files(classifier, find_images([folder])))
+    read = [(reading.path, reading.prediction) for reading in readings if reading.prediction is not None]
+    if not read:
+        raise DataError(f"{folder}: no readable image in it or its folders")
+    known = [(label, prediction) for path, prediction in read if (label := _folder_label(path, folder)) is not None]
+    labels = np.array([LABELS.index(label) for label, _ in known], np.int64)
+    probabilities = np.array([[p.probabilities[label] for label in LABELS] for _, p in known]).reshape(-1, len(LABELS))
+    totals = evaluation.tally(labels, np.log(np.maximum(probabilities, 1e-12)), np.arange(len(labels)))
+    unlike = sum(prediction.unlike_training for _, prediction in read) / len(read)
+    unreadable = [(reading.path, reading.problem) for reading in readings if reading.prediction is None]
+    return FolderScores(_figures(evaluation.metrics(totals), unlike), unreadable)
+
+
+def _figures(metrics: Metrics, unlike: float) -> dict[str, Any]:
+    return {
+        "accuracy": metrics.accuracy,
+        "balanced_accuracy": metrics.balanced_accuracy,
+        "macro_f1": metrics.macro_f1,
+        "per_class_recall": {label: figures.recall for label, figures in metrics.per_class.items()},
+        "confusion_matrix": metrics.confusion_matrix,
+        "ece": metrics.ece,
+        "out_of_distribution_share": unlike,
+        "n": metrics.n,
+    }
+
+
+def _folder_label(path: Path, folder: Path) -> Label | None:
+    """The label of the folder right below `folder` that `path` is in."""
+    parts = path.relative_to(folder).parts
+    return FOLDER_LABELS.get(normalise_folder(parts[0])) if len(parts) > 1 else None
