@@ -45,7 +45,7 @@ format: setup  ## rewrite to the house format
 	$(BIN)/ruff check --fix
 
 lock: setup  ## compile requirements.txt from pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra download --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --quiet --custom-compile-command "make lock" --output-file requirements.txt
 
 clean:  ## the virtual environment, caches and the demo; never a run

@@ -86,9 +86,10 @@ def _add_demo(commands: Any, shared: argparse.ArgumentParser) -> None:
 
 def demo(options: argparse.Namespace) -> int:
     from medisync import artifacts, phantom
+    from medisync.records import PHANTOM_MARKER
 
     workspace = artifacts.locate(options.workspace or PROJECT / "demo")
-    if not (workspace.dataset / phantom.MARKER).exists():
+    if not (workspace.dataset / PHANTOM_MARKER).exists():
         print(f"making phantom hospitals in {_shown(workspace.dataset)} ...", flush=True)
         phantom.write_hospitals(workspace.dataset, seed=0)
     if options.no_train:

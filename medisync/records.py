@@ -12,6 +12,9 @@ Label = Literal["glioma", "meningioma", "pituitary", "notumor"]
 LABELS: tuple[Label, ...] = get_args(Label)
 """The classes; the position of a label is its index in the model's output."""
 
+PHANTOM_MARKER = "PHANTOM.json"
+"""A file in the dataset folder: whoever shows its images must call them synthetic."""
+
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 

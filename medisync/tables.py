@@ -1,9 +1,76 @@
 """Outcomes as pandas tables: what the notebook shows. Fractions are shown in percent."""
 
+from collections import Counter
+
 import pandas as pd
 
 from medisync.federation.server_app import Outcome
-from medisync.records import LABELS, HistoryEntry, Metrics
+from medisync.records import LABELS, SPLITS, AuditRecord, HistoryEntry, HospitalAudit, Metrics, SplitRecord
+
+
+def folders(record: AuditRecord) -> pd.DataFrame:
+    """One row per folder that holds images, with what its name means to its hospital."""
+    rows = [
+        {"hospital": name, "folder": folder.name, "label": folder.label or "unresolved", "images": folder.images}
+        for name, hospital in record.hospitals.items()
+        for folder in hospital.folders
+    ]
+    return pd.DataFrame(rows, columns=["hospital", "folder", "label", "images"]).set_index("hospital")
+
+
+def audit(record: AuditRecord) -> pd.DataFrame:
+    """One column per hospital: images per class, what was left out, copies."""
+    return pd.DataFrame({name: _audit_figures(hospital) for name, hospital in record.hospitals.items()})
+
+
+def _audit_figures(hospital: HospitalAudit) -> dict[str, object]:
+    return {
+        **{str(label): count for label, count in hospital.class_distribution.items()},
+        "usable": hospital.total,
+        "unresolved": hospital.unresolved,
+        "unreadable": hospital.unreadable,
+        "quarantined": hospital.quarantined,
+        "no images": sum(hospital.skipped.values()),
+        "exact copies": hospital.exact_copies,
+        "near copies": hospital.near_copies,
+        "patient ids": hospital.patients,
+        "most frequent size": next(iter(hospital.sizes), "none"),
+        "modes": ", ".join(f"{mode} {count}" for mode, count in hospital.modes.items()),
+    }
+
+
+def overlaps(record: AuditRecord) -> pd.DataFrame:
+    """Images of the hospital in the row that show a slice which the hospital in the column has too."""
+    names = list(record.hospitals)
+    table = pd.DataFrame(0, pd.Index(names, name="hospital"), pd.Index(names, name="shares with"))
+    for overlap in record.overlaps:
+        table.loc[overlap.hospital, overlap.other] = overlap.images
+    return table
+
+
+def left_out(record: AuditRecord) -> pd.DataFrame:
+    """The files that do not take part, except those in unresolved folders, and why."""
+    rows = [
+        {"file": image.path, "status": image.status, "reason": image.reason}
+        for image in record.images
+        if image.status in ("unreadable", "quarantined")
+    ]
+    return pd.DataFrame(rows, columns=["file", "status", "reason"]).set_index("file")
+
+
+def splits(record: SplitRecord) -> pd.DataFrame:
+    """Images per hospital, split and class."""
+    counts = {
+        (name, part): Counter(image.label for image in getattr(split, part))
+        for name, split in record.hospitals.items()
+        for part in SPLITS
+    }
+    table = pd.DataFrame(
+        [[counted[label] for label in LABELS] for counted in counts.values()],
+        pd.MultiIndex.from_tuples(counts, names=["hospital", "split"]),
+        list(LABELS),
+    )
+    return table.assign(images=table.sum(axis=1))
 
 
 def history(outcome: Outcome) -> pd.DataFrame:

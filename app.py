@@ -1,0 +1,33 @@
+"""The dashboard's frame: its pages, the run they show, and what is true of all of them."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from medisync.dashboard import data, words
+from medisync.dashboard.pages import parts
+from medisync.errors import ArtifactError
+
+DASHBOARD = Path(__file__).parent / "medisync" / "dashboard"
+PAGES, STATIC = DASHBOARD / "pages", DASHBOARD / "static"
+
+st.set_page_config("MediSync FL", str(STATIC / "icon.svg"), layout="wide", menu_items={"About": parts.ABOUT})
+st.logo(str(STATIC / "logo.svg"), size="large", icon_image=str(STATIC / "icon.svg"))
+page = st.navigation(
+    {
+        "This run": [
+            st.Page(PAGES / "network.py", title="Network", icon=":material/hub:", default=True),
+            st.Page(PAGES / "data_audit.py", title="Data audit", icon=":material/fact_check:"),
+            st.Page(PAGES / "training.py", title="Training", icon=":material/show_chart:"),
+            st.Page(PAGES / "evaluation.py", title="Evaluation", icon=":material/grid_on:"),
+        ],
+        "Use": [st.Page(PAGES / "prediction.py", title="Prediction", icon=":material/image_search:")],
+        "Workspace": [st.Page(PAGES / "runs.py", title="Runs", icon=":material/history:")],
+    }
+)
+parts.run_picker()
+parts.synthetic_banner(data.selected())
+try:
+    page.run()
+except ArtifactError as problem:
+    st.error(f"This page cannot be shown for this run: {words.sentence(str(problem))}", icon=":material/error:")

@@ -1,0 +1,59 @@
+"""The hospitals on a map that needs no other host; no streamlit, no torch."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from html import escape
+from pathlib import Path
+
+import folium
+
+from medisync.dashboard.charts import hospital_colours
+from medisync.dashboard.words import count, plain
+from medisync.records import DatasetStats
+
+LAND = Path(__file__).parent / "static" / "land.geojson"
+"""Natural Earth 1:110m land (public domain), a tenth of a degree; no borders, so none that someone disputes."""
+
+
+def draw(datasets: Mapping[str, DatasetStats], *, leaflet: str, dark: bool) -> folium.Map:
+    """Circles whose area grows with the scans, on a schematic outline. `leaflet` is the address of our own Leaflet."""
+    found = folium.Map(tiles=None, zoom_control=True, scrollWheelZoom=False, zoomSnap=0.25, attributionControl=False)
+    found.default_js = [("leaflet", f"{leaflet}leaflet.js")]
+    theme = "dark" if dark else "light"
+    found.default_css = [("leaflet_css", f"{leaflet}leaflet.css"), ("theme", f"{leaflet}map-{theme}.css")]
+    land: dict[str, object] = {"fillColor": "#26363C" if dark else "#F7F5EF", "color": "#4A5D64" if dark else "#B4BFC2"}
+    land |= {"weight": 1, "fillOpacity": 1}
+    folium.GeoJson(json.loads(LAND.read_text()), style_function=lambda _: land, interactive=False).add_to(found)
+    colours = hospital_colours(datasets)
+    largest = max((stats.total for stats in datasets.values()), default=0) or 1
+    for name, stats in datasets.items():
+        radius = 24 * math.sqrt(stats.total / largest)
+        _marker(name, stats, colours[name], radius, labelled=len(datasets) <= 8).add_to(found)
+    found.fit_bounds(_bounds(datasets.values()))
+    return found
+
+
+def _marker(name: str, stats: DatasetStats, colour: str, radius: float, labelled: bool) -> folium.CircleMarker:
+    text = f"<b>{_html(name)}</b><br>{count(stats.total, 'scan')}"
+    return folium.CircleMarker(
+        [stats.location.lat, stats.location.lon],
+        radius=max(radius, 6),
+        color=colour,
+        weight=2,
+        fill_color=colour,
+        fill_opacity=0.6,
+        tooltip=folium.Tooltip(text, sticky=False, permanent=labelled, direction="top", offset=[0, -max(radius, 6)]),
+    )
+
+
+def _html(text: str) -> str:
+    """Folium puts a tooltip into a JavaScript template literal, where a backtick and a dollar are code too."""
+    return escape(plain(text)).replace("`", "&#96;").replace("$", "&#36;").replace("\\", "&#92;")
+
+
+def _bounds(datasets: Iterable[DatasetStats]) -> list[list[float]]:
+    """The corners around all hospitals, with room for context."""
+    places = [stats.location for stats in datasets]
+    lats, lons = [place.lat for place in places], [place.lon for place in places]
+    return [[max(min(lats) - 6, -85), min(lons) - 6], [min(max(lats) + 6, 85), max(lons) + 6]]

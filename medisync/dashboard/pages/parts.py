@@ -1,0 +1,89 @@
+"""What several pages draw alike: the run picker, the banner, headline figures, a chart under its title."""
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from medisync.artifacts import RunListing
+from medisync.dashboard import data
+from medisync.dashboard.charts import Chart
+from medisync.dashboard.tables import Headline
+from medisync.dashboard.words import day
+
+ABOUT = "MediSync FL: federated learning for brain-tumour MRI. Research use only, not a medical device."
+
+
+def run_picker() -> None:
+    """The choice of the run that all pages show, newest readable one first."""
+    runs = data.readable()
+    unreadable = [listing for listing in data.list_runs() if listing.record is None]
+    with st.sidebar:
+        if runs:
+            st.selectbox("Run", list(runs), key=data.RUN_KEY, format_func=lambda name: _run_label(runs[name]))
+        if unreadable:
+            st.caption(
+                f"{len(unreadable)} not shown: see Runs", help="Unfinished or unreadable, with the reason there."
+            )
+        st.caption("Research use only. Not a medical device.")
+
+
+def _run_label(run: RunListing) -> str:
+    return f"{run.name} · {day(run.record.finished_at)}" if run.record else run.name
+
+
+def synthetic_banner(run: RunListing | None) -> None:
+    if run and run.record and run.record.synthetic:
+        st.warning(
+            "**Synthetic data.** This run was trained on computer-drawn phantom heads, not on patients. "
+            "Its figures say nothing about real scans.",
+            icon=":material/science:",
+        )
+
+
+def require_run() -> RunListing:
+    """The selected run; where there is none, says what to do and ends the page."""
+    run = data.selected()
+    if run is None:
+        _no_run(bool(data.list_runs()))
+        st.stop()
+    return run
+
+
+def _no_run(has_unreadable: bool) -> None:
+    st.title("No run to show yet")
+    if has_unreadable:
+        st.warning("There are runs in this workspace, but none is finished and readable: the page Runs says why.")
+    st.write(
+        "A run is made by the notebook: it audits the hospitals' scans, trains across them and evaluates the result."
+    )
+    demo, real = st.columns(2, border=True)
+    with demo:
+        st.subheader("Try it on synthetic scans")
+        st.write("Draws three phantom hospitals, trains on them in minutes and opens this dashboard.")
+        st.code("make demo", language="shell")
+    with real:
+        st.subheader("Use your own scans")
+        st.write("Put the hospitals' folders under `dataset/`, then run all cells of `notebook.ipynb`, or:")
+        st.code("medisync train", language="shell")
+
+
+def headlines(figures: Sequence[Headline]) -> None:
+    with st.container(horizontal=True):
+        for figure in figures:
+            st.metric(
+                figure.label,
+                figure.value,
+                delta=(figure.interval and f"95 %: {figure.interval}") or None,
+                delta_color="off",
+                delta_arrow="off",
+                help=figure.help or None,
+                border=True,
+                height="stretch",
+            )
+
+
+def chart(drawn: Chart, key: str | None = None) -> None:
+    """The title stands above the figure as text: it wraps on a phone, which plotly's own does not."""
+    st.markdown(f"##### {drawn.title}")
+    config = {"displaylogo": False, "modeBarButtons": [["toImage"]]}
+    st.plotly_chart(drawn.figure, alt=drawn.alt, config=config, key=key)

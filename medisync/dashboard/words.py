@@ -1,0 +1,80 @@
+"""Numbers, times and other people's text in words, for tables, charts and pages alike; no streamlit, no torch.
+
+Text that comes from outside (folder, file and hospital names, notes) is escaped, because Streamlit reads labels and
+table cells as Markdown.
+"""
+
+import re
+import textwrap
+import unicodedata
+from collections.abc import Mapping
+from datetime import datetime
+from html import escape as escape_html
+
+from medisync.records import Interval, Label
+
+NO_VALUE = "–"
+
+
+CLASS_NAMES: Mapping[Label, str] = {
+    "glioma": "Glioma",
+    "meningioma": "Meningioma",
+    "pituitary": "Pituitary tumour",
+    "notumor": "No tumour",
+}
+
+
+def percent(fraction: float | None) -> str:
+    return NO_VALUE if fraction is None else f"{fraction * 100:.1f}\N{NO-BREAK SPACE}%"
+
+
+def interval(found: Interval | None) -> str:
+    return f"{found.low * 100:.1f} to {percent(found.high)}" if found else ""
+
+
+def count(number: int, thing: str, plural: str = "") -> str:
+    return f"{number:,} {thing if number == 1 else plural or thing + 's'}"
+
+
+def moment(iso: str) -> str:
+    """`24 Nov 2026, 14:02 UTC` from ISO 8601; what is no such time is shown as it is."""
+    try:
+        return f"{datetime.fromisoformat(iso):%-d %b %Y, %H:%M %Z}".rstrip()
+    except ValueError:
+        return escape(iso)
+
+
+def day(iso: str) -> str:
+    return moment(iso).split(",")[0]
+
+
+def duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def scope_name(hospital: str | None) -> str:
+    return plain(hospital, 60) if hospital else "All hospitals"
+
+
+def escape(text: str) -> str:
+    """`text` with nothing left in it that Markdown, or Streamlit's own directives, would act on."""
+    return re.sub(r"([\\`*_{}\[\]()#+!|<>~$:&-])", r"\\\1", plain(text))
+
+
+def plain(text: str, limit: int = 200) -> str:
+    """One line without control, bidirectional or other invisible characters, cut to `limit`."""
+    visible = "".join(character for character in text if unicodedata.category(character)[0] != "C")
+    return visible if len(visible) <= limit else f"{visible[: limit - 1]}…"
+
+
+def sentence(text: str) -> str:
+    """`text` with a capital and a full stop, escaped."""
+    return escape(text[:1].upper() + text[1:]).rstrip(".") + "."
+
+
+def axis_label(name: str) -> str:
+    """A hospital's name as an axis label: safe in plotly's HTML, and broken into lines so that phones have room."""
+    return "<br>".join(escape_html(line) for line in textwrap.wrap(plain(name, 40), 14))

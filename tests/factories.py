@@ -1,0 +1,251 @@
+"""TEST FACTORY, not data: a small complete run with figures chosen by hand, so that a page has something to show.
+
+Written through `artifacts`, which validates it all. The weights are a real ResNet18 that never saw an image.
+"""
+
+from pathlib import Path
+
+from medisync import artifacts, config
+from medisync.records import (
+    LABELS,
+    AuditedImage,
+    AuditRecord,
+    Calibration,
+    ClassMetrics,
+    CopyPair,
+    DatasetStats,
+    FolderAudit,
+    HistoryEntry,
+    HospitalAudit,
+    HospitalScores,
+    Interval,
+    LabelMap,
+    Location,
+    Metrics,
+    ModelMeta,
+    ModelMetrics,
+    Overlap,
+    Refusal,
+    ReliabilityBin,
+)
+
+HOSPITALS = {
+    "AIIMS Delhi": (Location(lat=28.57, lon=77.21), "Neuro-oncology", (400, 380, 420, 500)),
+    "NIMHANS Bengaluru": (Location(lat=12.94, lon=77.6), "Neurosurgery", (300, 160, 200, 0)),
+    "Tata Memorial Mumbai": (Location(lat=19.0, lon=72.84), "Oncology", (180, 140, 20, 0)),
+}
+MATRICES = {
+    "AIIMS Delhi": [[52, 5, 2, 1], [4, 49, 3, 1], [1, 2, 60, 0], [0, 1, 0, 74]],
+    "NIMHANS Bengaluru": [[40, 4, 1, 0], [3, 20, 1, 0], [0, 1, 29, 0], [0, 0, 0, 0]],
+    "Tata Memorial Mumbai": [[21, 5, 1, 0], [4, 16, 1, 0], [0, 1, 2, 0], [0, 0, 0, 0]],
+}
+
+
+def make_run(
+    workspace: artifacts.Workspace,
+    *,
+    synthetic: bool = True,
+    model: bytes = b"no weights",
+    energy_threshold: float = 0.0,
+    without: str = "",
+) -> Path:
+    """Writes a completed run and returns its folder; `without` names an artifact that it lacks."""
+    run = artifacts.allocate(workspace)
+    artifacts.write_bytes(run.folder / artifacts.MODEL, model)
+    digest = artifacts.sha256(run.folder / artifacts.MODEL)
+    records = {
+        artifacts.AUDIT: audit(synthetic),
+        artifacts.STATS: datasets(),
+        artifacts.HISTORY: history(),
+        artifacts.LABEL_MAP: LabelMap(),
+        artifacts.META: meta(run.name, synthetic, digest, energy_threshold),
+    }
+    records.pop(without, None)
+    for name, record in records.items():
+        artifacts.write(run.folder, name, record)
+    artifacts.commit(run, synthetic=synthetic, configuration=config.TrainingConfig(), software={"medisync": "0.1.0"})
+    return run.folder
+
+
+def datasets() -> dict[str, DatasetStats]:
+    return {
+        name: DatasetStats(
+            total=sum(counts),
+            class_distribution=dict(zip(LABELS, counts, strict=True)),
+            location=location,
+            specialty=specialty,
+            found={label: number + 10 for label, number in zip(LABELS, counts, strict=True) if number},
+            splits={
+                "train": {label: number * 7 // 10 for label, number in zip(LABELS, counts, strict=True)},
+                "val": {label: number * 15 // 100 for label, number in zip(LABELS, counts, strict=True)},
+                "test": {label: sum(row) for label, row in zip(LABELS, MATRICES[name], strict=True)},
+            },
+        )
+        for name, (location, specialty, counts) in HOSPITALS.items()
+    }
+
+
+def metrics(matrix: list[list[int]]) -> Metrics:
+    """The figures that follow from `matrix`; loss, calibration and intervals are made up around them."""
+    total, correct = sum(map(sum, matrix)), sum(matrix[i][i] for i in range(4))
+    per_class = {label: _class_metrics(matrix, index) for index, label in enumerate(LABELS)}
+    recalls = [found.recall for found in per_class.values() if found.recall is not None]
+    f1s = [found.f1 for found in per_class.values() if found.f1 is not None]
+    accuracy, balanced, f1 = correct / total, sum(recalls) / len(recalls), sum(f1s) / len(f1s)
+    return Metrics(
+        n=total,
+        loss=0.41,
+        accuracy=accuracy,
+        balanced_accuracy=balanced,
+        macro_f1=f1,
+        per_class=per_class,
+        confusion_matrix=matrix,
+        ece=0.028,
+        reliability=[
+            ReliabilityBin(images=0, confidence=0, accuracy=0),
+            ReliabilityBin(images=total // 6, confidence=0.56, accuracy=0.52),
+            ReliabilityBin(images=total // 4, confidence=0.77, accuracy=0.8),
+            ReliabilityBin(images=total // 2, confidence=0.97, accuracy=0.98),
+        ],
+        intervals={
+            name: Interval(low=value - 0.03, high=min(1, value + 0.025))
+            for name, value in {"accuracy": accuracy, "balanced_accuracy": balanced, "macro_f1": f1}.items()
+        },
+    )
+
+
+def _class_metrics(matrix: list[list[int]], index: int) -> ClassMetrics:
+    hits, support = matrix[index][index], sum(matrix[index])
+    predicted = sum(row[index] for row in matrix)
+    others = sum(map(sum, matrix)) - support
+    return ClassMetrics(
+        precision=hits / predicted if predicted and support else None,
+        recall=hits / support if support else None,
+        f1=2 * hits / (predicted + support) if support else None,
+        support=support,
+        specificity=(others - predicted + hits) / others if others else None,
+    )
+
+
+def meta(run: str = "run-001", synthetic: bool = True, digest: str = "", energy_threshold: float = 0.0) -> ModelMeta:
+    pooled = [[sum(cells) for cells in zip(*rows, strict=True)] for rows in zip(*MATRICES.values(), strict=True)]
+    test = metrics(pooled)
+    return ModelMeta(
+        trained_at="2026-11-24T09:30:00+00:00",
+        num_classes=4,
+        num_epochs=6,
+        best_epoch=5,
+        device="cpu",
+        datasets=datasets(),
+        run=run,
+        synthetic=synthetic,
+        image_size=64,
+        calibration=Calibration(temperature=1.3, energy_threshold=energy_threshold, ece_before=0.061, ece_after=0.028),
+        model_sha256=digest,
+        metrics=ModelMetrics(
+            test_accuracy=test.accuracy,
+            avg_f1=test.macro_f1,
+            avg_precision=0.9,
+            avg_recall=test.balanced_accuracy,
+            best_val_accuracy=0.91,
+            per_class=test.per_class,
+            confusion_matrix=pooled,
+            test=test,
+            hospitals={name: metrics(matrix) for name, matrix in MATRICES.items()},
+        ),
+    )
+
+
+def history() -> list[HistoryEntry]:
+    """Six rounds; the third refuses a hospital, which has no figures in it."""
+    losses, accuracies = (1.31, 0.92, 0.71, 0.55, 0.44, 0.47), (0.42, 0.63, 0.75, 0.85, 0.91, 0.9)
+    return [_entry(number, *scores) for number, scores in enumerate(zip(losses, accuracies, strict=True), start=1)]
+
+
+def _entry(number: int, loss: float, accuracy: float) -> HistoryEntry:
+    refused = [Refusal(hospital="Tata Memorial Mumbai", reason="layer1.0.conv1.weight is not finite")]
+    present = [name for name in HOSPITALS if number != 3 or name != "Tata Memorial Mumbai"]
+    return HistoryEntry(
+        epoch=number,
+        learning_rate=1e-4,
+        seconds=42.0,
+        train_loss=loss * 0.8,
+        train_accuracy=min(1, accuracy * 1.05),
+        val_loss=loss,
+        val_accuracy=accuracy,
+        refused=refused if number == 3 else [],
+        hospitals={
+            name: HospitalScores(
+                train_loss=loss * 0.8,
+                train_accuracy=accuracy,
+                val_loss=loss * (1 + 0.15 * place),
+                val_accuracy=accuracy - 0.05 * place,
+                train_images=500,
+                val_images=100,
+                seconds=12.0,
+                update_norm=3.0 / number + place,
+            )
+            for place, name in enumerate(present)
+        },
+    )
+
+
+def audit(synthetic: bool = True) -> AuditRecord:
+    return AuditRecord(
+        synthetic=synthetic,
+        hospitals={name: _hospital_audit(name) for name in HOSPITALS},
+        overlaps=[
+            Overlap(hospital="AIIMS Delhi", other="NIMHANS Bengaluru", images=210),
+            Overlap(hospital="NIMHANS Bengaluru", other="AIIMS Delhi", images=190),
+        ],
+        examples=[
+            CopyPair(
+                first="dataset-1/glioma/G_1.jpg", second="dataset-2/glioma/7.png", correlation=0.998, mirrored=True
+            )
+        ],
+        conflicts=[],
+        images=[
+            AuditedImage(
+                hospital="AIIMS Delhi",
+                path="dataset-1/glioma/broken.jpg",
+                label="glioma",
+                group=None,
+                status="unreadable",
+                reason="the image is damaged (truncated)",
+            ),
+            AuditedImage(
+                hospital="Tata Memorial Mumbai",
+                path="dataset-3/scans_*misc*/1.jpg",
+                label=None,
+                group=None,
+                status="unresolved",
+                reason="folder 'scans_*misc*' is in no class map",
+            ),
+        ],
+    )
+
+
+def _hospital_audit(name: str) -> HospitalAudit:
+    counts = HOSPITALS[name][2]
+    odd = name == "Tata Memorial Mumbai"
+    folders = [
+        FolderAudit(name=label, label=label, images=number)
+        for label, number in zip(LABELS, counts, strict=True)
+        if number
+    ]
+    return HospitalAudit(
+        path=f"dataset-{list(HOSPITALS).index(name) + 1}",
+        folders=[*folders, FolderAudit(name="scans_*misc*", label=None, images=1)] if odd else folders,
+        class_distribution=dict(zip(LABELS, counts, strict=True)),
+        total=sum(counts),
+        unresolved=int(odd),
+        unreadable=int(name == "AIIMS Delhi"),
+        quarantined=0,
+        skipped={"no image": 2},
+        sizes={"256x256": sum(counts)},
+        modes={"L": sum(counts)},
+        patients=90 if name == "NIMHANS Bengaluru" else 0,
+        exact_copies=4,
+        near_copies=9,
+        notes=["1 folder is in no class map and was left out: scans_*misc*"] if odd else [],
+    )

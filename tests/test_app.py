@@ -1,0 +1,188 @@
+"""Every page of the dashboard with a run, with none, and with one that cannot be read; no browser needed."""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import factories
+import numpy as np
+import pytest
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+
+from medisync import artifacts, model
+from medisync.artifacts import Workspace
+
+ROOT = Path(__file__).parent.parent
+PAGES = {
+    "network": "The network",
+    "data_audit": "Data audit",
+    "training": "Training",
+    "evaluation": "Evaluation",
+    "prediction": "Prediction",
+    "runs": "Runs",
+}
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    monkeypatch.setenv("MEDISYNC_WORKSPACE", str(tmp_path))
+    return artifacts.locate()
+
+
+@pytest.fixture(scope="session")
+def weights() -> bytes:
+    return model.serialise(model.build().state_dict())
+
+
+def open_page(name: str) -> AppTest:
+    app = AppTest.from_file(ROOT / "app.py", default_timeout=30).run()
+    app.switch_page(str(ROOT / "medisync" / "dashboard" / "pages" / f"{name}.py")).run()
+    assert not app.exception
+    return app
+
+
+def words(app: AppTest) -> str:
+    """Everything that the page says in text."""
+    kinds = (app.title, app.subheader, app.markdown, app.caption, app.text, app.code)
+    kinds += (app.error, app.warning, app.info, app.success)
+    return "\n".join(str(element.value) for kind in kinds for element in kind)
+
+
+def png(pixels: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+SCAN = png(np.add.outer(np.arange(160), np.arange(160)).astype(np.uint8))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_shows_the_run(workspace: Workspace, name: str) -> None:
+    factories.make_run(workspace)
+    app = open_page(name)
+    assert [title.value for title in app.title] == [PAGES[name]]
+    assert not app.error
+    assert "Synthetic data." in app.warning[0].value
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_without_a_run_says_what_to_do(workspace: Workspace, name: str) -> None:
+    app = open_page(name)
+    assert [title.value for title in app.title] == ["No run to show yet"]
+    assert [code.value for code in app.code] == ["make demo", "medisync train"]
+    assert "notebook.ipynb" in words(app)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_unreadable_newest_run_does_not_hide_the_older_one(workspace: Workspace, name: str) -> None:
+    factories.make_run(workspace)
+    (factories.make_run(workspace) / "run.json").write_text('{"status": "comp')
+    app = open_page(name)
+    assert [title.value for title in app.title] == [PAGES[name]]
+    assert app.sidebar.selectbox[0].value == "run-001"
+    assert "1 not shown" in words(app)
+
+
+def test_runs_page_gives_the_reason_for_each_run_it_cannot_show(workspace: Workspace) -> None:
+    (factories.make_run(workspace) / "run.json").write_text('{"status": "comp')
+    artifacts.allocate(workspace)
+    reasons = [warning.value for warning in open_page("runs").warning]
+    assert reasons[0].startswith("**run\\-002:** not finished")
+    assert reasons[1].startswith("**run\\-001:** run.json is damaged")
+
+
+def test_run_whose_metadata_has_another_schema_counts_as_unreadable(workspace: Workspace) -> None:
+    factories.make_run(workspace, without=artifacts.META)
+    app = open_page("runs")
+    assert "model\\_meta.json is missing" in words(app)
+    assert not app.sidebar.selectbox
+
+
+def test_only_unreadable_runs_point_to_the_page_that_says_why(workspace: Workspace) -> None:
+    artifacts.allocate(workspace)
+    assert "none is finished and readable" in words(open_page("network"))
+
+
+def test_run_without_one_artifact_fails_on_that_page_alone(workspace: Workspace) -> None:
+    factories.make_run(workspace, without=artifacts.AUDIT)
+    assert "Audit.json is missing." in open_page("data_audit").error[0].value
+    assert not open_page("network").error
+
+
+def test_the_picked_run_is_shown_on_every_page(workspace: Workspace) -> None:
+    factories.make_run(workspace, synthetic=False)
+    factories.make_run(workspace)
+    app = open_page("training")
+    assert app.sidebar.selectbox[0].value == "run-002"
+    app.sidebar.selectbox[0].set_value("run-001").run()
+    assert "Synthetic data." not in words(app)
+    app.switch_page(str(ROOT / "medisync" / "dashboard" / "pages" / "network.py")).run()
+    assert "Synthetic data." not in words(app)
+    assert "run\\-001 finished" in words(app)
+
+
+def test_headline_figures_carry_their_intervals(workspace: Workspace) -> None:
+    factories.make_run(workspace)
+    accuracy = open_page("network").metric[0]
+    assert accuracy.label == "Accuracy"
+    assert accuracy.value == "89.6\N{NO-BREAK SPACE}%"  # (113 + 85 + 91 + 74) / 405
+    assert accuracy.delta == "95 %: 86.6 to 92.1\N{NO-BREAK SPACE}%"
+
+
+def test_evaluation_of_one_hospital_leaves_undefined_metrics_undefined(workspace: Workspace) -> None:
+    factories.make_run(workspace)
+    app = open_page("evaluation")
+    app.main.selectbox[0].set_value("NIMHANS Bengaluru").run()
+    assert not app.exception
+    per_class = app.table[0].value
+    assert per_class["Recall (sensitivity)"].isna().tolist() == [False, False, False, True]
+
+
+def test_refused_updates_are_named(workspace: Workspace) -> None:
+    factories.make_run(workspace)
+    assert "**Round 3, Tata Memorial Mumbai:** layer1.0.conv1.weight is not finite" in words(open_page("training"))
+
+
+def test_upload_is_predicted_and_a_broken_one_explained(workspace: Workspace, weights: bytes) -> None:
+    factories.make_run(workspace, model=weights)
+    app = open_page("prediction")
+    app.file_uploader[0].set_value([("a*b*<i>.png", SCAN, "image/png"), ("no.png", b"<html>", "image/png")]).run()
+    assert not app.exception
+    assert [metric.label for metric in app.metric] == ["Predicted class", "Calibrated confidence"]
+    assert [error.value[:12] for error in app.error] == ["Not an image"]
+    assert [text.value for text in app.text] == ["a*b*<i>.png", "no.png"]
+    assert "Research use only, not a diagnosis" in words(app)
+    assert "Unlike the training scans" not in words(app)
+    assert [expander.label for expander in app.expander] == ["All 4 image checks passed"]
+
+
+def test_scan_unlike_the_training_scans_is_flagged(workspace: Workspace, weights: bytes) -> None:
+    factories.make_run(workspace, model=weights, energy_threshold=-1e9)
+    app = open_page("prediction")
+    app.file_uploader[0].set_value([("scan.png", SCAN, "image/png")]).run()
+    assert "**Unlike the training scans.**" in words(app)
+
+
+def test_untrustworthy_weights_are_refused_in_a_sentence(workspace: Workspace) -> None:
+    factories.make_run(workspace, model=b"no weights")
+    app = open_page("prediction")
+    app.file_uploader[0].set_value([("scan.png", SCAN, "image/png")]).run()
+    assert not app.exception
+    assert app.error[0].value.startswith("The model of this run cannot be used: ")
+    assert not app.metric
+
+
+def test_opening_the_dashboard_imports_no_torch(workspace: Workspace) -> None:
+    factories.make_run(workspace)
+    script = (
+        "import sys\n"
+        "from streamlit.testing.v1 import AppTest\n"
+        f"app = AppTest.from_file({str(ROOT / 'app.py')!r}, default_timeout=60).run()\n"
+        f"app.switch_page({str(ROOT / 'medisync/dashboard/pages/prediction.py')!r}).run()\n"
+        "assert not app.exception and app.title[0].value == 'Prediction'\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)

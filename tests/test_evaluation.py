@@ -1,0 +1,108 @@
+"""Metrics from numbers small enough to check by hand, and against scikit-learn on larger ones."""
+
+from dataclasses import astuple
+
+import numpy as np
+import pytest
+from sklearn import metrics as reference
+
+from medisync import evaluation
+from medisync.records import LABELS
+
+GLIOMA, MENINGIOMA, PITUITARY = 0, 1, 2
+
+
+def logits_for(predicted: list[int], margin: float = 10.0) -> np.ndarray:
+    return margin * np.eye(4)[predicted]
+
+
+def tally(
+    labels: list[int], logits: np.ndarray, groups: list[int] | None = None, **options: object
+) -> evaluation.Totals:
+    grouped = np.array(groups or range(len(labels)), np.int64)
+    return evaluation.tally(np.array(labels, np.int64), logits, grouped, **options)  # type: ignore[arg-type]
+
+
+def test_figures_of_five_images_by_hand() -> None:
+    # glioma: 2 of 3 found; meningioma: 1 of 2 found; one glioma called meningioma, one meningioma called pituitary
+    scores = evaluation.metrics(tally([0, 0, 0, 1, 1], logits_for([0, 0, 1, 1, 2])))
+    assert scores.accuracy == pytest.approx(3 / 5)
+    assert scores.balanced_accuracy == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert scores.macro_f1 == pytest.approx((4 / 5 + 2 / 4) / 2)  # 2TP / (2TP + FP + FN)
+    assert scores.confusion_matrix == [[2, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+    meningioma = scores.per_class["meningioma"]
+    assert (meningioma.precision, meningioma.recall, meningioma.support) == (0.5, 0.5, 2)
+    assert meningioma.specificity == pytest.approx(2 / 3)
+
+
+def test_what_is_undefined_is_none_and_not_zero() -> None:
+    scores = evaluation.metrics(tally([GLIOMA], logits_for([GLIOMA])))
+    assert scores.per_class["notumor"].recall is None
+    assert scores.per_class["notumor"].precision is None
+    empty = evaluation.metrics(tally([], np.zeros((0, 4)), replicates=5))
+    assert (empty.n, empty.accuracy, empty.ece, empty.intervals) == (0, None, None, {})
+
+
+def test_totals_of_two_hospitals_add_to_the_totals_of_both() -> None:
+    generator = np.random.default_rng(1)
+    labels, logits = generator.integers(0, 4, 60).tolist(), generator.normal(size=(60, 4))
+    both = evaluation.add([tally(labels[:25], logits[:25]), tally(labels[25:], logits[25:])])
+    for added, whole in zip(astuple(both), astuple(tally(labels, logits)), strict=True):
+        assert added == pytest.approx(whole, abs=1e-9)
+
+
+def test_agrees_with_scikit_learn() -> None:
+    generator = np.random.default_rng(2)
+    labels = generator.integers(0, 4, 300)
+    logits = generator.normal(size=(300, 4)) + 1.5 * np.eye(4)[labels]
+    scores = evaluation.metrics(tally(labels.tolist(), logits))
+    predicted = logits.argmax(axis=1)
+    assert scores.accuracy == pytest.approx(reference.accuracy_score(labels, predicted))
+    assert scores.macro_f1 == pytest.approx(reference.f1_score(labels, predicted, average="macro"))
+    assert scores.balanced_accuracy == pytest.approx(reference.balanced_accuracy_score(labels, predicted))
+    assert scores.loss == pytest.approx(reference.log_loss(labels, evaluation.softmax(logits)))
+
+
+def test_calibration_error_by_hand() -> None:
+    # two images at 75 % confidence, one right: the bin's gap is 0.25
+    confident = np.log([[0.75, 0.25 / 3, 0.25 / 3, 0.25 / 3]] * 2)
+    assert evaluation.metrics(tally([GLIOMA, MENINGIOMA], confident)).ece == pytest.approx(0.25)
+
+
+def test_temperature_that_made_the_logits_overconfident_is_found() -> None:
+    generator = np.random.default_rng(3)
+    honest = generator.normal(size=(4000, 4)) * 1.5
+    labels = np.array([generator.choice(4, p=row) for row in evaluation.softmax(honest)])
+    totals = evaluation.tally(labels, honest * 3, np.arange(4000))
+    assert evaluation.fit_temperature(totals) == pytest.approx(3, rel=0.1)
+
+
+def test_energy_threshold_leaves_one_validation_image_in_twenty_above() -> None:
+    logits = np.zeros((100, 4))
+    logits[:, 0] = np.linspace(5, 15, 100)
+    threshold = evaluation.fit_energy_threshold(tally([0] * 100, logits))
+    assert (evaluation.free_energy(logits) > threshold).sum() == pytest.approx(5, abs=1)
+
+
+def test_interval_is_wider_when_images_come_in_groups() -> None:
+    # 40 images, half right: 40 groups of one, or 4 groups of ten that are right or wrong together
+    labels, predicted = [0] * 40, [0] * 20 + [1] * 20
+    widths = []
+    for groups in (list(range(40)), [image // 10 for image in range(40)]):
+        totals = tally(labels, logits_for(predicted), groups, replicates=2000, generator=np.random.default_rng(0))
+        interval = evaluation.metrics(totals).intervals["accuracy"]
+        widths.append(interval.high - interval.low)
+    assert widths[0] == pytest.approx(2 * 1.96 * (0.25 / 40) ** 0.5, rel=0.1)  # the binomial's
+    assert widths[1] > 2.5 * widths[0]
+
+
+def test_replicates_are_the_same_for_the_same_generator() -> None:
+    one, two = (
+        tally([0, 1, 2], logits_for([0, 1, 1]), replicates=50, generator=np.random.default_rng(9)) for _ in range(2)
+    )
+    assert (one.replicates == two.replicates).all()
+    assert one.replicates.sum(axis=(1, 2)).tolist() == [3] * 50
+
+
+def test_labels_are_in_the_order_of_the_outputs() -> None:
+    assert LABELS == ("glioma", "meningioma", "pituitary", "notumor")

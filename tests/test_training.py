@@ -1,0 +1,132 @@
+"""One hospital, one round."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from medisync import model, training
+from medisync.config import TrainingConfig
+from medisync.errors import DataError
+from medisync.training import ImageSet
+
+CPU = model.Device("cpu", bfloat16=False)
+CONFIG = TrainingConfig(image_size=32, batch_size=8, learning_rate=1e-3, device="cpu")
+
+
+def squares(count: int, labels: tuple[int, ...], seed: int = 0) -> ImageSet:
+    """Images that a network can tell apart at once: a bright square in the quadrant of the label."""
+    generator = np.random.default_rng(seed)
+    chosen = np.array([labels[index % len(labels)] for index in range(count)])
+    pixels = generator.integers(0, 40, (count, 32, 32)).astype(np.uint8)
+    for image, label in zip(pixels, chosen, strict=True):
+        row, column = 16 * (label // 2), 16 * (label % 2)
+        image[row + 4 : row + 12, column + 4 : column + 12] = 220
+    return ImageSet(pixels, chosen, np.arange(count))
+
+
+def run(data: ImageSet, config: TrainingConfig = CONFIG, seed: int = 0) -> training.Update:
+    return training.train(
+        model.build(seed=0).state_dict(),
+        data,
+        config,
+        learning_rate=config.learning_rate,
+        generator=torch.Generator().manual_seed(seed),
+        device=CPU,
+    )
+
+
+def test_training_lowers_the_loss_and_leaves_the_given_weights_alone() -> None:
+    start = model.build(seed=0).state_dict()
+    before = {key: tensor.clone() for key, tensor in start.items()}
+    plain = CONFIG.model_copy(update={"augment": False, "local_epochs": 4})
+    first, later = run(squares(32, (0, 1, 2, 3)), CONFIG), run(squares(32, (0, 1, 2, 3)), plain)
+    assert later.loss < first.loss
+    assert first.images == 32
+    assert first.norm > 0
+    assert all(torch.equal(start[key], before[key]) for key in start)
+
+
+def test_two_trainings_with_one_seed_are_bit_identical() -> None:
+    one, two, other = (run(squares(24, (0, 1)), seed=seed) for seed in (1, 1, 2))
+    assert all(torch.equal(one.state[key], two.state[key]) for key in one.state)
+    assert not torch.equal(one.state["fc.weight"], other.state["fc.weight"])
+
+
+def test_integer_buffers_keep_their_dtype() -> None:
+    update = run(squares(16, (0, 1)))
+    assert update.state["bn1.num_batches_tracked"].dtype == torch.int64
+    assert int(update.state["bn1.num_batches_tracked"]) == 2  # 16 images in batches of 8
+
+
+def test_a_single_image_is_refused_because_batch_statistics_need_two() -> None:
+    with pytest.raises(DataError, match="1 training images; at least 2 are needed"):
+        run(squares(1, (0,)))
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(16, [8, 8]), (17, [6, 6, 5]), (3, [3])])
+def test_no_batch_has_a_single_image(count: int, sizes: list[int]) -> None:
+    batches = training._batches(count, CONFIG, torch.Generator().manual_seed(0))
+    assert [len(batch) for batch in batches] == sizes
+    assert sorted(np.concatenate(batches)) == list(range(count))
+
+
+def test_missing_class_is_discounted_by_its_prior_and_present_classes_are_not() -> None:
+    adjustment = training.missing_class_adjustment(np.array([0, 0, 2]), 0.01)
+    assert adjustment.tolist() == pytest.approx([0, math.log(0.01), 0, math.log(0.01)])
+    assert training.missing_class_adjustment(np.array([0, 0, 2]), 1.0).tolist() == [0, 0, 0, 0]
+
+
+def test_adjusted_loss_hardly_pushes_a_missing_class_down() -> None:
+    # Equal logits, label glioma, no notumor here. Plain cross-entropy pushes notumor with 1/4;
+    # with a prior of 0.01 it pushes with 0.01 / 3.01.
+    labels = torch.tensor([0])
+    for prior, expected in ((1.0, 1 / 4), (0.01, 0.01 / 3.01)):
+        logits = torch.zeros(1, 4, requires_grad=True)
+        adjustment = training.missing_class_adjustment(np.array([0, 1, 2]), prior)
+        functional.cross_entropy(logits + adjustment, labels).backward()
+        assert logits.grad is not None
+        assert logits.grad[0, 3].item() == pytest.approx(expected)
+
+
+def test_a_hospital_without_a_class_unlearns_it_less_with_the_adjustment() -> None:
+    everyone, without = squares(64, (0, 1, 2, 3)), squares(48, (0, 1, 2), seed=1)
+    steady = CONFIG.model_copy(update={"augment": False, "local_epochs": 6})
+    taught = run(everyone, steady).state
+    missing = squares(16, (3,), seed=2)
+    found = {}
+    for prior in (1.0, 0.01):
+        config = steady.model_copy(update={"missing_class_prior": prior})
+        update = training.train(
+            taught, without, config, learning_rate=1e-3, generator=torch.Generator().manual_seed(0), device=CPU
+        )
+        logits = torch.from_numpy(training.predict(update.state, missing, CPU))
+        found[prior] = float(torch.softmax(logits, dim=1)[:, 3].mean())
+    assert found[0.01] > found[1.0]
+
+
+def test_learning_rate_falls_along_a_cosine_to_a_twentieth() -> None:
+    rates = [training.round_learning_rate(CONFIG, number, 5) for number in range(1, 6)]
+    assert rates[0] == pytest.approx(1e-3)
+    assert rates[2] == pytest.approx(1e-3 * (0.05 + 0.95 / 2))
+    assert rates[4] == pytest.approx(1e-3 / 20)
+    assert training.round_learning_rate(CONFIG, 1, 1) == 1e-3
+
+
+def test_predictions_are_in_the_order_of_the_images() -> None:
+    data = squares(10, (0, 1, 2))
+    state = model.build(seed=0).state_dict()
+    together = training.predict(state, data, CPU)
+    alone = [
+        training.predict(state, ImageSet(data.pixels[i : i + 1], data.labels[i : i + 1], data.groups[i : i + 1]), CPU)
+        for i in range(10)
+    ]
+    assert np.allclose(together, np.concatenate(alone), atol=1e-4)
+
+
+def test_seeds_differ_between_rounds_and_hospitals_only() -> None:
+    seeds = {training.derive_seed(0, number, name) for number in (1, 2) for name in ("North", "South")}
+    assert len(seeds) == 4
+    assert training.derive_seed(0, 1, "North") in seeds
