@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 PROJECT = Path(__file__).resolve().parent.parent
 NOTEBOOK = PROJECT / "notebook.ipynb"
 
-DEMO_PARAMETERS: Mapping[str, Any] = {"IMAGE_SIZE": 96, "LEARNING_RATE": 1e-3, "ROUNDS": 8, "BATCH_SIZE": 16}
+DEMO_PARAMETERS: Mapping[str, Any] = {
+    "IMAGE_SIZE": 96,
+    "LEARNING_RATE": 1e-3,
+    "BATCH_SIZE": 16,
+    "ROUNDS": 20,
+    "PATIENCE": 10,
+}
 """Enough for the phantom hospitals, in minutes on two cores."""
 
 

@@ -11,7 +11,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +20,11 @@ from PIL import Image
 from scipy import ndimage
 
 from medisync.errors import DataError
-from medisync.phantom_anatomy import Contrast, Drawing, Field, Mask, draw, sample_anatomy, sample_lesion
+from medisync.phantom_anatomy import SELLAR_LEVEL, Contrast, Drawing, Field, Mask, draw, sample_anatomy, sample_lesion
 from medisync.records import LABELS, PHANTOM_MARKER, Label
+
+SLICE_DISTANCE = 0.1
+"""About 7 mm, as in dataset-2: from the basal ganglia to the vertex is 1."""
 
 STRAY_FOLDER = "brain_other"
 """A folder of dataset-3 that is in no class map."""
@@ -174,16 +177,16 @@ def draw_patient(
     """Neighbouring slices of a new patient: alike, never identical."""
     # Tumours of the pituitary are only seen at the sella, so others are shown there too: the level is no clue.
     sellar = label == "pituitary" or generator.random() < 0.35
-    middle = -0.5 if sellar else generator.uniform(0.15, 0.85)
+    middle = SELLAR_LEVEL if sellar else generator.uniform(0.25, 0.75)
     anatomy = sample_anatomy(generator)
     lesion = sample_lesion(label, sellar=sellar, anatomy=anatomy, generator=generator)
     scan = _sample_scan(style, generator)
     drawn = []
     for number in range(slices):
         step = number - (slices - 1) / 2
-        cut = lesion and replace(lesion, radius=lesion.radius * (1 - 0.04 * step**2))
+        cut = lesion and lesion.cut(step)
         x, y = scan.coordinates(zoom=1 + 0.012 * step)
-        drawing = draw(anatomy, cut, scan.contrast, x, y, middle + 0.06 * step)
+        drawing = draw(anatomy, cut, scan.contrast, x, y, middle + SLICE_DISTANCE * step)
         image = _acquire(drawing, scan, style, generator)
         drawn.append(PhantomSlice(image, drawing.lesion, drawing.brain, drawing.head, label))
     return tuple(drawn)

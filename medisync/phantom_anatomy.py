@@ -7,7 +7,7 @@ schematic: nothing in it is copied from a scan.
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -160,6 +160,17 @@ class Lesion:
     squeeze: float
     """How far it pushes the brain around it, as a share of its radius."""
 
+    def cut(self, step: float) -> "Lesion":
+        """The tumour `step` slices from its middle: narrower, with another edge."""
+        outline, rim, halo = (
+            tuple((size, phase + 0.6 * step) for size, phase in waves) for waves in (self.outline, self.rim, self.halo)
+        )
+        return replace(self, radius=self.radius * (1 - 0.06 * step**2), outline=outline, rim=rim, halo=halo)
+
+
+SELLAR_LEVEL = -0.5
+"""The height of a slice through the sella."""
+
 
 @dataclass(frozen=True)
 class Drawing:
@@ -256,7 +267,7 @@ class Brain:
 
 
 def draw(anatomy: Anatomy, lesion: Lesion | None, contrast: Contrast, x: Field, y: Field, height: float) -> Drawing:
-    """Paints the slice at `height`: below 0 the sellar level, from 0 (basal ganglia) to 1 (vertex) above it.
+    """Paints the slice at `height`: below 0 around the sella, from 0 (basal ganglia) to 1 (vertex) above it.
 
     `x` and `y` [height, width] are the head coordinates of each pixel's centre.
     """
@@ -266,13 +277,14 @@ def draw(anatomy: Anatomy, lesion: Lesion | None, contrast: Contrast, x: Field, 
     x, y = _swayed(x, y, anatomy)
     depth = _depth(x, y, anatomy, pixel)
     bone = depth - anatomy.scalp
-    inner = bone - anatomy.skull if height >= 0 else np.minimum(bone - anatomy.skull, _face(x, y) - 0.02)
+    face = y + 0.4 * (height - SELLAR_LEVEL)  # the face comes forward from slice to slice
+    inner = bone - anatomy.skull if height >= 0 else np.minimum(bone - anatomy.skull, _face(x, face) - 0.02)
     brain = Brain(*_squeezed(x, y, inner, lesion), inner, height)
     _paint_wall(canvas, depth, anatomy)
     _paint_cortex(canvas, brain, anatomy)
     if height < 0:
         _paint_sellar(canvas, brain, anatomy)
-        _paint_face(canvas, x, y, 0.7 * anatomy.scalp - depth)
+        _paint_face(canvas, x, face, 0.7 * anatomy.scalp - depth)
     else:
         _paint_deep(canvas, brain, anatomy)
         _paint_falx(canvas, brain, anatomy)
@@ -346,7 +358,7 @@ def _folds(brain: Brain, anatomy: Anatomy) -> tuple[Field, Field]:
     first, second, vessels = (
         ndimage.map_coordinates(plane, place, output=np.float32, order=1, mode="grid-wrap") for plane in anatomy.folds
     )
-    turn = 0.9 * brain.height
+    turn = 7 * brain.height
     return math.cos(turn) * first + math.sin(turn) * second, vessels
 
 
@@ -414,7 +426,8 @@ def _paint_face(canvas: Canvas, x: Field, y: Field, skin: Field) -> None:
 
 def _paint_sellar(canvas: Canvas, brain: Brain, anatomy: Anatomy) -> None:
     """Temporal lobes, cisterns with arteries, midbrain, tentorium and cerebellum, sized around the sella."""
-    x, y = np.abs(brain.x) / anatomy.base, (brain.y + 0.13) / anatomy.base - 0.13
+    size = anatomy.base * (1 + 0.8 * (brain.height - SELLAR_LEVEL))
+    x, y = np.abs(brain.x) / size, (brain.y + 0.13) / size - 0.13
     outside = 0.02 - brain.inner
     cerebellum = np.maximum(CEREBELLUM.distance(x, y), outside)
     canvas.paint("csf", cerebellum - 0.02)
