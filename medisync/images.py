@@ -39,6 +39,8 @@ MAX_ASPECT = 4.0
 MIN_CONTRAST = 8
 """Grey levels between the darkest and the brightest percent of an image that shows something."""
 
+JPEG_END = b"\xff\xd9"
+
 PIPELINE_VERSION = 1
 """Goes into the cache's key: raise it with any change to `decode` or `standardise`."""
 
@@ -68,10 +70,12 @@ def decode(data: bytes) -> Decoded:
     if not data:
         raise ImageError("the file is empty")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS below is stricter
+        warnings.simplefilter("ignore")  # Pillow warns about metadata and sizes; what matters to us is raised
         image = _open(data)
         _check_geometry(*image.size)
-        return _decode_pixels(image, data)
+        if _lacks_end_marker(data):
+            return _decode_pixels(_complete(data), ["the file lacks its end marker"])
+        return _decode_pixels(image, [])
 
 
 def _open(data: bytes) -> Image.Image:
@@ -94,9 +98,29 @@ def _check_geometry(width: int, height: int) -> None:
         raise ImageError(f"{width} x {height} pixels: too small, at least {MIN_SIDE} x {MIN_SIDE} is needed")
 
 
-def _decode_pixels(image: Image.Image, data: bytes) -> Decoded:
+def _lacks_end_marker(data: bytes) -> bool:
+    return data.startswith(b"\xff\xd8") and JPEG_END not in data[-4096:]
+
+
+def _complete(data: bytes) -> Image.Image:
+    """A JPEG with the end marker that it lacks. Raises ImageError unless all its pixels are there.
+
+    What a decoder reads after the last pixel changes nothing; what it reads in place of missing pixels does.
+    """
+    endings = [_open(data + filling * 64 + JPEG_END) for filling in (b"\x00", b"\xaa")]
+    try:
+        one, other = (np.asarray(image) for image in endings)
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise ImageError(f"the image is damaged ({_short(error)})") from None
+    if not np.array_equal(one, other):
+        raise ImageError("the image is damaged (the file ends before the last pixel)")
+    return _open(data + JPEG_END)
+
+
+def _decode_pixels(image: Image.Image, file_notes: list[str]) -> Decoded:
     mode, (width, height) = image.mode, image.size
-    notes = _container_notes(image, data)
+    if getattr(image, "n_frames", 1) > 1:
+        file_notes = [*file_notes, f"first of {getattr(image, 'n_frames', 1)} frames used"]
     try:
         image.load()
         upright = ImageOps.exif_transpose(image)
@@ -106,20 +130,11 @@ def _decode_pixels(image: Image.Image, data: bytes) -> Decoded:
     low, high = np.percentile(pixels, (1, 99))
     if high - low < MIN_CONTRAST and int(pixels.max()) - int(pixels.min()) < 4 * MIN_CONTRAST:
         raise ImageError("the image has no content: all its pixels are nearly the same")
-    return Decoded(pixels, width, height, mode, colourfulness, (*notes, *conversion_notes))
+    return Decoded(pixels, width, height, mode, colourfulness, (*file_notes, *conversion_notes))
 
 
 def _short(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:80] or type(error).__name__
-
-
-def _container_notes(image: Image.Image, data: bytes) -> list[str]:
-    notes = []
-    if getattr(image, "n_frames", 1) > 1:
-        notes.append(f"first of {getattr(image, 'n_frames', 1)} frames used")
-    if image.format == "JPEG" and b"\xff\xd9" not in data[-4096:]:
-        notes.append("the file lacks its end marker; the last rows may be damaged")
-    return notes
 
 
 def _to_grey(image: Image.Image) -> tuple[Pixels, float, list[str]]:

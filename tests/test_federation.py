@@ -1,0 +1,284 @@
+"""The federation on real Flower, with hospitals that return what the test tells them to."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+
+from medisync.config import FederationConfig, TrainingConfig
+from medisync.errors import DataError, FederationError
+from medisync.federation import client_app, grid, server_app
+from medisync.federation.messages import ARRAYS, CONFIG, COUNT, METRICS, ROUND, TrainOrder
+from medisync.federation.strategy import MAX_IMAGES, CheckedFedAvg
+from medisync.records import HistoryEntry, HospitalScores
+from medisync.training import HospitalData, ImageSet
+
+NAMES = {2: "North", 3: "South", 4: "West"}
+FIGURES = {"loss": 0.5, "accuracy": 0.5, "seconds": 1.0, "norm": 1.0}
+SETTINGS = TrainingConfig(image_size=32, batch_size=4, learning_rate=1e-3, device="cpu")
+
+Reply = Callable[[Message], RecordDict]
+
+
+def update(
+    value: float, count: object = 1, *, state: Mapping[str, Any] | None = None, round_number: int | None = None
+) -> Reply:
+    """A hospital that answers every order with these weights and this count."""
+
+    def answer(message: Message) -> RecordDict:
+        asked = message.content.config_records[CONFIG][ROUND]
+        arrays = {"w": torch.tensor([value])} if state is None else state
+        return RecordDict(
+            {
+                ARRAYS: ArrayRecord(dict(arrays)),
+                METRICS: MetricRecord({COUNT: count, **FIGURES}),  # type: ignore[dict-item]
+                CONFIG: ConfigRecord({ROUND: asked if round_number is None else round_number}),
+            }
+        )
+
+    return answer
+
+
+def failing(message: Message) -> RecordDict:
+    raise DataError("its disk is full")
+
+
+def one_round(
+    replies: Mapping[int, Reply], start: Mapping[str, Any] | None = None, min_hospitals: int = 2, repeat: int = 1
+) -> tuple[dict[str, torch.Tensor], CheckedFedAvg]:
+    """The average after one exchange, and the strategy that made it. `repeat` delivers every update so often."""
+    client, server = ClientApp(), ServerApp()
+    strategy = CheckedFedAvg(min_hospitals, {node: NAMES[node] for node in replies})
+    state = ArrayRecord({"w": torch.tensor([0.0])} if start is None else dict(start))
+    averages = []
+
+    @client.train()
+    def train(message: Message, context: Context) -> Message:
+        return Message(replies[context.node_id](message), reply_to=message)
+
+    @server.main()
+    def main(deliver: Grid, context: Context) -> None:
+        messages = list(strategy.configure_train(1, state, TrainOrder(SETTINGS, 0.1).to_record(), deliver))
+        answers = [answer for _ in range(repeat) for answer in deliver.send_and_receive(messages)]
+        averages.append(strategy.aggregate_train(1, answers)[0].to_torch_state_dict())
+
+    grid.run_apps(server, client, {node: {} for node in replies}, seed=0)
+    return averages[0], strategy
+
+
+def refusals(strategy: CheckedFedAvg) -> dict[str, str]:
+    return {refusal.hospital: refusal.reason for refusal in strategy.refused}
+
+
+def test_the_average_is_weighted_by_count() -> None:
+    average, strategy = one_round({2: update(1.0, 2), 3: update(4.0, 6)})
+    assert average["w"].item() == 3.25 == (1 * 2 + 4 * 6) / (2 + 6)
+    assert strategy.refused == []
+
+
+def test_batchnorm_statistics_are_averaged_and_its_counter_stays_a_whole_number() -> None:
+    def state(mean: float, batches: int) -> dict[str, Any]:
+        return {"running_mean": torch.tensor([mean]), "num_batches_tracked": torch.tensor(batches)}
+
+    average, _ = one_round(
+        {2: update(0, 1, state=state(0.0, 7)), 3: update(0, 3, state=state(8.0, 5))}, start=state(1.0, 0)
+    )
+    assert average["running_mean"].item() == 6.0
+    assert average["num_batches_tracked"].dtype == torch.int64
+    assert average["num_batches_tracked"].item() == 7
+
+
+WRONG = {
+    "missing key": (update(0, state={"v": torch.tensor([1.0])}), "w is missing"),
+    "extra key": (update(0, state={"w": torch.tensor([1.0]), "v": torch.tensor([1.0])}), "v is unknown"),
+    "shape": (update(0, state={"w": torch.tensor([1.0, 2.0])}), "w has shape [2], expected [1]"),
+    "dtype": (update(0, state={"w": torch.tensor([1.0], dtype=torch.float64)}), "float64"),
+    "not a number": (update(float("nan")), "w holds values that are not finite"),
+    "infinite": (update(float("-inf")), "w holds values that are not finite"),
+    "count 0": (update(1.0, 0), "num-examples is 0"),
+    "negative count": (update(1.0, -3), "num-examples is -3"),
+    "fraction": (update(1.0, 2.5), "num-examples is 2.5"),
+    "huge count": (update(1.0, MAX_IMAGES + 1), "num-examples is"),
+    "stale round": (update(1.0, round_number=7), "answers round 7, this is 1"),
+    "error": (failing, "its disk is full"),
+}
+
+
+@pytest.mark.parametrize(("wrong", "said"), WRONG.values(), ids=WRONG.keys())
+def test_a_wrong_update_is_refused_by_name_and_the_round_goes_on(wrong: Reply, said: str) -> None:
+    average, strategy = one_round({2: update(1.0, 2), 3: update(4.0, 6), 4: wrong})
+    assert average["w"].item() == 3.25
+    assert refusals(strategy).keys() == {"West"}
+    assert said in refusals(strategy)["West"]
+
+
+def test_a_second_update_from_one_hospital_is_refused() -> None:
+    average, strategy = one_round({2: update(1.0, 2), 3: update(4.0, 6)}, repeat=2)
+    assert average["w"].item() == 3.25
+    assert refusals(strategy) == {
+        "North": "a second update in the same round",
+        "South": "a second update in the same round",
+    }
+
+
+def test_arrays_that_cannot_be_read_are_refused() -> None:
+    def garbled(message: Message) -> RecordDict:
+        content = update(1.0)(message)
+        content[ARRAYS] = ArrayRecord({"w": Array(dtype="float32", shape=(1,), stype="numpy.ndarray", data=b"no")})
+        return content
+
+    _, strategy = one_round({2: update(1.0), 3: update(4.0), 4: garbled})
+    assert "cannot be read" in refusals(strategy)["West"]
+
+
+def test_below_two_hospitals_the_round_fails_and_says_who_was_refused() -> None:
+    with pytest.raises(
+        FederationError, match=r"round 1: 1 usable updates, at least 2 are needed \(South: w holds .*NaN"
+    ) as error:
+        one_round({2: update(1.0), 3: update(float("nan"))})
+    assert "the global model stays as it was" in str(error.value)
+
+
+def images(count: int, classes: int, seed: int) -> ImageSet:
+    """Squares that are brighter the higher their class: something a network can learn."""
+    generator = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+    pixels = (60 * labels[:, None, None] + generator.integers(0, 40, (count, 32, 32))).astype(np.uint8)
+    return ImageSet(pixels, labels.astype(np.int64), np.arange(count, dtype=np.int64))
+
+
+def hospital(seed: int, classes: int = 4) -> HospitalData:
+    return {name: images(count, classes, seed + k) for k, (name, count) in enumerate(SIZES.items())}  # type: ignore[misc]
+
+
+SIZES = {"train": 16, "val": 8, "test": 8}
+
+
+def simulate(hospitals: Mapping[str, HospitalData], rounds: int = 2, **settings: Any) -> server_app.Outcome:
+    from medisync.config import Configuration
+
+    sections = {"training": SETTINGS, "federation": FederationConfig(rounds=rounds, **settings)}
+    return grid.simulate(hospitals, Configuration.model_construct(**sections))
+
+
+def test_a_federation_is_the_same_twice_and_tells_its_history() -> None:
+    hospitals = {"North": hospital(0), "South": hospital(10, classes=3)}
+    first, second = simulate(hospitals), simulate(hospitals)
+    assert all(torch.equal(first.state[key], second.state[key]) for key in first.state)
+    assert [entry.epoch for entry in first.history] == [1, 2]
+    assert first.history[0].hospitals.keys() == {"North", "South"}
+    assert first.history[0].hospitals["North"].train_images == 16
+    assert (first.test.n, first.hospitals["South"].n) == (16, 8)
+    assert first.state["bn1.num_batches_tracked"].dtype == torch.int64
+
+
+def test_the_seed_decides_the_first_weights() -> None:
+    hospitals = {"North": hospital(0), "South": hospital(10)}
+    other = SETTINGS.model_copy(update={"seed": 1})
+    from medisync.config import Configuration
+
+    configuration = Configuration.model_construct(training=other, federation=FederationConfig(rounds=1))
+    first, second = simulate(hospitals, 1), grid.simulate(hospitals, configuration)
+    assert not torch.equal(first.state["conv1.weight"], second.state["conv1.weight"])
+
+
+def test_one_round_is_the_average_of_what_the_hospitals_trained() -> None:
+    """ROUNDS = 1 is the classic single aggregation: computed here a second time without Flower."""
+    from medisync import model, training
+
+    hospitals = {"North": hospital(0), "South": {**hospital(10), "train": images(8, 4, 10)}}
+    outcome = simulate(hospitals, 1)
+    start = model.build(seed=SETTINGS.seed).state_dict()
+    device = model.select_device("cpu")
+    updates = [
+        training.train(
+            start,
+            data["train"],
+            SETTINGS,
+            learning_rate=SETTINGS.learning_rate,
+            generator=torch.Generator().manual_seed(training.derive_seed(SETTINGS.seed, 1, name)),
+            device=device,
+        ).state
+        for name, data in hospitals.items()
+    ]
+    expected = (16 * updates[0]["fc.weight"] + 8 * updates[1]["fc.weight"]) / 24
+    assert torch.allclose(outcome.state["fc.weight"], expected, atol=1e-6)
+
+
+def test_a_fourth_hospital_takes_part() -> None:
+    four = {name: hospital(k) for k, name in enumerate(("East", "North", "South", "West"))}
+    outcome = simulate(four, 1)
+    assert outcome.hospitals.keys() == four.keys()
+    assert outcome.test.n == 4 * 8
+
+
+def test_a_hospital_without_validation_or_test_images_takes_part() -> None:
+    little = {**hospital(5), "val": images(0, 4, 0), "test": images(0, 4, 0)}
+    outcome = simulate({"North": hospital(0), "Little": little}, 1)
+    assert outcome.history[0].hospitals["Little"].val_accuracy is None
+    assert outcome.hospitals["Little"].accuracy is None
+    assert outcome.test.n == 8
+
+
+def test_a_hospital_that_fails_is_named_and_the_others_go_on() -> None:
+    broken = {"train": images(0, 4, 0), "val": images(0, 4, 0), "test": images(0, 4, 0)}
+    outcome = simulate({"North": hospital(0), "South": hospital(1), "Broken": broken}, 1)
+    (refusal,) = outcome.history[0].refused
+    assert refusal.hospital == "Broken"
+
+
+def test_the_clients_state_and_data_stay_on_their_side() -> None:
+    """What crosses to the server is weights, counts and totals: nothing as large as an image set."""
+    seen: list[RecordDict] = []
+    app = client_app.build(lambda context: ("North", hospital(0)))
+    server = ServerApp()
+    settings = TrainOrder(SETTINGS, 1e-3).to_record()
+
+    @server.main()
+    def main(deliver: Grid, context: Context) -> None:
+        from medisync import model
+        from medisync.federation.messages import arrays_from_state
+
+        strategy = CheckedFedAvg(2, {2: "North"})
+        start = arrays_from_state(model.build().state_dict())
+        seen.extend(r.content for r in deliver.send_and_receive(strategy.configure_train(1, start, settings, deliver)))
+
+    grid.run_apps(server, app, {2: {}}, seed=0)
+    (content,) = seen
+    assert content.keys() == {ARRAYS, METRICS, CONFIG}
+    assert content.metric_records[METRICS].keys() == {COUNT, *FIGURES}
+    assert content.config_records[CONFIG].keys() == {ROUND}
+
+
+def entry(accuracy: float, loss: float) -> HistoryEntry:
+    scores = {"train_loss": 1.0, "train_accuracy": 0.5, "val_loss": loss, "val_accuracy": accuracy}
+    return HistoryEntry(epoch=1, learning_rate=0.1, seconds=1, hospitals={"North": HospitalScores(**scores)}, **scores)
+
+
+def test_patience_ends_a_federation_that_no_longer_improves(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = iter([(0.5, 1.0), (0.7, 1.0), (0.7, 0.9), (0.7, 0.9), (0.6, 0.1), (0.9, 0.1)])
+
+    def scripted(*arguments: object) -> tuple[str, HistoryEntry]:
+        accuracy, loss = next(figures)
+        return f"weights of round {arguments[3]}", entry(accuracy, loss)
+
+    monkeypatch.setattr(server_app, "run_round", scripted)
+    federation = FederationConfig(rounds=6, patience=2)
+    best, number, history = server_app.run_rounds(None, None, "start", SETTINGS, federation, lambda history: None)  # type: ignore[arg-type]
+    assert (best, number, len(history)) == ("weights of round 3", 3, 5)
+
+
+def test_randomness_of_the_process_is_left_alone() -> None:
+    import random
+
+    random.seed(5)
+    torch.manual_seed(5)
+    expected = (random.Random(5).random(), torch.Generator().manual_seed(5).get_state())
+    simulate({"North": hospital(0), "South": hospital(1)}, 1)
+    assert random.random() == expected[0]
+    assert torch.equal(torch.get_rng_state(), expected[1])
