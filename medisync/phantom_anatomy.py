@@ -350,7 +350,7 @@ def _paint_cortex(canvas: Canvas, brain: Brain, anatomy: Anatomy) -> None:
 
 
 def _folds(brain: Brain, anatomy: Anatomy) -> tuple[Field, Field]:
-    """The fold noise, turning slowly with height, and the vessel noise, sampled around the brain's middle."""
+    """The fold noise, other sulci every 7 mm, and the vessel noise, sampled around the brain's middle."""
     angle = np.arctan2(brain.y, brain.x) * (180 / math.pi)
     angle += 4 * np.sin(8 * brain.x + 11 * brain.y + anatomy.sway[0][2])
     angle += 2 * np.sin(22 * brain.inner + 9 * brain.x)
@@ -358,7 +358,7 @@ def _folds(brain: Brain, anatomy: Anatomy) -> tuple[Field, Field]:
     first, second, vessels = (
         ndimage.map_coordinates(plane, place, output=np.float32, order=1, mode="grid-wrap") for plane in anatomy.folds
     )
-    turn = 7 * brain.height
+    turn = 12 * brain.height
     return math.cos(turn) * first + math.sin(turn) * second, vessels
 
 

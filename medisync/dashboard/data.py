@@ -9,7 +9,7 @@ import streamlit as st
 import streamlit.components.v1 as components
 
 from medisync import artifacts
-from medisync.artifacts import RunListing
+from medisync.artifacts import RunListing as RunListing  # pages take it from here
 from medisync.errors import ArtifactError
 from medisync.records import AuditRecord, HistoryEntry, ModelMeta, Progress, RunRecord
 

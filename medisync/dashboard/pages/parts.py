@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from medisync.artifacts import RunListing
 from medisync.dashboard import data
 from medisync.dashboard.charts import Chart
+from medisync.dashboard.data import RunListing
 from medisync.dashboard.tables import Headline
 from medisync.dashboard.words import day
 

@@ -1,0 +1,107 @@
+"""Who may import whom. One direction, read from the source."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "medisync"
+
+BASE = {"errors", "records"}
+STAGE = BASE | {"config"}
+FEDERATION = STAGE | {"images", "model", "training", "evaluation", "federation"}
+ALLOWED = {
+    "errors": set(),
+    "records": set(),
+    "config": BASE,
+    "artifacts": STAGE,
+    "evaluation": STAGE,
+    "images": STAGE,
+    "discovery": STAGE | {"images"},
+    "duplicates": STAGE | {"images"},
+    "audit": STAGE | {"images", "discovery", "duplicates"},
+    "splits": STAGE,
+    "phantom_anatomy": STAGE,
+    "phantom": STAGE | {"phantom_anatomy"},
+    "model": STAGE,
+    "training": STAGE | {"images", "model"},
+    "federation": FEDERATION,
+    "inference": STAGE | {"images", "model", "evaluation"},
+    "download": BASE,
+    "comparison": STAGE | {"artifacts"},
+    "tables": FEDERATION,
+    "recording": FEDERATION | {"artifacts", "audit"},
+    "cli": FEDERATION | {"artifacts", "audit", "comparison", "download", "inference", "phantom"},
+    "__main__": {"cli"},
+    "dashboard.words": BASE,
+    "dashboard.data": BASE | {"artifacts"},
+    "dashboard.charts": BASE | {"dashboard.words"},
+    "dashboard.curves": BASE | {"dashboard.words", "dashboard.charts"},
+    "dashboard.hospital_map": BASE | {"dashboard.words", "dashboard.charts"},
+    "dashboard.tables": BASE | {"dashboard.words"},
+    "dashboard.pages": BASE
+    | {f"dashboard.{name}" for name in ("words", "data", "charts", "curves", "hospital_map", "tables", "pages")},
+}
+WITH_STREAMLIT = {"dashboard.data", "dashboard.pages"}
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
+
+
+def name_of(path: Path) -> str:
+    """`training`, `federation` for all of that folder, `dashboard.pages`, `dashboard.data`."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    if parts[0] == "federation":
+        return "federation"
+    return ".".join(parts[:2]) if parts[0] == "dashboard" else parts[0]
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that the file imports, wherever in the file, by its dotted name."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+    return found
+
+
+def own_imports(path: Path) -> set[str]:
+    """The modules of medisync that the file imports, as they are called in ALLOWED."""
+    known = {name_of(module) for module in MODULES}
+    inner = {name.removeprefix("medisync.") for name in imports(path) if name.startswith("medisync.")}
+    candidates = {".".join(name.split(".")[:count]) for name in inner for count in (1, 2)}
+    return candidates & known
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_one_way(path: Path) -> None:
+    allowed = ALLOWED[name_of(path)]
+    if path.name == "prediction.py":
+        allowed = allowed | {"inference", "images"}
+    assert own_imports(path) - {name_of(path)} <= allowed
+
+
+def test_every_rule_is_about_a_module_that_exists() -> None:
+    assert {name_of(path) for path in MODULES} == ALLOWED.keys()
+
+
+def test_the_app_imports_the_dashboard_only() -> None:
+    assert all(name.startswith("dashboard") or name in BASE for name in own_imports(ROOT / "app.py"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_streamlit_stays_in_pages_and_data(path: Path) -> None:
+    uses = any(name.split(".")[0] == "streamlit" for name in imports(path))
+    assert not uses or name_of(path) in WITH_STREAMLIT
+
+
+@pytest.mark.parametrize(
+    "module", ["medisync.cli", "medisync.dashboard.data", "medisync.dashboard.charts", "medisync.artifacts"]
+)
+def test_importing_it_imports_no_torch(module: str) -> None:
+    command = f"import {module}, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", command], cwd=ROOT, check=False).returncode == 0

@@ -1,0 +1,156 @@
+"""From a file to a prediction that says when not to trust it."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import factories
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scans import save, texture
+
+from medisync import artifacts, inference, model
+from medisync.errors import DataError, ImageError, ModelError
+from medisync.inference import Classifier, Reading
+from medisync.records import LABELS
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
+    """A real ResNet18 that never saw an image."""
+    workspace = artifacts.locate(tmp_path_factory.mktemp("workspace"))
+    run = factories.make_run(workspace, model=model.serialise(model.build(seed=3).state_dict()))
+    return inference.load(run / artifacts.MODEL, artifacts.read(run, artifacts.META))
+
+
+def png(pixels: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def with_calibration(classifier: Classifier, **figures: float) -> Classifier:
+    calibration = classifier.meta.calibration.model_copy(update=figures)
+    meta = classifier.meta.model_copy(update={"calibration": calibration})
+    return Classifier(classifier.network, classifier.device, meta)
+
+
+def test_probabilities_add_to_one_and_the_label_has_the_largest(classifier: Classifier) -> None:
+    prediction = inference.predict(classifier, png(texture(1, 200)))
+    assert sum(prediction.probabilities.values()) == pytest.approx(1)
+    assert prediction.confidence == max(prediction.probabilities.values()) == prediction.probabilities[prediction.label]
+
+
+def test_the_temperature_changes_confidence_and_not_the_label(classifier: Classifier) -> None:
+    sharp = inference.predict(with_calibration(classifier, temperature=0.1), png(texture(1, 200)))
+    flat = inference.predict(with_calibration(classifier, temperature=10.0), png(texture(1, 200)))
+    assert sharp.label == flat.label
+    assert sharp.confidence > flat.confidence > 1 / len(LABELS)
+
+
+def test_a_scan_above_the_energy_threshold_is_unlike_the_training_scans(classifier: Classifier) -> None:
+    energy = inference.predict(classifier, png(texture(1, 200))).energy
+    for threshold, unlike in ((energy - 0.01, True), (energy + 0.01, False)):
+        adjusted = with_calibration(classifier, energy_threshold=threshold)
+        assert inference.predict(adjusted, png(texture(1, 200))).unlike_training is unlike
+
+
+def test_a_prediction_from_a_folder_is_that_of_an_upload(classifier: Classifier, tmp_path: Path) -> None:
+    paths = [save(tmp_path / f"{seed}.png", texture(seed, 150)) for seed in range(70)]  # two batches, all cores
+    readings = list(inference.predict_files(classifier, paths))
+    assert [reading.path for reading in readings] == paths
+    for seed in (0, 69):
+        alone = inference.predict(classifier, png(texture(seed, 150)))
+        together = readings[seed].prediction
+        assert together is not None
+        assert together.label == alone.label
+        assert together.confidence == pytest.approx(alone.confidence, abs=0.02)  # bfloat16 batches round differently
+
+
+def test_a_file_that_is_no_image_is_a_reading_with_a_reason(classifier: Classifier, tmp_path: Path) -> None:
+    good = save(tmp_path / "good.png", texture(1))
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    readings = list(inference.predict_files(classifier, [tmp_path / "bad.png", tmp_path / "gone.png", good]))
+    assert [reading.prediction is None for reading in readings] == [True, True, False]
+    assert "not an image" in readings[0].problem
+    assert readings[1].problem == "cannot be read: No such file or directory"
+
+
+def test_an_upload_that_is_no_image_is_refused(classifier: Classifier) -> None:
+    with pytest.raises(ImageError, match="not an image"):
+        inference.predict(classifier, b"<html></html>")
+
+
+@pytest.mark.parametrize(
+    ("pixels", "failed"),
+    [
+        (texture(1, 200), set()),
+        (texture(1, 100), {"size"}),
+        (texture(1, 200)[:, :120], {"size", "aspect"}),
+        (texture(1, 200) // 8 + 100, {"contrast"}),
+        (np.stack([texture(k, 200) for k in range(3)], axis=2), {"colour"}),
+    ],
+    ids=["good", "small", "narrow", "flat", "colourful"],
+)
+def test_checks_say_what_to_look_at(classifier: Classifier, pixels: np.ndarray, failed: set[str]) -> None:
+    checks = inference.predict(classifier, png(pixels)).checks
+    assert {check.name for check in checks if not check.passed} == failed
+    assert len(checks) == 4
+
+
+def test_the_wrong_model_file_is_refused(tmp_path: Path) -> None:
+    workspace = artifacts.locate(tmp_path)
+    run = factories.make_run(workspace, model=model.serialise(model.build().state_dict()))
+    meta = artifacts.read(run, artifacts.META)
+    torch.save(model.build(seed=9).state_dict(), run / artifacts.MODEL)
+    with pytest.raises(ModelError, match="SHA-256"):
+        inference.load(run / artifacts.MODEL, meta)
+
+
+def test_images_below_folders_are_found_in_order(tmp_path: Path) -> None:
+    for name in ("b/2.png", "a/1.JPG", "a/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    single = tmp_path / "a/notes.txt"
+    assert inference.find_images([tmp_path]) == [tmp_path / "a/1.JPG", tmp_path / "b/2.png"]
+    assert inference.find_images([single]) == [single]
+    with pytest.raises(DataError, match="nowhere: no such file or folder"):
+        inference.find_images([tmp_path / "nowhere"])
+
+
+def test_a_csv_row_has_a_probability_per_class_or_the_reason(classifier: Classifier) -> None:
+    prediction = inference.predict(classifier, png(texture(1, 100)))
+    row = inference.csv_row(Reading(Path("scan.png"), prediction, ""))
+    assert row[:2] == ["scan.png", prediction.label]
+    assert [float(cell) for cell in row[2:6]] == pytest.approx(list(prediction.probabilities.values()), abs=1e-4)
+    assert "size: 100 x 100 pixels" in row[6]
+    assert inference.csv_row(Reading(Path("bad.png"), None, "empty")) == ["bad.png", "", "", "", "", "", "empty"]
+    assert len(next(csv.reader([",".join(row[:6])]))) == 6
+
+
+def test_a_folder_of_class_folders_is_scored(classifier: Classifier, tmp_path: Path) -> None:
+    for folder, count in (("glioma", 2), ("No_Tumor", 3), ("chest x-rays", 4)):
+        for number in range(count):
+            save(tmp_path / folder / f"{number}.png", texture(10 * count + number, 150))
+    (tmp_path / "glioma/broken.png").write_bytes(b"no")
+    scores = inference.score_folder(classifier, tmp_path)
+    figures = json.loads(json.dumps(scores.figures))
+    matrix = np.array(figures["confusion_matrix"])
+    assert figures["n"] == 5
+    assert matrix.sum(axis=1).tolist() == [2, 0, 0, 3]
+    assert figures["accuracy"] == pytest.approx(np.trace(matrix) / 5)
+    assert figures["per_class_recall"]["meningioma"] is None
+    readings = inference.predict_files(classifier, inference.find_images([tmp_path]))
+    unlike = [reading.prediction.unlike_training for reading in readings if reading.prediction]
+    assert figures["out_of_distribution_share"] == pytest.approx(np.mean(unlike))
+    assert [path.name for path, _ in scores.unreadable] == ["broken.png"]
+
+
+def test_a_folder_without_images_is_refused(classifier: Classifier, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no readable image"):
+        inference.score_folder(classifier, tmp_path)
+    with pytest.raises(DataError, match="no such folder"):
+        inference.score_folder(classifier, tmp_path / "missing")

@@ -1,0 +1,149 @@
+"""The notebook: its rules, and a real execution on small phantom hospitals."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+from medisync import artifacts, cli, phantom
+from medisync.errors import ConfigError, MediSyncError
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOK = json.loads((ROOT / "notebook.ipynb").read_text(encoding="utf-8"))
+CODE = ["".join(cell["source"]) for cell in NOTEBOOK["cells"] if cell["cell_type"] == "code"]
+SMALL = ["-p", "IMAGE_SIZE", "32", "-p", "ROUNDS", "2", "-p", "DEVICE", "cpu", "-p", "LEARNING_RATE", "1e-3"]
+
+
+def test_cells_define_nothing_and_loop_over_nothing() -> None:
+    forbidden = (ast.FunctionDef, ast.ClassDef, ast.Lambda, ast.For, ast.While, ast.Try)
+    assert not [source for source in CODE for node in ast.walk(ast.parse(source)) if isinstance(node, forbidden)]
+
+
+def test_cells_are_short_except_where_they_are_configuration() -> None:
+    for source in CODE:
+        statements = ast.parse(source).body
+        values_only = all(isinstance(each, ast.Assign) and str(each.targets[0].id).isupper() for each in statements)  # type: ignore[attr-defined]
+        assert values_only or len(source.splitlines()) <= 6, source
+
+
+def test_one_cell_holds_the_parameters() -> None:
+    (cell,) = (cell for cell in NOTEBOOK["cells"] if "parameters" in cell["metadata"].get("tags", []))
+    assert "ROUNDS = " in "".join(cell["source"])
+
+
+def test_no_outputs_are_committed() -> None:
+    for cell in NOTEBOOK["cells"]:
+        assert not cell.get("outputs")
+        assert cell.get("execution_count") is None
+
+
+def train(workspace: Path, *more: str) -> int:
+    return cli.main(["train", "--workspace", str(workspace), *SMALL, *more])
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> artifacts.Workspace:
+    """A workspace after one run of the notebook."""
+    root = tmp_path_factory.mktemp("workspace")
+    phantom.write_hospitals(root / "dataset", seed=1, scale=0.08)
+    assert train(root) == 0
+    return artifacts.locate(root)
+
+
+def test_the_run_is_complete_and_published(workspace: artifacts.Workspace) -> None:
+    (listing,) = artifacts.list_runs(workspace)
+    assert listing.problem == ""
+    artifacts.verify(workspace, "run-001")
+    assert listing.record is not None
+    assert listing.record.synthetic
+    for name in artifacts.PUBLISHED:
+        assert (workspace.models / name).read_bytes() == (listing.folder / name).read_bytes()
+    assert artifacts.read(listing.folder, artifacts.META).datasets.keys() == {
+        "AIIMS Delhi",
+        "NIMHANS Bengaluru",
+        "Tata Memorial Mumbai",
+    }
+    assert len(artifacts.read(listing.folder, artifacts.HISTORY)) == 2
+
+
+def test_the_log_tells_what_happened(workspace: artifacts.Workspace) -> None:
+    (log,) = workspace.logs.glob("*/training.log")
+    text = log.read_text()
+    for words in ("synthetic phantoms", "brain_other", "image is damaged", "round 2/2", "run-001 completed"):
+        assert words in text
+
+
+def test_the_executed_notebook_is_kept_with_its_tables(workspace: artifacts.Workspace) -> None:
+    executed = json.loads((workspace.artifacts / "run-001" / artifacts.NOTEBOOK).read_text())
+    shown = json.dumps([cell.get("outputs") for cell in executed["cells"]])
+    for words in ("unresolved", "near copies", "validation accuracy", "sensitivity", "research use only"):
+        assert words in shown
+
+
+def test_a_class_that_a_hospital_lacks_is_in_the_statistics_as_none(workspace: artifacts.Workspace) -> None:
+    stats = artifacts.read(workspace.artifacts / "run-001", artifacts.STATS)
+    assert stats["NIMHANS Bengaluru"].class_distribution["notumor"] == 0
+    assert stats["AIIMS Delhi"].class_distribution["notumor"] > 0
+
+
+def test_the_same_seed_makes_the_same_model(workspace: artifacts.Workspace) -> None:
+    assert train(workspace.root) == 0
+    first, second = (artifacts.read(workspace.artifacts / run, artifacts.META) for run in ("run-001", "run-002"))
+    assert first.model_sha256 == second.model_sha256
+    assert first.metrics == second.metrics
+
+
+def test_a_mistyped_parameter_is_refused_before_anything_starts(workspace: artifacts.Workspace) -> None:
+    before = sorted(workspace.artifacts.iterdir())
+    assert train(workspace.root, "-p", "ROUNDS", "0") == 2
+    assert train(workspace.root, "-p", "ROUND", "3") == 2
+    assert sorted(workspace.artifacts.iterdir()) == before
+    with pytest.raises(ConfigError, match="ROUND is not in the notebook's parameters cell"):
+        cli._configuration({"ROUND": 3})
+
+
+def test_a_run_that_dies_publishes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "dataset").mkdir()
+    assert train(tmp_path) == 1
+    said = capsys.readouterr().err
+    for folder in ("dataset-1", "dataset-2", "dataset-3/Brain_Cancer raw MRI data/Brain_Cancer"):
+        assert str(tmp_path / "dataset" / folder) in said
+    (listing,) = artifacts.list_runs(artifacts.locate(tmp_path))
+    assert listing.record is None
+    assert not list((tmp_path / "models").glob("*"))
+    with pytest.raises(MediSyncError):
+        artifacts.verify(artifacts.locate(tmp_path), listing.name)
+
+
+def test_a_fourth_hospital_is_one_entry_in_each_dictionary(tmp_path: Path) -> None:
+    """The notebook with two entries more, and nothing else changed."""
+    names = cli._notebook_literals(ROOT / "notebook.ipynb")
+    names["HOSPITAL_CONFIGS"]["CMC Vellore"] = {
+        "dataset_id": "dataset-4",
+        "specialty": "Neurosurgery",
+        "location": {"lat": 12.92, "lon": 79.13},
+    }
+    names["DATASETS"]["dataset-4"] = {
+        "hospital": "CMC Vellore",
+        "path": "dataset-4",
+        "class_map": {"glioma": "glioma", "healthy": "notumor"},
+    }
+    from medisync import audit, config, splits, training
+    from medisync.federation import grid
+
+    configuration = config.from_dict({**names, "IMAGE_SIZE": 32, "ROUNDS": 1, "DEVICE": "cpu"})
+    dataset = tmp_path / "dataset"
+    phantom.write_hospitals(dataset, seed=2, scale=0.03)
+    fourth = phantom.cases(seed=9, scale=0.05)
+    for number, case in enumerate(case for case in fourth if case.paths[0].startswith("dataset-1")):
+        folder = {"glioma": "glioma", "notumor": "healthy"}.get(case.label)
+        if folder:
+            from scans import save
+
+            save(dataset / "dataset-4" / folder / f"{number}.png", case.draw()[0].image)
+    record = audit.audit(configuration.hospitals, dataset)
+    split = splits.split(record, configuration.splits, configuration.hospitals)
+    outcome = grid.simulate(training.open_hospitals(split, dataset, 32, tmp_path / "cache"), configuration)
+    assert "CMC Vellore" in outcome.hospitals
+    assert outcome.hospitals["CMC Vellore"].n > 0
