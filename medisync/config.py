@@ -78,8 +78,6 @@ class TrainingConfig(Section):
     augment: bool = True
     missing_class_prior: Annotated[float, Field(gt=0, le=1)] = 0.3
     """Prior that the loss assumes for a class the hospital does not have; 1 turns the adjustment off."""
-    batch_norm_rounds: Annotated[int, Field(ge=0, strict=True)] = 4
-    """Rounds in which BatchNorm learns its running statistics; afterwards all hospitals train with the global ones."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: Seed = 0
 

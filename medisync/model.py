@@ -59,13 +59,6 @@ def restore(state: State, device: Device) -> nn.Module:
     return network.to(device.kind, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def fix_statistics(network: nn.Module) -> None:
-    """Makes every BatchNorm layer use and keep its running statistics while the rest trains."""
-    for layer in network.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.eval()
-
-
 def forward(network: nn.Module, batch: Tensor, device: Device) -> Tensor:
     """Logits float32 [N, classes] of a normalised batch, computed in bfloat16 where the device is fast at it."""
     with torch.autocast(device.kind, torch.bfloat16, enabled=device.bfloat16):

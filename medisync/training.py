@@ -98,20 +98,15 @@ def train(
     learning_rate: float,
     generator: torch.Generator,
     device: model.Device,
-    fix_statistics: bool = False,
     on_batch: Callable[[int], None] = lambda count: None,
 ) -> Update:
     """Local training as in federated averaging: `local_epochs` passes of Adam from the global weights.
 
-    ClientUpdate of Algorithm 1 in McMahan et al. 2017, https://arxiv.org/abs/1602.05629, with Adam for SGD. With
-    `fix_statistics`, BatchNorm normalises by the global running statistics, as it will in evaluation, and not by those of
-    the hospital's own batches.
+    ClientUpdate of Algorithm 1 in McMahan et al. 2017, https://arxiv.org/abs/1602.05629, with Adam for SGD.
     """
     started = time.monotonic()
     _require_batches(data)
     network = model.restore(state, device).train()
-    if fix_statistics:
-        model.fix_statistics(network)
     optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)
     adjustment = missing_class_adjustment(data.labels, config.missing_class_prior).to(device.kind)
     sums = torch.zeros(2, device=device.kind)  # loss, correct: read once at the end, so that a GPU never waits

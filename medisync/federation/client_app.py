@@ -60,7 +60,6 @@ def _train(message: Message, name: str, data: HospitalData, on_images: OnImages)
         data["train"],
         order.training,
         learning_rate=order.learning_rate,
-        fix_statistics=order.fix_statistics,
         generator=generator,
         device=model.select_device(order.training.device),
         on_batch=partial(on_images, name, "training", round_number),

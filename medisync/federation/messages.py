@@ -21,16 +21,14 @@ class TrainOrder:
 
     training: TrainingConfig
     learning_rate: float
-    fix_statistics: bool = False
 
     def to_record(self) -> ConfigRecord:
-        figures = {"learning-rate": self.learning_rate, "fix-statistics": self.fix_statistics}
-        return ConfigRecord({"training": self.training.model_dump_json(), **figures})
+        return ConfigRecord({"training": self.training.model_dump_json(), "learning-rate": self.learning_rate})
 
     @classmethod
     def from_record(cls, record: ConfigRecord) -> "TrainOrder":
         training = TrainingConfig.model_validate_json(str(record["training"]))
-        return cls(training, float(record["learning-rate"]), bool(record["fix-statistics"]))  # type: ignore[arg-type]
+        return cls(training, float(record["learning-rate"]))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,8 @@ def run_rounds(
     history: list[HistoryEntry] = []
     best, best_round = arrays, 0
     for number in range(1, federation.rounds + 1):
-        arrays, entry = run_round(grid, strategy, arrays, number, _order(train_config, number, federation.rounds))
+        rate = training.round_learning_rate(train_config, number, federation.rounds)
+        arrays, entry = run_round(grid, strategy, arrays, number, TrainOrder(train_config, rate))
         history.append(entry)
         _log_round(entry, federation.rounds)
         on_round(history)
@@ -95,11 +96,6 @@ def run_rounds(
             log.info("stopped early: %d rounds without a better validation accuracy", federation.patience)
             break
     return best, best_round, history
-
-
-def _order(train_config: TrainingConfig, number: int, rounds: int) -> TrainOrder:
-    rate = training.round_learning_rate(train_config, number, rounds)
-    return TrainOrder(train_config, rate, fix_statistics=number > train_config.batch_norm_rounds)
 
 
 def run_round(
