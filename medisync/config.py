@@ -74,7 +74,8 @@ class TrainingConfig(Section):
     batch_size: PositiveInt = 32
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-4
     learning_rate_schedule: Literal["constant", "cosine"] = "cosine"
-    local_epochs: PositiveInt = 1
+    local_epochs: Annotated[float, Field(gt=0, le=100, strict=True)] = 1
+    """Passes over a hospital's images in a round; 0.25 aggregates after each quarter of a pass."""
     augment: bool = True
     missing_class_prior: Annotated[float, Field(gt=0, le=1)] = 0.3
     """Prior that the loss assumes for a class the hospital does not have; 1 turns the adjustment off."""

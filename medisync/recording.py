@@ -81,7 +81,7 @@ def _failure_logged() -> Iterator[None]:
 def _progress(run: Run, hospitals: Mapping[str, HospitalData], configuration: Configuration) -> ProgressBar:
     rounds, epochs = configuration.federation.rounds, configuration.training.local_epochs
     sizes = {split: sum(len(data[split]) for data in hospitals.values()) for split in ("train", "val", "test")}
-    images = rounds * (epochs * sizes["train"] + sizes["val"]) + 2 * sizes["val"] + sizes["test"]
+    images = rounds * (round(epochs * sizes["train"]) + sizes["val"]) + 2 * sizes["val"] + sizes["test"]
     return ProgressBar(images, rounds, lambda record: artifacts.write(run.folder, artifacts.PROGRESS, record))
 
 

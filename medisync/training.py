@@ -100,7 +100,7 @@ def train(
     device: model.Device,
     on_batch: Callable[[int], None] = lambda count: None,
 ) -> Update:
-    """Local training as in federated averaging: `local_epochs` passes of Adam from the global weights.
+    """Local training as in federated averaging: `local_epochs` passes of Adam, or a part of one, from the global weights.
 
     ClientUpdate of Algorithm 1 in McMahan et al. 2017, https://arxiv.org/abs/1602.05629, with Adam for SGD.
     """
@@ -110,13 +110,14 @@ def train(
     optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)
     adjustment = missing_class_adjustment(data.labels, config.missing_class_prior).to(device.kind)
     sums = torch.zeros(2, device=device.kind)  # loss, correct: read once at the end, so that a GPU never waits
-    for chosen in _batches(len(data), config, generator):
+    batches = _batches(len(data), config, generator)
+    for chosen in batches:
         pixels, labels = _fetch(data, chosen, device)
         if config.augment:
             pixels = images.augment(pixels, generator)
         sums += _step(network, optimiser, images.normalise(pixels), labels, adjustment, device)
         on_batch(len(chosen))
-    seen = len(data) * config.local_epochs
+    seen = sum(map(len, batches))
     loss, accuracy = (sums / seen).tolist()
     trained = {key: tensor.detach().cpu().clone() for key, tensor in network.state_dict().items()}
     norm = _distance(trained, state, [name for name, _ in network.named_parameters()])
@@ -158,8 +159,9 @@ def _require_batches(data: ImageSet) -> None:
 def _batches(count: int, config: TrainingConfig, generator: torch.Generator) -> list[NDArray[np.int64]]:
     """Shuffled batches of even sizes, so that none has a single image."""
     per_epoch = max(1, math.ceil(count / config.batch_size)) if config.batch_size > 1 else count // 2
-    epochs = [torch.randperm(count, generator=generator).numpy() for _ in range(config.local_epochs)]
-    return [batch for epoch in epochs for batch in np.array_split(epoch, per_epoch)]
+    epochs = [torch.randperm(count, generator=generator).numpy() for _ in range(math.ceil(config.local_epochs))]
+    batches = [batch for epoch in epochs for batch in np.array_split(epoch, per_epoch)]
+    return batches[: max(1, round(config.local_epochs * per_epoch))]
 
 
 def _fetch(data: ImageSet, chosen: NDArray[np.int64], device: model.Device) -> tuple[Tensor, Tensor]:

@@ -73,6 +73,13 @@ def test_no_batch_has_a_single_image(count: int, sizes: list[int]) -> None:
     assert sorted(np.concatenate(batches)) == list(range(count))
 
 
+@pytest.mark.parametrize(("local_epochs", "batches"), [(0.25, 1), (0.5, 2), (1, 4), (1.5, 6), (0.01, 1)])
+def test_a_part_of_a_local_epoch_is_a_part_of_its_batches(local_epochs: float, batches: int) -> None:
+    config = CONFIG.model_copy(update={"local_epochs": local_epochs})
+    chosen = training._batches(32, config, torch.Generator().manual_seed(0))
+    assert [len(batch) for batch in chosen] == [8] * batches
+
+
 def test_missing_class_is_discounted_by_its_prior_and_present_classes_are_not() -> None:
     adjustment = training.missing_class_adjustment(np.array([0, 0, 2]), 0.01)
     assert adjustment.tolist() == pytest.approx([0, math.log(0.01), 0, math.log(0.01)])
@@ -91,20 +98,12 @@ def test_adjusted_loss_hardly_pushes_a_missing_class_down() -> None:
         assert logits.grad[0, 3].item() == pytest.approx(expected)
 
 
-def test_a_hospital_without_a_class_unlearns_it_less_with_the_adjustment() -> None:
-    everyone, without = squares(64, (0, 1, 2, 3)), squares(48, (0, 1, 2), seed=1)
-    steady = CONFIG.model_copy(update={"augment": False, "local_epochs": 6})
-    taught = run(everyone, steady).state
-    missing = squares(16, (3,), seed=2)
-    found = {}
-    for prior in (1.0, 0.01):
-        config = steady.model_copy(update={"missing_class_prior": prior})
-        update = training.train(
-            taught, without, config, learning_rate=1e-3, generator=torch.Generator().manual_seed(0), device=CPU
-        )
-        logits = torch.from_numpy(training.predict(update.state, missing, CPU))
-        found[prior] = float(torch.softmax(logits, dim=1)[:, 3].mean())
-    assert found[0.01] > found[1.0]
+@pytest.mark.parametrize(("prior", "moves"), [(1.0, True), (1e-30, False)])
+def test_training_moves_the_weights_of_a_missing_class_only_as_far_as_its_prior_asks(prior: float, moves: bool) -> None:
+    start = model.build(seed=0).state_dict()["fc.weight"]
+    trained = run(squares(48, (0, 1, 2)), CONFIG.model_copy(update={"missing_class_prior": prior})).state["fc.weight"]
+    assert torch.equal(trained[3], start[3]) is not moves
+    assert not torch.equal(trained[0], start[0])
 
 
 def test_learning_rate_falls_along_a_cosine_to_a_twentieth() -> None:
