@@ -160,7 +160,8 @@ def test_uploaded_scan_gets_a_class_and_a_broken_file_a_sentence(visit: Visit, s
     expect(answer).to_contain_text(CLASS_NAMES[expected.label], timeout=60_000)
     confidence = visit.page.get_by_test_id("stMetric").filter(has_text="Calibrated confidence")
     expect(confidence).to_contain_text(percent(expected.confidence))
-    expect(visit.page.get_by_text("Not an image that can be read here")).to_be_visible()
+    refusal = visit.page.get_by_test_id("stAlertContentError")
+    expect(refusal).to_contain_text("Not an image that can be read here")
     expect(visit.page.get_by_text("Traceback")).to_have_count(0)
     assert "of-nobody" not in server.log.read_text()
 
