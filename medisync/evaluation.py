@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from medisync.records import (
     LABELS,
-    Calibration,
     ClassMetrics,
     Interval,
     Label,
@@ -25,29 +24,44 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 BINS = 15
+EPSILON = 1e-9
 TEMPERATURES: Floats = np.geomspace(0.2, 10.0, 118)
 ENERGY_EDGES: Floats = np.linspace(-60.0, 20.0, 1601)
-ENERGY_QUANTILE = 0.95
+LOG_ODDS_EDGES: Floats = np.linspace(-12.0, 12.0, 241)
+CONFORMITY_EDGES: Floats = np.linspace(0.0, 1.0, 1001)
+RANKS_SHAPE = (len(LABELS), 2, len(LOG_ODDS_EDGES) - 1)
 REPLICATES = 1000
 INTERVAL_PERCENTILES = (2.5, 97.5)
 
 
 @dataclass(frozen=True)
 class Totals:
-    """Additive sums over the images of one or more hospitals; K classes, B bins, T temperatures, E energy cells."""
+    """Additive sums over the images of one or more hospitals.
+
+    K classes, B bins, T temperatures, R bootstrap samples of the groups (R may be 0); E, O and C are the cells between
+    ENERGY_EDGES, LOG_ODDS_EDGES and CONFORMITY_EDGES.
+    """
 
     confusion: Ints
     """[K, K], rows true, columns predicted."""
     loss: Floats
     """[1]: cross-entropy summed over the images, at the temperature given."""
+    brier: Floats
+    """[1]: squared distance of the probabilities from the true class, summed over the images, at that temperature."""
     reliability: Floats
     """[B, 3]: images, sum of confidences, number correct, by confidence."""
     loss_by_temperature: Floats
     """[T]: cross-entropy summed over the images, at each of TEMPERATURES."""
     energies: Ints
-    """[E]: images by free energy, between ENERGY_EDGES."""
+    """[E]: images by free energy."""
+    ranks: Ints
+    """[K, 2, O]: images by the log odds of class k; those of other classes, then those of k."""
+    conformity: Ints
+    """[2, C]: nonconformity scores of the true classes, then of all classes."""
     replicates: Ints
-    """[R, K, K]: confusion matrices of R bootstrap samples of the groups; R may be 0."""
+    """[R, K, K]: confusion matrices."""
+    rank_replicates: Ints
+    """[R, K, 2, O]: `ranks`."""
 
 
 def tally(
@@ -65,13 +79,19 @@ def tally(
     """
     scores = np.asarray(logits, np.float64)
     probabilities = softmax(scores / temperature)
+    draws = _draw_groups(groups, replicates, generator or np.random.default_rng(0))
+    cells, ranks = _confusion_cells(labels, probabilities), _rank_cells(labels, scores / temperature)
     return Totals(
-        confusion=_confusion(labels, probabilities),
+        confusion=_sum_cells(cells, (len(LABELS), len(LABELS))),
         loss=np.array([_cross_entropy(labels, scores / temperature)]),
+        brier=np.array([float(np.sum((probabilities - np.eye(len(LABELS))[labels]) ** 2))]),
         reliability=_reliability(labels, probabilities),
         loss_by_temperature=np.array([_cross_entropy(labels, scores / t) for t in TEMPERATURES]),
-        energies=np.histogram(np.clip(free_energy(scores), *ENERGY_EDGES[[0, -1]]), ENERGY_EDGES)[0].astype(np.int64),
-        replicates=_replicates(labels, probabilities, groups, replicates, generator or np.random.default_rng(0)),
+        energies=_count(free_energy(scores), ENERGY_EDGES),
+        ranks=_sum_cells(ranks, RANKS_SHAPE),
+        conformity=_conformity(labels, probabilities),
+        replicates=_replicates(cells, groups, draws, (len(LABELS), len(LABELS))),
+        rank_replicates=_replicates(ranks, groups, draws, RANKS_SHAPE),
     )
 
 
@@ -101,9 +121,42 @@ def _cross_entropy(labels: Ints, logits: Floats) -> float:
     return float(np.sum(np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(labels)), labels]))
 
 
-def _confusion(labels: Ints, probabilities: Floats) -> Ints:
-    cells = labels * len(LABELS) + probabilities.argmax(axis=1)
-    return np.bincount(cells, minlength=len(LABELS) ** 2).reshape(len(LABELS), len(LABELS)).astype(np.int64)
+def _confusion_cells(labels: Ints, probabilities: Floats) -> Ints:
+    """[N, 1]: which cell of the confusion matrix each image counts in."""
+    return (labels * len(LABELS) + probabilities.argmax(axis=1))[:, np.newaxis]
+
+
+def _rank_cells(labels: Ints, logits: Floats) -> Ints:
+    """[N, K]: which cells of `ranks` each image counts in, one per class."""
+    others = [np.logaddexp.reduce(np.delete(logits, k, axis=1), axis=1) for k in range(len(LABELS))]
+    odds = np.clip(logits - np.stack(others, axis=1), *LOG_ODDS_EDGES[[0, -1]])
+    cell = np.clip(np.searchsorted(LOG_ODDS_EDGES, odds, side="right") - 1, 0, RANKS_SHAPE[-1] - 1)
+    member = labels[:, np.newaxis] == np.arange(len(LABELS))
+    return (2 * np.arange(len(LABELS)) + member) * RANKS_SHAPE[-1] + cell
+
+
+def _sum_cells(cells: Ints, shape: tuple[int, ...]) -> Ints:
+    return np.bincount(cells.ravel(), minlength=int(np.prod(shape))).reshape(shape).astype(np.int64)
+
+
+def _count(values: Floats, edges: Floats) -> Ints:
+    """Histogram; what lies outside the edges counts in the first or last cell."""
+    return np.histogram(np.clip(values, *edges[[0, -1]]), edges)[0].astype(np.int64)
+
+
+def nonconformity(probabilities: Floats) -> Floats:
+    """How strange each class would be as the true one, [N, K]: 0 for the most probable, 1 - p for the others.
+
+    The least ambiguous sets of Sadinle et al. 2019, https://arxiv.org/abs/1609.00451, changed so that no set is empty.
+    """
+    most_probable = probabilities.argmax(axis=1)[:, np.newaxis] == np.arange(probabilities.shape[1])
+    return np.where(most_probable, 0.0, 1.0 - probabilities)
+
+
+def _conformity(labels: Ints, probabilities: Floats) -> Ints:
+    strangeness = nonconformity(probabilities)
+    true = strangeness[np.arange(len(labels)), labels]
+    return np.stack([_count(true, CONFORMITY_EDGES), _count(strangeness.ravel(), CONFORMITY_EDGES)])
 
 
 def _reliability(labels: Ints, probabilities: Floats) -> Floats:
@@ -114,32 +167,54 @@ def _reliability(labels: Ints, probabilities: Floats) -> Floats:
     return np.stack([np.bincount(cell, weights=column, minlength=BINS) for column in columns], axis=1)
 
 
-def _replicates(labels: Ints, probabilities: Floats, groups: Ints, count: int, generator: np.random.Generator) -> Ints:
-    """Confusion matrices of `count` samples of the groups with replacement."""
-    names, member = np.unique(groups, return_inverse=True)
-    by_group = np.zeros((len(names), len(LABELS) ** 2), np.int64)
-    np.add.at(by_group, (member, labels * len(LABELS) + probabilities.argmax(axis=1)), 1)
+def _draw_groups(groups: Ints, count: int, generator: np.random.Generator) -> Ints:
+    """[count, G]: how often each group is drawn in samples of G groups with replacement."""
+    names = np.unique(groups)
     if not len(names):
-        return np.zeros((count, len(LABELS), len(LABELS)), np.int64)
-    draws = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=count)
-    return (draws @ by_group).reshape(count, len(LABELS), len(LABELS))
+        return np.zeros((count, 0), np.int64)
+    return generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=count)
 
 
-def metrics(totals: Totals) -> Metrics:
-    """Every figure that the totals support; None where a figure is undefined."""
+def _replicates(cells: Ints, groups: Ints, draws: Ints, shape: tuple[int, ...]) -> Ints:
+    """[R, *shape]: the sums of cells [N, ...] over the images of the groups drawn."""
+    names, member = np.unique(groups, return_inverse=True)
+    by_group = np.zeros((len(names), int(np.prod(shape))), np.float64)  # doubles multiply fast and are exact here
+    np.add.at(by_group, (member[:, np.newaxis], cells), 1)
+    return (draws.astype(np.float64) @ by_group).astype(np.int64).reshape(len(draws), *shape)
+
+
+def metrics(totals: Totals, conformal_threshold: float | None = None) -> Metrics:
+    """Every figure that the totals support; None where a figure is undefined.
+
+    Coverage and size of the prediction sets need the threshold that `calibration` fitted on validation.
+    """
     confusion, count = totals.confusion, int(totals.confusion.sum())
+    coverage, size = _prediction_sets(totals.conformity, conformal_threshold)
     return Metrics(
         n=count,
         loss=float(totals.loss[0] / count) if count else None,
         accuracy=_defined(accuracy(confusion)),
         balanced_accuracy=_defined(balanced_accuracy(confusion)),
         macro_f1=_defined(macro_f1(confusion)),
-        per_class=per_class(confusion),
+        macro_auc=_defined(_mean_of_defined(area_under_curve(totals.ranks))),
+        per_class=per_class(totals),
         confusion_matrix=confusion.tolist(),
         ece=_defined(expected_calibration_error(totals.reliability)),
+        brier=brier_score(totals),
+        coverage=coverage,
+        set_size=size,
         reliability=_reliability_bins(totals.reliability),
-        intervals=_intervals(totals.replicates),
+        intervals=_intervals(_overall_figures(totals.replicates, totals.rank_replicates)),
     )
+
+
+def _overall_figures(confusion: Ints, ranks: Ints) -> dict[str, Floats]:
+    return {
+        "accuracy": accuracy(confusion),
+        "balanced_accuracy": balanced_accuracy(confusion),
+        "macro_f1": macro_f1(confusion),
+        "macro_auc": _mean_of_defined(area_under_curve(ranks)),
+    }
 
 
 def accuracy(confusion: Ints) -> Floats:
@@ -178,20 +253,60 @@ def _mean_of_defined(values: Floats) -> Floats:
     return _ratio(np.where(defined, values, 0.0).sum(axis=-1), defined.sum(axis=-1))
 
 
-def per_class(confusion: Ints) -> dict[Label, ClassMetrics]:
+def per_class(totals: Totals) -> dict[Label, ClassMetrics]:
     """One-against-rest figures of every class; None where one is undefined."""
-    true, predicted, correct = confusion.sum(axis=1), confusion.sum(axis=0), np.diag(confusion)
-    negatives = confusion.sum() - true
-    columns = {
+    figures = _class_figures(totals.confusion, totals.ranks)
+    samples = _class_figures(totals.replicates, totals.rank_replicates)
+    return {
+        label: ClassMetrics(
+            support=int(totals.confusion[k].sum()),
+            intervals=_intervals({name: values[:, k] for name, values in samples.items()}),
+            **{name: _defined(values[k]) for name, values in figures.items()},
+        )
+        for k, label in enumerate(LABELS)
+    }
+
+
+def _class_figures(confusion: Ints, ranks: Ints) -> dict[str, Floats]:
+    """[..., K] each, from confusion [..., K, K] and ranks [..., K, 2, O]."""
+    true, predicted, correct = confusion.sum(axis=-1), confusion.sum(axis=-2), _diagonal(confusion)
+    negatives = confusion.sum(axis=(-2, -1))[..., np.newaxis] - true
+    return {
         "precision": _ratio(correct, predicted),
         "recall": _ratio(correct, true),
         "f1": np.where(true > 0, _f1(confusion), np.nan),
         "specificity": _ratio(negatives - (predicted - correct), negatives),
+        "auc": area_under_curve(ranks),
     }
-    return {
-        label: ClassMetrics(support=int(true[k]), **{name: _defined(column[k]) for name, column in columns.items()})
-        for k, label in enumerate(LABELS)
-    }
+
+
+def area_under_curve(ranks: Ints) -> Floats:
+    """One-against-rest area under the ROC curve: [..., 2, O] -> [...]; NaN where one side has no images.
+
+    The share of pairs in which the member of the class has the higher score, equal cells counting half: the
+    Mann-Whitney statistic, Hanley & McNeil 1982, https://doi.org/10.1148/radiology.143.1.7063747.
+    """
+    others, members = ranks[..., 0, :], ranks[..., 1, :]
+    below = np.cumsum(others, axis=-1) - others
+    twice_won = (members * (2 * below + others)).sum(axis=-1)
+    return _ratio(twice_won, 2 * members.sum(axis=-1) * others.sum(axis=-1))
+
+
+def brier_score(totals: Totals) -> float | None:
+    """Mean squared distance of the probabilities from the true class, in [0, 2]: Brier 1950,
+    https://doi.org/10.1175/1520-0493(1950)078%3C0001:VOFEIT%3E2.0.CO;2.
+    """
+    count = int(totals.confusion.sum())
+    return float(totals.brier[0] / count) if count else None
+
+
+def _prediction_sets(conformity: Ints, threshold: float | None) -> tuple[float | None, float | None]:
+    """The share of images whose set holds the true class, and the mean number of classes in a set."""
+    count = int(conformity[0].sum())
+    if threshold is None or not count:
+        return None, None
+    inside = conformity[:, CONFORMITY_EDGES[1:] <= threshold + EPSILON].sum(axis=1)
+    return float(inside[0] / count), float(inside[1] / count)
 
 
 def mean_of_defined(values: Iterable[float | None]) -> float:
@@ -216,10 +331,8 @@ def _reliability_bins(reliability: Floats) -> list[ReliabilityBin]:
     ]
 
 
-def _intervals(replicates: Ints) -> dict[str, Interval]:
+def _intervals(samples: dict[str, Floats]) -> dict[str, Interval]:
     """Percentile bootstrap; a figure that is undefined in every sample has no interval."""
-    figures = {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy, "macro_f1": macro_f1}
-    samples = {name: figure(replicates) for name, figure in figures.items()}
     return {name: _interval(values) for name, values in samples.items() if np.isfinite(values).any()}
 
 
@@ -230,24 +343,3 @@ def _interval(values: Floats) -> Interval:
 
 def _defined(value: Floats | float) -> float | None:
     return None if np.isnan(value) else min(float(value), 1.0)
-
-
-def fit_temperature(totals: Totals) -> float:
-    """The temperature, out of TEMPERATURES, with the least validation cross-entropy (Guo et al. 2017)."""
-    return float(TEMPERATURES[totals.loss_by_temperature.argmin()])
-
-
-def fit_energy_threshold(totals: Totals) -> float:
-    """The free energy that 95 % of the validation images stay below, to the width of a histogram cell."""
-    cumulative = np.cumsum(totals.energies) / max(1, totals.energies.sum())
-    return float(ENERGY_EDGES[int(np.searchsorted(cumulative, ENERGY_QUANTILE)) + 1])
-
-
-def calibration(before: Totals, after: Totals, temperature: float) -> Calibration:
-    """The record of a calibration from validation totals at temperature 1 and at the fitted one."""
-    return Calibration(
-        temperature=temperature,
-        energy_threshold=fit_energy_threshold(before),
-        ece_before=_defined(expected_calibration_error(before.reliability)),
-        ece_after=_defined(expected_calibration_error(after.reliability)),
-    )

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from medisync import evaluation, images, model
+from medisync import calibration, evaluation, images, model
 from medisync.config import normalise_folder
 from medisync.errors import DataError, ImageError
 from medisync.records import LABELS, ImageCheck, Label, Metrics, ModelMeta, Prediction
@@ -106,16 +106,17 @@ def _chunks(items: Iterable[Opened], size: int) -> Iterator[list[Opened]]:
 
 
 def _interpret(classifier: Classifier, decoded: images.Decoded, scores: NDArray[np.float32]) -> Prediction:
-    calibration = classifier.meta.calibration
+    calibrated = classifier.meta.calibration
     row = scores[np.newaxis].astype(np.float64)
-    probabilities = evaluation.softmax(row / calibration.temperature)[0]
+    probabilities = evaluation.softmax(row / calibrated.temperature)[0]
     energy = float(evaluation.free_energy(row)[0])
     return Prediction(
         label=LABELS[int(probabilities.argmax())],
         confidence=float(probabilities.max()),
         probabilities={label: float(value) for label, value in zip(LABELS, probabilities, strict=True)},
+        plausible=calibration.prediction_set(probabilities, calibrated.conformal_threshold),
         energy=energy,
-        unlike_training=energy > calibration.energy_threshold,
+        unlike_training=energy > calibrated.energy_threshold,
         checks=check_image(decoded),
         notes=list(decoded.notes),
     )

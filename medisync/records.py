@@ -230,6 +230,10 @@ class ClassMetrics(Record):
     f1: Fraction | None
     support: Count
     specificity: Fraction | None = None
+    auc: Fraction | None = None
+    """Area under the one-against-rest ROC curve."""
+    intervals: dict[str, Interval] = {}
+    """For every figure above, by its name."""
 
 
 class ReliabilityBin(Record):
@@ -252,9 +256,16 @@ class Metrics(Record):
     confusion_matrix: ConfusionMatrix
     ece: Fraction | None
     """Expected calibration error over 15 equal-width bins, after temperature scaling."""
+    macro_auc: Fraction | None = None
+    brier: Annotated[float, Field(ge=0, le=2)] | None = None
+    """Mean squared distance of the probabilities from the true class, after temperature scaling."""
+    coverage: Fraction | None = None
+    """Share of images whose 90 % prediction set holds the true class."""
+    set_size: Annotated[float, Field(ge=0)] | None = None
+    """Mean number of classes in a prediction set."""
     reliability: list[ReliabilityBin] = []
     intervals: dict[str, Interval] = {}
-    """For accuracy, balanced_accuracy and macro_f1."""
+    """For accuracy, balanced_accuracy, macro_f1 and macro_auc."""
 
 
 class Calibration(Record):
@@ -263,8 +274,12 @@ class Calibration(Record):
     temperature: Annotated[float, Field(gt=0)]
     energy_threshold: float
     """Scans whose free energy lies above it are unlike the training scans; 95 % of validation lies below."""
+    conformal_threshold: Fraction = 1.0
+    """Nonconformity up to which a class belongs to the prediction set; 90 % of validation has its true class in it."""
     ece_before: Fraction | None
     ece_after: Fraction | None
+    brier_before: float | None = None
+    brier_after: float | None = None
 
 
 class ModelMetrics(Record):
@@ -338,6 +353,8 @@ class Prediction(Record):
     label: Label
     confidence: Fraction
     probabilities: dict[Label, Fraction]
+    plausible: list[Label]
+    """The 90 % prediction set, most probable first: the true class is in nine of ten such sets."""
     energy: float
     unlike_training: bool
     checks: list[ImageCheck]

@@ -12,13 +12,14 @@ PACKAGE = ROOT / "medisync"
 
 BASE = {"errors", "records"}
 STAGE = BASE | {"config"}
-FEDERATION = STAGE | {"images", "model", "training", "evaluation", "federation"}
+FEDERATION = STAGE | {"images", "model", "training", "evaluation", "calibration", "federation"}
 ALLOWED = {
     "errors": set(),
     "records": set(),
     "config": BASE,
     "artifacts": STAGE,
     "evaluation": STAGE,
+    "calibration": STAGE | {"evaluation"},
     "images": STAGE,
     "discovery": STAGE | {"images"},
     "duplicates": STAGE | {"images"},
@@ -29,7 +30,7 @@ ALLOWED = {
     "model": STAGE,
     "training": STAGE | {"images", "model"},
     "federation": FEDERATION,
-    "inference": STAGE | {"images", "model", "evaluation"},
+    "inference": STAGE | {"images", "model", "evaluation", "calibration"},
     "download": BASE,
     "comparison": STAGE | {"artifacts"},
     "tables": FEDERATION,

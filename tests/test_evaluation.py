@@ -63,25 +63,43 @@ def test_agrees_with_scikit_learn() -> None:
     assert scores.loss == pytest.approx(reference.log_loss(labels, evaluation.softmax(logits)))
 
 
+def test_area_under_the_curve_by_hand() -> None:
+    # glioma scores 3 and 1, others 2 and 0: of the four pairs the glioma wins 3-2, 3-0, 1-0
+    logits = np.array([[3.0, 0, 0, 0], [1, 0, 0, 0], [2, 0, 0, 0], [0, 0, 0, 0]])
+    assert evaluation.metrics(tally([0, 0, 1, 1], logits)).per_class["glioma"].auc == pytest.approx(3 / 4)
+    tied = evaluation.metrics(tally([GLIOMA, MENINGIOMA], np.zeros((2, 4)))).per_class["glioma"]
+    assert tied.auc == pytest.approx(1 / 2)
+
+
+def test_area_under_the_curve_agrees_with_scikit_learn_to_the_width_of_a_cell() -> None:
+    generator = np.random.default_rng(5)
+    labels = generator.integers(0, 4, 500)
+    logits = generator.normal(size=(500, 4)) + np.eye(4)[labels]
+    scores = evaluation.metrics(tally(labels.tolist(), logits))
+    probabilities = evaluation.softmax(logits)
+    for k, label in enumerate(LABELS):
+        expected = reference.roc_auc_score(labels == k, probabilities[:, k])
+        assert scores.per_class[label].auc == pytest.approx(expected, abs=2e-3)
+
+
+def test_brier_score_by_hand() -> None:
+    # 75 % for the truth, three times 1/12 for the rest: 1/16 + 3/144
+    confident = np.log([[0.75, 1 / 12, 1 / 12, 1 / 12]])
+    assert evaluation.metrics(tally([GLIOMA], confident)).brier == pytest.approx(1 / 16 + 3 / 144)
+
+
+def test_every_figure_of_a_class_has_its_interval() -> None:
+    totals = tally([0, 0, 1, 1] * 10, logits_for([0, 1, 1, 1] * 10), replicates=200)
+    glioma = evaluation.metrics(totals).per_class["glioma"]
+    assert glioma.intervals.keys() == {"precision", "recall", "f1", "specificity", "auc"}
+    assert glioma.recall is not None
+    assert glioma.intervals["recall"].low < glioma.recall == 0.5 < glioma.intervals["recall"].high
+
+
 def test_calibration_error_by_hand() -> None:
     # two images at 75 % confidence, one right: the bin's gap is 0.25
     confident = np.log([[0.75, 0.25 / 3, 0.25 / 3, 0.25 / 3]] * 2)
     assert evaluation.metrics(tally([GLIOMA, MENINGIOMA], confident)).ece == pytest.approx(0.25)
-
-
-def test_temperature_that_made_the_logits_overconfident_is_found() -> None:
-    generator = np.random.default_rng(3)
-    honest = generator.normal(size=(4000, 4)) * 1.5
-    labels = np.array([generator.choice(4, p=row) for row in evaluation.softmax(honest)])
-    totals = evaluation.tally(labels, honest * 3, np.arange(4000))
-    assert evaluation.fit_temperature(totals) == pytest.approx(3, rel=0.1)
-
-
-def test_energy_threshold_leaves_one_validation_image_in_twenty_above() -> None:
-    logits = np.zeros((100, 4))
-    logits[:, 0] = np.linspace(5, 15, 100)
-    threshold = evaluation.fit_energy_threshold(tally([0] * 100, logits))
-    assert (evaluation.free_energy(logits) > threshold).sum() == pytest.approx(5, abs=1)
 
 
 def test_interval_is_wider_when_images_come_in_groups() -> None:

@@ -11,7 +11,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message
 from flwr.serverapp import Grid, ServerApp
 from pydantic import TypeAdapter
 
-from medisync import evaluation, model, training
+from medisync import calibration, evaluation, model, training
 from medisync.config import FederationConfig, TrainingConfig
 from medisync.errors import FederationError
 from medisync.federation.messages import (
@@ -65,10 +65,10 @@ def build(
         strategy = CheckedFedAvg(federation.min_hospitals, hospitals)
         start = arrays_from_state(model.build(seed=train_config.seed).state_dict())
         best, best_round, history = run_rounds(grid, strategy, start, train_config, federation, on_round)
-        calibration = calibrate(grid, strategy, best, train_config, best_round)
-        test = EvaluateOrder(train_config, "test", calibration.temperature, evaluation.REPLICATES)
+        calibrated = calibrate(grid, strategy, best, train_config, best_round)
+        test = EvaluateOrder(train_config, "test", calibrated.temperature, evaluation.REPLICATES)
         totals = collect_totals(grid, strategy, best, test, best_round)
-        _store(context, best, best_round, history, calibration, totals)
+        _store(context, best, best_round, history, calibrated, totals)
 
     return app
 
@@ -197,10 +197,10 @@ def calibrate(
     """Fits temperature and energy threshold to the validation totals of all hospitals."""
     order = EvaluateOrder(train_config)
     before = evaluation.add(collect_totals(grid, strategy, arrays, order, number).values())
-    temperature = evaluation.fit_temperature(before)
+    temperature = calibration.fit_temperature(before)
     scaled = EvaluateOrder(train_config, temperature=temperature)
     after = evaluation.add(collect_totals(grid, strategy, arrays, scaled, number).values())
-    return evaluation.calibration(before, after, temperature)
+    return calibration.summarise(before, after, temperature)
 
 
 def collect_totals(
@@ -220,19 +220,20 @@ def _store(
     best: ArrayRecord,
     best_round: int,
     history: list[HistoryEntry],
-    calibration: Calibration,
+    calibrated: Calibration,
     totals: dict[str, evaluation.Totals],
 ) -> None:
     """The outcome as Flower keeps it: arrays, and JSON in a ConfigRecord."""
-    hospitals = {name: evaluation.metrics(part) for name, part in totals.items()}
+    together = evaluation.add(totals.values())
+    overall, *each = (evaluation.metrics(part, calibrated.conformal_threshold) for part in (together, *totals.values()))
     context.state[ARRAYS] = best
     context.state[OUTCOME] = ConfigRecord(
         {
             "best-round": best_round,
             "history": _history_schema.dump_json(history).decode(),
-            "calibration": calibration.model_dump_json(),
-            "test": evaluation.metrics(evaluation.add(totals.values())).model_dump_json(),
-            "hospitals": _metrics_schema.dump_json(hospitals).decode(),
+            "calibration": calibrated.model_dump_json(),
+            "test": overall.model_dump_json(),
+            "hospitals": _metrics_schema.dump_json(dict(zip(totals, each, strict=True))).decode(),
         }
     )
 

@@ -1,0 +1,64 @@
+"""What validation decides about trust: the temperature, when a scan is unlike the training scans, the prediction sets.
+
+Everything is fitted to totals that hospitals can add up, so that no image and no single prediction leaves a hospital.
+"""
+
+import math
+
+import numpy as np
+
+from medisync import evaluation
+from medisync.evaluation import CONFORMITY_EDGES, ENERGY_EDGES, EPSILON, TEMPERATURES, Floats, Totals
+from medisync.records import LABELS, Calibration, Label
+
+ENERGY_QUANTILE = 0.95
+COVERAGE = 0.90
+
+
+def fit_temperature(totals: Totals) -> float:
+    """The temperature, out of TEMPERATURES, with the least validation cross-entropy.
+
+    Guo et al. 2017, https://arxiv.org/abs/1706.04599.
+    """
+    return float(TEMPERATURES[totals.loss_by_temperature.argmin()])
+
+
+def fit_energy_threshold(totals: Totals) -> float:
+    """The free energy that 95 % of the validation images stay below, to the width of a histogram cell."""
+    cumulative = np.cumsum(totals.energies) / max(1, totals.energies.sum())
+    return float(ENERGY_EDGES[int(np.searchsorted(cumulative, ENERGY_QUANTILE)) + 1])
+
+
+def fit_conformal_threshold(totals: Totals) -> float:
+    """The nonconformity up to which a class belongs to the prediction set, so that 90 % of the sets hold the true class.
+
+    Split conformal prediction: the ceil((n + 1) 0.9)-th smallest score of n validation images, to the width of a
+    histogram cell; Angelopoulos & Bates 2021, https://arxiv.org/abs/2107.07511. 1, the set of all classes, where there
+    are too few images to promise anything.
+    """
+    scores = totals.conformity[0]
+    count = int(scores.sum())
+    rank = math.ceil((count + 1) * COVERAGE)
+    if rank > count:
+        return 1.0
+    return float(CONFORMITY_EDGES[int(np.searchsorted(np.cumsum(scores), rank)) + 1])
+
+
+def prediction_set(probabilities: Floats, threshold: float) -> list[Label]:
+    """The classes that cannot be ruled out, most probable first, from probabilities [K]; never empty."""
+    strangeness = evaluation.nonconformity(probabilities[np.newaxis])[0]
+    order = np.argsort(-probabilities, kind="stable")
+    return [LABELS[k] for k in order if strangeness[k] <= threshold + EPSILON]
+
+
+def summarise(before: Totals, after: Totals, temperature: float) -> Calibration:
+    """The record of a calibration from validation totals at temperature 1 and at the fitted one."""
+    return Calibration(
+        temperature=temperature,
+        energy_threshold=fit_energy_threshold(before),
+        conformal_threshold=fit_conformal_threshold(after),
+        ece_before=evaluation.metrics(before).ece,
+        ece_after=evaluation.metrics(after).ece,
+        brier_before=evaluation.brier_score(before),
+        brier_after=evaluation.brier_score(after),
+    )
