@@ -88,6 +88,19 @@ class FederationConfig(Section):
     patience: PositiveInt = 5
     """Rounds without a better validation accuracy after which the federation stops."""
     min_hospitals: Annotated[int, Field(ge=2, strict=True)] = 2
+    participation: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the hospitals that train in a round, drawn anew each round; never fewer than `min_hospitals`."""
+    strategy: Literal["fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "fedmedian", "trimmed-mean", "krum"] = (
+        "fedavg"
+    )
+    proximal_mu: Annotated[float, Field(ge=0)] = 0.01
+    """FedProx: weight of the squared distance from the global weights."""
+    server_learning_rate: Annotated[float, Field(gt=0, le=10)] = 1.0
+    """FedAvgM, FedAdam, FedYogi; 1 for FedAvgM, about 0.001 for the others."""
+    server_learning_rate_schedule: Literal["constant", "cosine"] = "constant"
+    server_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    malicious_hospitals: Annotated[int, Field(ge=0, strict=True)] = 1
+    """How many hospitals a trimmed mean or Krum withstands."""
     seed: Seed = 0
 
 

@@ -104,6 +104,11 @@ def _read(file: Path, sha256: str | None) -> dict[str, Tensor]:
     return state
 
 
+def is_statistic(key: str) -> bool:
+    """Whether a key of a state_dict is one of BatchNorm's running statistics."""
+    return key.rpartition(".")[2] in ("running_mean", "running_var")
+
+
 def find_problem(state: State, expected: State) -> str:
     """What keeps `state` from standing in for `expected`, naming the key; empty if nothing does."""
     if missing := sorted(expected.keys() - state.keys()):

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -56,12 +57,12 @@ def derive_seed(*parts: int | str) -> int:
     return int.from_bytes(digest[:7], "big")
 
 
-def round_learning_rate(config: TrainingConfig, round_number: int, rounds: int) -> float:
+def scheduled_rate(first: float, schedule: Literal["constant", "cosine"], round_number: int, rounds: int) -> float:
     """The learning rate of a round, from 1: constant, or a cosine that falls to a twentieth in the last round."""
-    if config.learning_rate_schedule == "constant" or rounds == 1:
-        return config.learning_rate
+    if schedule == "constant" or rounds == 1:
+        return first
     cosine = (1 + math.cos(math.pi * (round_number - 1) / (rounds - 1))) / 2
-    return config.learning_rate * (0.05 + 0.95 * cosine)
+    return first * (0.05 + 0.95 * cosine)
 
 
 def open_hospitals(
@@ -96,26 +97,32 @@ def train(
     config: TrainingConfig,
     *,
     learning_rate: float,
+    proximal_mu: float = 0.0,
     generator: torch.Generator,
     device: model.Device,
     on_batch: Callable[[int], None] = lambda count: None,
 ) -> Update:
     """Local training as in federated averaging: `local_epochs` passes of Adam, or a part of one, from the global weights.
 
-    ClientUpdate of Algorithm 1 in McMahan et al. 2017, https://arxiv.org/abs/1602.05629, with Adam for SGD.
+    ClientUpdate of Algorithm 1 in McMahan et al. 2017, https://arxiv.org/abs/1602.05629, with Adam for SGD; with
+    `proximal_mu` the loss gains mu/2 |w - w_global|^2 as in FedProx, Li et al. 2020, https://arxiv.org/abs/1812.06127.
     """
     started = time.monotonic()
     _require_batches(data)
     network = model.restore(state, device).train()
     optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)
-    adjustment = missing_class_adjustment(data.labels, config.missing_class_prior).to(device.kind)
+    objective = _Objective(
+        missing_class_adjustment(data.labels, config.missing_class_prior).to(device.kind),
+        proximal_mu,
+        [weight.detach().clone() for weight in network.parameters()] if proximal_mu else [],
+    )
     sums = torch.zeros(2, device=device.kind)  # loss, correct: read once at the end, so that a GPU never waits
     batches = _batches(len(data), config, generator)
     for chosen in batches:
         pixels, labels = _fetch(data, chosen, device)
         if config.augment:
             pixels = images.augment(pixels, generator)
-        sums += _step(network, optimiser, images.normalise(pixels), labels, adjustment, device)
+        sums += _step(network, optimiser, images.normalise(pixels), labels, objective, device)
         on_batch(len(chosen))
     seen = sum(map(len, batches))
     loss, accuracy = (sums / seen).tolist()
@@ -169,19 +176,36 @@ def _fetch(data: ImageSet, chosen: NDArray[np.int64], device: model.Device) -> t
     return pixels.to(device.kind), torch.from_numpy(data.labels[chosen]).to(device.kind)
 
 
+@dataclass(frozen=True)
+class _Objective:
+    """What a hospital minimises: adjusted cross-entropy, plus mu/2 |w - w_global|^2."""
+
+    adjustment: Tensor
+    proximal_mu: float
+    anchor: list[Tensor]
+    """The global weights; empty without a pull towards them."""
+
+    def add_pull(self, network: nn.Module) -> None:
+        """Adds the gradient of the pull, mu (w - w_global)."""
+        for weight, start in zip(network.parameters(), self.anchor, strict=True):
+            weight.grad.add_(weight.detach() - start, alpha=self.proximal_mu)  # type: ignore[union-attr]
+
+
 def _step(
     network: nn.Module,
     optimiser: torch.optim.Optimizer,
     batch: Tensor,
     labels: Tensor,
-    adjustment: Tensor,
+    objective: _Objective,
     device: model.Device,
 ) -> Tensor:
     """One optimiser step; returns [loss summed over the batch, number classified correctly]."""
     logits = model.forward(network, batch, device)
-    loss = functional.cross_entropy(logits + adjustment, labels)
+    loss = functional.cross_entropy(logits + objective.adjustment, labels)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
+    if objective.anchor:
+        objective.add_pull(network)
     optimiser.step()
     correct = (logits.detach().argmax(dim=1) == labels).sum()
     return torch.stack([loss.detach() * len(labels), correct.to(loss.dtype)])

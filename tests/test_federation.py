@@ -11,10 +11,10 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from medisync.config import FederationConfig, TrainingConfig
-from medisync.errors import DataError, FederationError
-from medisync.federation import client_app, grid, server_app
+from medisync.errors import ConfigError, DataError, FederationError
+from medisync.federation import client_app, grid, server_app, strategy
 from medisync.federation.messages import ARRAYS, CONFIG, COUNT, METRICS, ROUND, TrainOrder
-from medisync.federation.strategy import MAX_IMAGES, CheckedFedAvg
+from medisync.federation.screening import MAX_IMAGES, Screened
 from medisync.records import HistoryEntry, HospitalScores
 from medisync.training import HospitalData, ImageSet
 
@@ -49,11 +49,16 @@ def failing(message: Message) -> RecordDict:
 
 
 def one_round(
-    replies: Mapping[int, Reply], start: Mapping[str, Any] | None = None, min_hospitals: int = 2, repeat: int = 1
-) -> tuple[dict[str, torch.Tensor], CheckedFedAvg]:
-    """The average after one exchange, and the strategy that made it. `repeat` delivers every update so often."""
+    replies: Mapping[int, Reply],
+    start: Mapping[str, Any] | None = None,
+    min_hospitals: int = 2,
+    repeat: int = 1,
+    **options: Any,
+) -> tuple[dict[str, torch.Tensor], Screened]:
+    """The aggregate of one exchange, and the strategy that made it. `repeat` delivers every update so often."""
     client, server = ClientApp(), ServerApp()
-    strategy = CheckedFedAvg(min_hospitals, {node: NAMES[node] for node in replies})
+    names = {node: NAMES[node] for node in replies}
+    screened = strategy.build(FederationConfig(min_hospitals=min_hospitals, **options), names)
     state = ArrayRecord({"w": torch.tensor([0.0])} if start is None else dict(start))
     averages = []
 
@@ -63,22 +68,22 @@ def one_round(
 
     @server.main()
     def main(deliver: Grid, context: Context) -> None:
-        messages = list(strategy.configure_train(1, state, TrainOrder(SETTINGS, 0.1).to_record(), deliver))
+        messages = list(screened.configure_train(1, state, TrainOrder(SETTINGS, 0.1).to_record(), deliver))
         answers = [answer for _ in range(repeat) for answer in deliver.send_and_receive(messages)]
-        averages.append(strategy.aggregate_train(1, answers)[0].to_torch_state_dict())
+        averages.append(screened.aggregate_train(1, answers)[0].to_torch_state_dict())
 
     grid.run_apps(server, client, {node: {} for node in replies}, seed=0)
-    return averages[0], strategy
+    return averages[0], screened
 
 
-def refusals(strategy: CheckedFedAvg) -> dict[str, str]:
-    return {refusal.hospital: refusal.reason for refusal in strategy.refused}
+def refusals(screened: Screened) -> dict[str, str]:
+    return {refusal.hospital: refusal.reason for refusal in screened.refused}
 
 
 def test_the_average_is_weighted_by_count() -> None:
-    average, strategy = one_round({2: update(1.0, 2), 3: update(4.0, 6)})
+    average, screened = one_round({2: update(1.0, 2), 3: update(4.0, 6)})
     assert average["w"].item() == 3.25 == (1 * 2 + 4 * 6) / (2 + 6)
-    assert strategy.refused == []
+    assert screened.refused == []
 
 
 def test_batchnorm_statistics_are_averaged_and_its_counter_stays_a_whole_number() -> None:
@@ -91,6 +96,70 @@ def test_batchnorm_statistics_are_averaged_and_its_counter_stays_a_whole_number(
     assert average["running_mean"].item() == 6.0
     assert average["num_batches_tracked"].dtype == torch.int64
     assert average["num_batches_tracked"].item() == 7
+
+
+THREE = {2: update(1.0, 2), 3: update(4.0, 6), 4: update(100.0, 1)}
+ROBUST = {"fedmedian": 4.0, "trimmed-mean": 4.0}
+
+
+@pytest.mark.parametrize(("name", "expected"), ROBUST.items())
+def test_one_extreme_update_does_not_move_a_robust_aggregate(name: str, expected: float) -> None:
+    aggregate, _ = one_round(THREE, strategy=name)
+    assert aggregate["w"].item() == expected
+    assert aggregate["w"].dtype == torch.float32
+
+
+def test_krum_takes_one_of_the_two_updates_that_agree() -> None:
+    aggregate, _ = one_round(THREE, strategy="krum")
+    assert aggregate["w"].item() in (1.0, 4.0)
+
+
+def test_server_momentum_and_learning_rate_by_hand() -> None:
+    # the mean update is 3.25; the first step of SGD at 0.5 goes half of the way
+    aggregate, _ = one_round({2: update(1.0, 2), 3: update(4.0, 6)}, strategy="fedavgm", server_learning_rate=0.5)
+    assert aggregate["w"].item() == 1.625
+
+
+@pytest.mark.parametrize(("name", "correction"), [("fedadam", (1 - 0.99**2) ** 0.5 / (1 - 0.9**2)), ("fedyogi", 1)])
+def test_an_adaptive_server_steps_weights_and_averages_statistics(name: str, correction: float) -> None:
+    # round 1: m = 0.1 * 3.25, v = 0.01 * 3.25^2, step = 0.1 * m / (sqrt(v) + 0.001), times Adam's bias correction
+    def state(value: float) -> dict[str, Any]:
+        counter = torch.tensor(int(value))
+        return {"w": torch.tensor([value]), "running_var": torch.tensor([value]), "num_batches_tracked": counter}
+
+    replies = {2: update(0, 2, state=state(1.0)), 3: update(0, 6, state=state(4.0))}
+    aggregate, _ = one_round(replies, start=state(0.0), strategy=name, server_learning_rate=0.1)
+    step = 0.1 * correction * 0.325 / (0.325 + 0.001)
+    assert aggregate["w"].item() == pytest.approx(step, rel=1e-3)
+    assert aggregate["running_var"].item() == 3.25
+    assert aggregate["num_batches_tracked"].item() == 4
+
+
+def test_fedprox_tells_the_hospitals_how_hard_to_pull() -> None:
+    heard = []
+
+    def listening(message: Message) -> RecordDict:
+        heard.append(TrainOrder.from_record(message.content.config_records[CONFIG]).proximal_mu)
+        return update(1.0)(message)
+
+    one_round({2: listening, 3: listening}, strategy="fedprox", proximal_mu=0.25)
+    assert heard == [0.25, 0.25]
+
+
+def test_participation_asks_some_hospitals_and_never_fewer_than_needed() -> None:
+    asked: set[int] = set()
+
+    def noting(message: Message) -> RecordDict:
+        asked.add(message.metadata.dst_node_id)
+        return update(1.0)(message)
+
+    one_round({2: noting, 3: noting, 4: noting}, participation=0.1)
+    assert len(asked) == 2
+
+
+def test_a_trimmed_mean_of_too_few_hospitals_is_refused() -> None:
+    with pytest.raises(ConfigError, match="only among 5 or more hospitals, there are 3"):
+        strategy.build(FederationConfig(strategy="trimmed-mean", malicious_hospitals=2), NAMES)
 
 
 WRONG = {
@@ -111,16 +180,16 @@ WRONG = {
 
 @pytest.mark.parametrize(("wrong", "said"), WRONG.values(), ids=WRONG.keys())
 def test_a_wrong_update_is_refused_by_name_and_the_round_goes_on(wrong: Reply, said: str) -> None:
-    average, strategy = one_round({2: update(1.0, 2), 3: update(4.0, 6), 4: wrong})
+    average, screened = one_round({2: update(1.0, 2), 3: update(4.0, 6), 4: wrong})
     assert average["w"].item() == 3.25
-    assert refusals(strategy).keys() == {"West"}
-    assert said in refusals(strategy)["West"]
+    assert refusals(screened).keys() == {"West"}
+    assert said in refusals(screened)["West"]
 
 
 def test_a_second_update_from_one_hospital_is_refused() -> None:
-    average, strategy = one_round({2: update(1.0, 2), 3: update(4.0, 6)}, repeat=2)
+    average, screened = one_round({2: update(1.0, 2), 3: update(4.0, 6)}, repeat=2)
     assert average["w"].item() == 3.25
-    assert refusals(strategy) == {
+    assert refusals(screened) == {
         "North": "a second update in the same round",
         "South": "a second update in the same round",
     }
@@ -132,8 +201,8 @@ def test_arrays_that_cannot_be_read_are_refused() -> None:
         content[ARRAYS] = ArrayRecord({"w": Array(dtype="float32", shape=(1,), stype="numpy.ndarray", data=b"no")})
         return content
 
-    _, strategy = one_round({2: update(1.0), 3: update(4.0), 4: garbled})
-    assert "cannot be read" in refusals(strategy)["West"]
+    _, screened = one_round({2: update(1.0), 3: update(4.0), 4: garbled})
+    assert "cannot be read" in refusals(screened)["West"]
 
 
 def test_below_two_hospitals_the_round_fails_and_says_who_was_refused() -> None:
@@ -244,9 +313,9 @@ def test_the_clients_state_and_data_stay_on_their_side() -> None:
         from medisync import model
         from medisync.federation.messages import arrays_from_state
 
-        strategy = CheckedFedAvg(2, {2: "North"})
+        screened = strategy.build(FederationConfig(), {2: "North"})
         start = arrays_from_state(model.build().state_dict())
-        seen.extend(r.content for r in deliver.send_and_receive(strategy.configure_train(1, start, settings, deliver)))
+        seen.extend(r.content for r in deliver.send_and_receive(screened.configure_train(1, start, settings, deliver)))
 
     grid.run_apps(server, app, {2: {}}, seed=0)
     (content,) = seen

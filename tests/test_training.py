@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from medisync import model, training
@@ -27,12 +28,13 @@ def squares(count: int, labels: tuple[int, ...], seed: int = 0) -> ImageSet:
     return ImageSet(pixels, chosen, np.arange(count))
 
 
-def run(data: ImageSet, config: TrainingConfig = CONFIG, seed: int = 0) -> training.Update:
+def run(data: ImageSet, config: TrainingConfig = CONFIG, seed: int = 0, proximal_mu: float = 0.0) -> training.Update:
     return training.train(
         model.build(seed=0).state_dict(),
         data,
         config,
         learning_rate=config.learning_rate,
+        proximal_mu=proximal_mu,
         generator=torch.Generator().manual_seed(seed),
         device=CPU,
     )
@@ -106,12 +108,25 @@ def test_training_moves_the_weights_of_a_missing_class_only_as_far_as_its_prior_
     assert not torch.equal(trained[0], start[0])
 
 
+def test_the_proximal_pull_is_mu_times_the_distance_from_the_global_weights() -> None:
+    layer = nn.Linear(1, 1, bias=False)
+    layer.weight.data.fill_(5.0)
+    layer.weight.grad = torch.tensor([[1.0]])
+    training._Objective(torch.zeros(4), 0.5, [torch.tensor([[3.0]])]).add_pull(layer)
+    assert layer.weight.grad.item() == 1 + 0.5 * (5 - 3)
+
+
+def test_a_hospital_that_is_pulled_back_stays_nearer_to_the_global_weights() -> None:
+    free, pulled = (run(squares(64, (0, 1)), proximal_mu=mu).norm for mu in (0.0, 10.0))
+    assert pulled < 0.8 * free
+
+
 def test_learning_rate_falls_along_a_cosine_to_a_twentieth() -> None:
-    rates = [training.round_learning_rate(CONFIG, number, 5) for number in range(1, 6)]
+    rates = [training.scheduled_rate(1e-3, "cosine", number, 5) for number in range(1, 6)]
     assert rates[0] == pytest.approx(1e-3)
     assert rates[2] == pytest.approx(1e-3 * (0.05 + 0.95 / 2))
     assert rates[4] == pytest.approx(1e-3 / 20)
-    assert training.round_learning_rate(CONFIG, 1, 1) == 1e-3
+    assert training.scheduled_rate(1e-3, "cosine", 1, 1) == 1e-3
 
 
 def test_predictions_are_in_the_order_of_the_images() -> None:

@@ -60,6 +60,7 @@ def _train(message: Message, name: str, data: HospitalData, on_images: OnImages)
         data["train"],
         order.training,
         learning_rate=order.learning_rate,
+        proximal_mu=order.proximal_mu,
         generator=generator,
         device=model.select_device(order.training.device),
         on_batch=partial(on_images, name, "training", round_number),

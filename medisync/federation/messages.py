@@ -21,6 +21,8 @@ class TrainOrder:
 
     training: TrainingConfig
     learning_rate: float
+    proximal_mu: float = 0.0
+    """Flower's FedProx adds it to the message."""
 
     def to_record(self) -> ConfigRecord:
         return ConfigRecord({"training": self.training.model_dump_json(), "learning-rate": self.learning_rate})
@@ -28,7 +30,8 @@ class TrainOrder:
     @classmethod
     def from_record(cls, record: ConfigRecord) -> "TrainOrder":
         training = TrainingConfig.model_validate_json(str(record["training"]))
-        return cls(training, float(record["learning-rate"]))  # type: ignore[arg-type]
+        rate, mu = record["learning-rate"], record.get("proximal-mu", 0.0)
+        return cls(training, float(rate), float(mu))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from medisync import calibration, evaluation, model, training
 from medisync.config import FederationConfig, TrainingConfig
 from medisync.errors import FederationError
+from medisync.federation import strategy as strategies
 from medisync.federation.messages import (
     ARRAYS,
     COUNT,
@@ -23,7 +24,7 @@ from medisync.federation.messages import (
     arrays_from_state,
     totals_from_reply,
 )
-from medisync.federation.strategy import CheckedFedAvg
+from medisync.federation.screening import Screened
 from medisync.records import Calibration, HistoryEntry, HospitalScores, Metrics, Refusal
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ def build(
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
-        strategy = CheckedFedAvg(federation.min_hospitals, hospitals)
+        strategy = strategies.build(federation, hospitals)
         start = arrays_from_state(model.build(seed=train_config.seed).state_dict())
         best, best_round, history = run_rounds(grid, strategy, start, train_config, federation, on_round)
         calibrated = calibrate(grid, strategy, best, train_config, best_round)
@@ -75,7 +76,7 @@ def build(
 
 def run_rounds(
     grid: Grid,
-    strategy: CheckedFedAvg,
+    strategy: Screened,
     arrays: ArrayRecord,
     train_config: TrainingConfig,
     federation: FederationConfig,
@@ -85,7 +86,8 @@ def run_rounds(
     history: list[HistoryEntry] = []
     best, best_round = arrays, 0
     for number in range(1, federation.rounds + 1):
-        rate = training.round_learning_rate(train_config, number, federation.rounds)
+        strategies.set_learning_rate(strategy, _server_rate(federation, number))
+        rate = _local_rate(train_config, number, federation.rounds)
         arrays, entry = run_round(grid, strategy, arrays, number, TrainOrder(train_config, rate))
         history.append(entry)
         _log_round(entry, federation.rounds)
@@ -98,8 +100,18 @@ def run_rounds(
     return best, best_round, history
 
 
+def _local_rate(config: TrainingConfig, number: int, rounds: int) -> float:
+    return training.scheduled_rate(config.learning_rate, config.learning_rate_schedule, number, rounds)
+
+
+def _server_rate(config: FederationConfig, number: int) -> float:
+    return training.scheduled_rate(
+        config.server_learning_rate, config.server_learning_rate_schedule, number, config.rounds
+    )
+
+
 def run_round(
-    grid: Grid, strategy: CheckedFedAvg, arrays: ArrayRecord, number: int, order: TrainOrder
+    grid: Grid, strategy: Screened, arrays: ArrayRecord, number: int, order: TrainOrder
 ) -> tuple[ArrayRecord, HistoryEntry]:
     """One round of FederatedAveraging, Algorithm 1 in McMahan et al. 2017, https://arxiv.org/abs/1602.05629."""
     started = time.monotonic()
@@ -131,7 +143,7 @@ def _with_images(answers: Sequence[Message]) -> list[Message]:
     return [answer for answer in answers if answer.has_content() and _metric(answer, COUNT) > 0]
 
 
-def _failed_evaluations(strategy: CheckedFedAvg, answers: Sequence[Message]) -> list[Refusal]:
+def _failed_evaluations(strategy: Screened, answers: Sequence[Message]) -> list[Refusal]:
     return [
         Refusal(hospital=strategy.name(answer), reason=f"did not evaluate: {answer.error.reason}")
         for answer in answers
@@ -147,7 +159,7 @@ def _figure(means: Any, name: str) -> float | None:
     return None if means is None else float(means[name])
 
 
-def _hospital_scores(strategy: CheckedFedAvg, answers: Sequence[Message]) -> dict[str, HospitalScores]:
+def _hospital_scores(strategy: Screened, answers: Sequence[Message]) -> dict[str, HospitalScores]:
     trained = {strategy.name(update): update for update in strategy.accepted}
     scored = {strategy.name(answer): answer for answer in _with_images(answers)}
     return {name: _scores(trained.get(name), scored.get(name)) for name in sorted(trained | scored)}
@@ -192,7 +204,7 @@ def _percent(fraction: float | None) -> str:
 
 
 def calibrate(
-    grid: Grid, strategy: CheckedFedAvg, arrays: ArrayRecord, train_config: TrainingConfig, number: int
+    grid: Grid, strategy: Screened, arrays: ArrayRecord, train_config: TrainingConfig, number: int
 ) -> Calibration:
     """Fits temperature and energy threshold to the validation totals of all hospitals."""
     order = EvaluateOrder(train_config)
@@ -204,7 +216,7 @@ def calibrate(
 
 
 def collect_totals(
-    grid: Grid, strategy: CheckedFedAvg, arrays: ArrayRecord, order: EvaluateOrder, number: int
+    grid: Grid, strategy: Screened, arrays: ArrayRecord, order: EvaluateOrder, number: int
 ) -> dict[str, evaluation.Totals]:
     """Each hospital's totals for one split. Raises FederationError if no hospital answers."""
     replies = _ask(grid, strategy.configure_evaluate(number, arrays, order.to_record(), grid))

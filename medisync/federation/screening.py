@@ -1,0 +1,144 @@
+"""Every update is looked at before it may enter an aggregate."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import FedAvg
+
+from medisync.errors import FederationError, UpdateError
+from medisync.federation.messages import ARRAYS, CONFIG, COUNT, METRICS, ROUND, TRAIN_METRICS
+from medisync.model import find_problem, is_statistic
+from medisync.records import Refusal
+
+MAX_IMAGES = 10_000_000
+"""More images than any hospital has; a larger count is a mistake or an attempt to own the average."""
+
+
+class Screened(FedAvg):
+    """What every strategy of ours does before and after Flower's own aggregation.
+
+    An update with other keys, shapes or dtypes than the global weights, values that are not finite, a count that is no
+    positive whole number, or of another round, is refused by name, and the round goes on. `accepted` and `refused` are
+    the last round's. FederationError if fewer than `min_hospitals` updates are left.
+
+    Flower's strategy sees weights and, where it can treat them alike, BatchNorm's running statistics. Integer buffers are
+    never averaged: the largest is kept.
+    """
+
+    averages_statistics_itself = True
+    """False where the aggregation is an optimiser: a variance that has taken a gradient step may be negative."""
+
+    def __init__(self, hospitals: Mapping[int, str], min_hospitals: int, participation: float, **options: Any) -> None:
+        super().__init__(
+            fraction_train=participation,
+            min_train_nodes=min(min_hospitals, len(hospitals)),
+            min_evaluate_nodes=len(hospitals),
+            min_available_nodes=len(hospitals),
+            weighted_by_key=COUNT,
+            **options,
+        )
+        self.hospitals = hospitals
+        self.min_hospitals = min_hospitals
+        self.accepted: list[Message] = []
+        self.refused: list[Refusal] = []
+        self._global = ArrayRecord()
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        self._global = arrays
+        messages: list[Message] = list(super().configure_train(server_round, self._aggregated(arrays), config, grid))
+        for message in messages:
+            message.content[ARRAYS] = arrays
+        return messages
+
+    def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord, MetricRecord | None]:
+        self.screen(server_round, replies)
+        if len(self.accepted) < self.min_hospitals:
+            reasons = "; ".join(f"{refusal.hospital}: {refusal.reason}" for refusal in self.refused)
+            raise FederationError(
+                f"round {server_round}: {len(self.accepted)} usable updates, at least {self.min_hospitals} are needed"
+                f"{f' ({reasons})' if reasons else ''}; the global model stays as it was"
+            )
+        updates = [reply.content.array_records[ARRAYS] for reply in self.accepted]
+        counts = [int(reply.content.metric_records[METRICS][COUNT]) for reply in self.accepted]  # type: ignore[arg-type]
+        for reply, update in zip(self.accepted, updates, strict=True):
+            reply.content[ARRAYS] = self._aggregated(update)
+        aggregate, metrics = super().aggregate_train(server_round, self.accepted)
+        kept = {key: _merge(key, updates, counts) for key in self._global if not self._is_aggregated(key)}
+        merged = {**(aggregate or {}), **kept}
+        return ArrayRecord({key: _as_sent(merged[key], self._global[key]) for key in self._global}), metrics
+
+    def _is_aggregated(self, key: str) -> bool:
+        whole = self._global[key].dtype.startswith("int")
+        return not whole and (self.averages_statistics_itself or not is_statistic(key))
+
+    def _aggregated(self, arrays: ArrayRecord) -> ArrayRecord:
+        """What Flower's strategy gets to see of the weights."""
+        return ArrayRecord({key: array for key, array in arrays.items() if self._is_aggregated(key)})
+
+    def screen(self, server_round: int, replies: Iterable[Message]) -> None:
+        """Sorts the replies into `accepted`, in the order of their nodes, and `refused`."""
+        self.accepted, self.refused = [], []
+        for reply in sorted(replies, key=lambda reply: reply.metadata.src_node_id):
+            try:
+                self._check(server_round, reply)
+                self.accepted.append(reply)
+            except UpdateError as error:
+                self.refused.append(Refusal(hospital=self.name(reply), reason=str(error)))
+
+    def name(self, reply: Message) -> str:
+        """The hospital that a reply comes from: by its node, whatever the reply says."""
+        node = reply.metadata.src_node_id
+        return self.hospitals.get(node, f"node {node}")
+
+    def _check(self, server_round: int, reply: Message) -> None:
+        if reply.has_error():
+            raise UpdateError(f"did not finish its work: {reply.error.reason}")
+        content = reply.content
+        if set(content) != {ARRAYS, METRICS, CONFIG} or not content.array_records.keys() == {ARRAYS}:
+            raise UpdateError(
+                f"expected the records {ARRAYS}, {METRICS} and {CONFIG}, got {', '.join(sorted(content))}"
+            )
+        if (answered := content.config_records[CONFIG].get(ROUND)) != server_round:
+            raise UpdateError(f"answers round {answered!r}, this is {server_round}")
+        if reply.metadata.src_node_id in {earlier.metadata.src_node_id for earlier in self.accepted}:
+            raise UpdateError("a second update in the same round")
+        _check_metrics(content.metric_records[METRICS])
+        _check_arrays(content.array_records[ARRAYS], self._global)
+
+
+def _check_metrics(metrics: MetricRecord) -> None:
+    count = metrics.get(COUNT)
+    if not isinstance(count, int) or not 0 < count <= MAX_IMAGES:
+        raise UpdateError(f"{COUNT} is {count!r}, expected a whole number from 1 to {MAX_IMAGES}")
+    for name in TRAIN_METRICS:
+        value = metrics.get(name)
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise UpdateError(f"its metric {name} is {value!r}, expected a finite number")
+
+
+def _check_arrays(found: ArrayRecord, expected: ArrayRecord) -> None:
+    try:
+        state = found.to_torch_state_dict()
+    except (ValueError, TypeError, KeyError, EOFError, OSError) as error:
+        raise UpdateError(f"its arrays cannot be read: {error}") from None
+    if problem := find_problem(state, expected.to_torch_state_dict()):
+        raise UpdateError(problem)
+
+
+def _merge(key: str, updates: list[ArrayRecord], counts: list[int]) -> Array:
+    """A buffer of several updates: the largest counter, the mean statistic weighted by count."""
+    values = [update[key].numpy() for update in updates]
+    if updates[0][key].dtype.startswith("int"):
+        return Array(max(values, key=lambda value: value.sum()))
+    return Array(np.asarray(np.average(values, axis=0, weights=counts)))
+
+
+def _as_sent(array: Array, sent: Array) -> Array:
+    """In the dtype of the global weights: numpy computes some aggregates in doubles."""
+    return array if array.dtype == sent.dtype else Array(array.numpy().astype(sent.dtype))
