@@ -21,6 +21,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from medisync.errors import ArtifactError
 from medisync.records import (
     AuditRecord,
+    BaselineRecord,
     DatasetStats,
     HistoryEntry,
     LabelMap,
@@ -34,6 +35,7 @@ AUDIT = "audit.json"
 STATS = "dataset_stats.json"
 SPLITS = "dataset_splits.json"
 HISTORY = "training_history.json"
+BASELINES = "baselines.json"
 META = "model_meta.json"
 LABEL_MAP = "label_map.json"
 MODEL = "global_model.pth"
@@ -50,6 +52,7 @@ SCHEMAS: Mapping[str, TypeAdapter[Any]] = {
     STATS: TypeAdapter(dict[str, DatasetStats]),
     SPLITS: TypeAdapter(SplitRecord),
     HISTORY: TypeAdapter(list[HistoryEntry]),
+    BASELINES: TypeAdapter(BaselineRecord),
     META: TypeAdapter(ModelMeta),
     LABEL_MAP: TypeAdapter(LabelMap),
     PROGRESS: TypeAdapter(Progress),

@@ -104,6 +104,14 @@ class FederationConfig(Section):
     seed: Seed = 0
 
 
+BaselineKind = Literal["local", "pooled", "leave-one-out"]
+
+
+class BaselineConfig(Section):
+    baselines: tuple[BaselineKind, ...] = ("local", "pooled")
+    """What the federated model is compared with; each costs as much training as the images behind it."""
+
+
 class Configuration(Section):
     """Everything a run needs to know. Functions take their own section of it."""
 
@@ -111,6 +119,7 @@ class Configuration(Section):
     splits: SplitConfig
     training: TrainingConfig
     federation: FederationConfig
+    baselines: BaselineConfig
 
     @model_validator(mode="after")
     def _has_one_dataset_per_hospital(self) -> Self:
@@ -152,6 +161,7 @@ SECTIONS: Mapping[str, type[Section]] = {
     "splits": SplitConfig,
     "training": TrainingConfig,
     "federation": FederationConfig,
+    "baselines": BaselineConfig,
 }
 
 

@@ -2,11 +2,11 @@
 
 import logging
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 
-from medisync import artifacts, audit, model
+from medisync import artifacts, audit, baselines, model
 from medisync.artifacts import Run, Workspace
 from medisync.config import Configuration
 from medisync.evaluation import mean_of_defined
@@ -14,12 +14,15 @@ from medisync.federation import grid
 from medisync.federation.progress import ProgressBar
 from medisync.federation.server_app import Outcome
 from medisync.records import (
+    SPLITS,
     AuditRecord,
+    BaselineRecord,
     DatasetStats,
     HistoryEntry,
     LabelMap,
     ModelMeta,
     ModelMetrics,
+    Progress,
     SplitRecord,
 )
 from medisync.training import HospitalData
@@ -69,6 +72,20 @@ def federate(run: Run, hospitals: Mapping[str, HospitalData], configuration: Con
         return grid.simulate(hospitals, configuration, on_round=keep_history, on_images=bar.advance)
 
 
+def compare(
+    run: Run, hospitals: Mapping[str, HospitalData], outcome: Outcome, configuration: Configuration
+) -> BaselineRecord:
+    """The baselines, with a progress bar; the comparison is on disk and in the log afterwards."""
+    with _failure_logged(), _baseline_progress(run, hospitals, configuration) as bar:
+        record = baselines.compare(hospitals, outcome, configuration, on_images=bar.advance)
+    artifacts.write(run.folder, artifacts.BASELINES, record)
+    for each in record.models:
+        log.info(
+            "%s (%s): test accuracy %.1f %%", each.kind, ", ".join(each.trained_at), 100 * (each.test.accuracy or 0)
+        )
+    return record
+
+
 @contextmanager
 def _failure_logged() -> Iterator[None]:
     try:
@@ -79,10 +96,28 @@ def _failure_logged() -> Iterator[None]:
 
 
 def _progress(run: Run, hospitals: Mapping[str, HospitalData], configuration: Configuration) -> ProgressBar:
+    return _bar(run, configuration, _budget(hospitals.values(), configuration))
+
+
+def _baseline_progress(run: Run, hospitals: Mapping[str, HospitalData], configuration: Configuration) -> ProgressBar:
+    trained = baselines.members(hospitals, configuration.baselines.baselines)
+    tested = sum(len(data["test"]) for data in hospitals.values()) * (1 + len(trained))
+    budgets = [_budget([hospitals[name] for name in names], configuration) for _, names in trained]
+    return _bar(run, configuration, sum(budgets) + tested)
+
+
+def _budget(hospitals: Collection[HospitalData], configuration: Configuration) -> int:
+    """The images that one federation of these hospitals processes if it does not stop early."""
     rounds, epochs = configuration.federation.rounds, configuration.training.local_epochs
-    sizes = {split: sum(len(data[split]) for data in hospitals.values()) for split in ("train", "val", "test")}
-    images = rounds * (round(epochs * sizes["train"]) + sizes["val"]) + 2 * sizes["val"] + sizes["test"]
-    return ProgressBar(images, rounds, lambda record: artifacts.write(run.folder, artifacts.PROGRESS, record))
+    sizes = {split: sum(len(data[split]) for data in hospitals) for split in SPLITS}
+    return rounds * (round(epochs * sizes["train"]) + sizes["val"]) + 2 * sizes["val"] + sizes["test"]
+
+
+def _bar(run: Run, configuration: Configuration, images: int) -> ProgressBar:
+    def keep(record: Progress) -> None:
+        artifacts.write(run.folder, artifacts.PROGRESS, record)
+
+    return ProgressBar(images, configuration.federation.rounds, keep)
 
 
 def finish(

@@ -314,6 +314,48 @@ class ModelMeta(Record):
     model_sha256: str
 
 
+ModelKind = Literal["federated", "pooled", "local", "without"]
+"""Trained by the federation, on all images in one place, at one hospital, by the federation without one hospital."""
+
+
+class BaselineModel(Record):
+    """One model of the comparison, tested at every hospital."""
+
+    kind: ModelKind
+    trained_at: list[str]
+    """The hospitals whose images it was trained on."""
+    best_round: int
+    test: Metrics
+    """All hospitals' test images together."""
+    hospitals: dict[str, Metrics]
+    """The same by hospital, whether it was trained there or not."""
+
+
+Difference = Annotated[float, Field(ge=-1, le=1)]
+
+
+class PairedDifference(Record):
+    """Accuracy of the federated model minus that of another, on the same images."""
+
+    kind: ModelKind
+    """The other model's."""
+    trained_at: list[str]
+    hospital: str
+    """Whose test images, or "all hospitals"."""
+    difference: Difference
+    low: Difference
+    high: Difference
+    """95 % interval of a paired bootstrap over groups."""
+    mcnemar_p: Fraction
+
+
+class BaselineRecord(Record):
+    """baselines.json: the federated model first, then what it is compared with, all with the same budget."""
+
+    models: list[BaselineModel]
+    differences: list[PairedDifference]
+
+
 class LabelMap(Record):
     """label_map.json."""
 

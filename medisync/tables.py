@@ -5,7 +5,17 @@ from collections import Counter
 import pandas as pd
 
 from medisync.federation.server_app import Outcome
-from medisync.records import LABELS, SPLITS, AuditRecord, HistoryEntry, HospitalAudit, Metrics, SplitRecord
+from medisync.records import (
+    LABELS,
+    SPLITS,
+    AuditRecord,
+    BaselineModel,
+    BaselineRecord,
+    HistoryEntry,
+    HospitalAudit,
+    Metrics,
+    SplitRecord,
+)
 
 
 def folders(record: AuditRecord) -> pd.DataFrame:
@@ -104,8 +114,17 @@ def _figures(scores: Metrics) -> dict[str, object]:
         "accuracy": _with_interval(scores, "accuracy"),
         "balanced accuracy": _with_interval(scores, "balanced_accuracy"),
         "macro F1": _with_interval(scores, "macro_f1"),
+        "macro AUC": _with_interval(scores, "macro_auc"),
         "ECE": percent(scores.ece),
+        "Brier": "undefined" if scores.brier is None else f"{scores.brier:.3f}",
+        "90 % sets": _sets(scores),
     }
+
+
+def _sets(scores: Metrics) -> str:
+    if scores.coverage is None or scores.set_size is None:
+        return "undefined"
+    return f"hold the truth in {percent(scores.coverage)}, {scores.set_size:.1f} classes"
 
 
 def _with_interval(scores: Metrics, name: str) -> str:
@@ -122,6 +141,7 @@ def per_class(scores: Metrics) -> pd.DataFrame:
             "sensitivity": percent(figures.recall),
             "specificity": percent(figures.specificity),
             "F1": percent(figures.f1),
+            "AUC": percent(figures.auc),
             "images": figures.support,
         }
         for label, figures in scores.per_class.items()
@@ -133,6 +153,36 @@ def confusion(scores: Metrics) -> pd.DataFrame:
     """Images by true label (rows) and predicted label (columns)."""
     rows, columns = pd.Index(LABELS, name="true"), pd.Index(LABELS, name="predicted")
     return pd.DataFrame(scores.confusion_matrix, rows, columns)
+
+
+def baselines(record: BaselineRecord) -> pd.DataFrame:
+    """Test accuracy of every model at every hospital: a model trained in the row, tested in the column."""
+    rows = {_trained(each.kind, each.trained_at): _accuracies(each) for each in record.models}
+    return pd.DataFrame(rows).T
+
+
+def _accuracies(each: BaselineModel) -> dict[str, str]:
+    places = {"all hospitals": each.test, **each.hospitals}
+    return {name: _with_interval(scores, "accuracy") for name, scores in places.items()}
+
+
+def _trained(kind: str, hospitals: list[str]) -> str:
+    return kind if kind in ("federated", "pooled") else f"{kind}: {', '.join(hospitals)}"
+
+
+def differences(record: BaselineRecord) -> pd.DataFrame:
+    """Federated minus each other model, on the same images, in percentage points."""
+    rows = [
+        {
+            "federated minus": _trained(each.kind, each.trained_at),
+            "test images of": each.hospital,
+            "points": f"{100 * each.difference:+.1f} ({100 * each.low:+.1f} to {100 * each.high:+.1f})",
+            "McNemar p": f"{each.mcnemar_p:.3f}",
+        }
+        for each in record.differences
+    ]
+    columns = ["federated minus", "test images of", "points", "McNemar p"]
+    return pd.DataFrame(rows, columns=columns).set_index(columns[:2])
 
 
 def percent(fraction: float | None) -> str:

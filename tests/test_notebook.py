@@ -67,6 +67,14 @@ def test_the_run_is_complete_and_published(workspace: artifacts.Workspace) -> No
     assert len(artifacts.read(listing.folder, artifacts.HISTORY)) == 2
 
 
+def test_the_baselines_are_in_the_run_and_in_the_executed_notebook(workspace: artifacts.Workspace) -> None:
+    run = workspace.artifacts / "run-001"
+    record, meta = artifacts.read(run, artifacts.BASELINES), artifacts.read(run, artifacts.META)
+    assert [each.kind for each in record.models] == ["federated", "local", "local", "local", "pooled"]
+    assert record.models[0].test == meta.metrics.test
+    assert "McNemar p" in (run / artifacts.NOTEBOOK).read_text(encoding="utf-8")
+
+
 def test_the_log_tells_what_happened(workspace: artifacts.Workspace) -> None:
     (log,) = workspace.logs.glob("*/training.log")
     text = log.read_text()

@@ -1,0 +1,195 @@
+"""What the federation is compared with: each hospital alone, everything in one place, one hospital left out.
+
+A simulation can do what hospitals cannot: bring the images together. Every baseline runs the federation's own code on the
+federation's own splits, rounds and local epochs, only with other members: one hospital, one pool, or all but one. So all
+of them have seen each of their training images equally often, chosen their round by their own validation images, and
+calibrated on them.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from medisync import evaluation, model, training
+from medisync.config import BaselineKind, Configuration
+from medisync.federation import client_app, grid
+from medisync.federation.server_app import Outcome
+from medisync.records import (
+    SPLITS,
+    BaselineModel,
+    BaselineRecord,
+    Calibration,
+    ModelKind,
+    PairedDifference,
+)
+from medisync.training import HospitalData, ImageSet
+
+ALL = "all hospitals"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model: what it is, the hospitals behind it, its weights and its calibration."""
+
+    kind: ModelKind
+    hospitals: tuple[str, ...]
+    state: model.State
+    calibration: Calibration
+    best_round: int
+
+
+@dataclass(frozen=True)
+class Tested:
+    """One model on one hospital's test images: labels and groups [N], logits [N, K]."""
+
+    images: ImageSet
+    logits: NDArray[np.float32]
+
+    def correct(self) -> NDArray[np.bool_]:
+        return np.asarray(self.logits.argmax(axis=1) == self.images.labels)
+
+
+def members(
+    hospitals: Mapping[str, HospitalData], kinds: Sequence[BaselineKind]
+) -> list[tuple[ModelKind, tuple[str, ...]]]:
+    """Each baseline's kind and the hospitals that it trains on."""
+    names = tuple(sorted(hospitals))
+    chosen: list[tuple[ModelKind, tuple[str, ...]]] = []
+    if "local" in kinds:
+        chosen += [("local", (name,)) for name in names]
+    if "pooled" in kinds:
+        chosen += [("pooled", names)]
+    if "leave-one-out" in kinds:
+        chosen += [("without", tuple(other for other in names if other != name)) for name in names]
+    return chosen
+
+
+def compare(
+    hospitals: Mapping[str, HospitalData],
+    outcome: Outcome,
+    configuration: Configuration,
+    *,
+    on_images: client_app.OnImages = client_app.ignore_images,
+) -> BaselineRecord:
+    """Trains the baselines that the configuration names and tests them, and the federated model, at every hospital."""
+    federated = Model("federated", tuple(sorted(hospitals)), outcome.state, outcome.calibration, outcome.best_round)
+    models = [federated, *_train_all(hospitals, configuration, on_images)]
+    tested = [_test(each, hospitals, configuration, on_images) for each in models]
+    described = [_describe(each, results, configuration) for each, results in zip(models, tested, strict=True)]
+    differences = [
+        difference
+        for other, results in zip(models[1:], tested[1:], strict=True)
+        for difference in _differences(other, tested[0], results, configuration.training.seed)
+    ]
+    return BaselineRecord(models=described, differences=differences)
+
+
+def _train_all(
+    hospitals: Mapping[str, HospitalData], configuration: Configuration, on_images: client_app.OnImages
+) -> Iterator[Model]:
+    alone = configuration.federation.model_copy(update={"strategy": "fedavg", "min_hospitals": 1, "participation": 1.0})
+    settings = configuration.model_copy(update={"federation": alone})
+    for kind, names in members(hospitals, configuration.baselines.baselines):
+        chosen = {name: hospitals[name] for name in names}
+        data = {"pooled": pool(chosen)} if kind == "pooled" else chosen
+        outcome = grid.simulate(data, settings, on_images=on_images)
+        yield Model(kind, names, outcome.state, outcome.calibration, outcome.best_round)
+
+
+def pool(hospitals: Mapping[str, HospitalData]) -> HospitalData:
+    """All hospitals' images as if they were one hospital's."""
+    return {split: _concatenate([hospitals[name][split] for name in sorted(hospitals)]) for split in SPLITS}
+
+
+def _concatenate(sets: Sequence[ImageSet]) -> ImageSet:
+    return ImageSet(
+        np.concatenate([images.pixels for images in sets]),
+        np.concatenate([images.labels for images in sets]),
+        np.concatenate([images.groups for images in sets]),
+    )
+
+
+def _test(
+    trained: Model,
+    hospitals: Mapping[str, HospitalData],
+    configuration: Configuration,
+    on_images: client_app.OnImages,
+) -> dict[str, Tested]:
+    device = model.select_device(configuration.training.device)
+
+    def test(name: str, images: ImageSet) -> Tested:
+        report = partial(on_images, name, "test", trained.best_round)
+        return Tested(images, training.predict(trained.state, images, device, report))
+
+    return {name: test(name, hospitals[name]["test"]) for name in sorted(hospitals)}
+
+
+def _describe(trained: Model, tested: Mapping[str, Tested], configuration: Configuration) -> BaselineModel:
+    totals = {name: _tally(result, name, trained.calibration, configuration) for name, result in tested.items()}
+    threshold = trained.calibration.conformal_threshold
+    return BaselineModel(
+        kind=trained.kind,
+        trained_at=list(trained.hospitals),
+        best_round=trained.best_round,
+        test=evaluation.metrics(evaluation.add(totals.values()), threshold),
+        hospitals={name: evaluation.metrics(part, threshold) for name, part in totals.items()},
+    )
+
+
+def _tally(result: Tested, name: str, calibrated: Calibration, configuration: Configuration) -> evaluation.Totals:
+    """As a hospital tallies its own images for the server, with the same bootstrap samples for every model."""
+    return evaluation.tally(
+        result.images.labels,
+        result.logits,
+        result.images.groups,
+        temperature=calibrated.temperature,
+        replicates=evaluation.REPLICATES,
+        generator=np.random.default_rng(training.derive_seed(configuration.training.seed, "test", name)),
+    )
+
+
+def _differences(
+    other: Model, federated: Mapping[str, Tested], tested: Mapping[str, Tested], seed: int
+) -> Iterator[PairedDifference]:
+    """Federated minus the other model, over all test images and at each hospital."""
+    for names, place in [(list(federated), ALL), *(([name], name) for name in federated)]:
+        ours = np.concatenate([federated[name].correct() for name in names])
+        theirs = np.concatenate([tested[name].correct() for name in names])
+        groups = np.concatenate([federated[name].images.groups for name in names])
+        if len(ours):
+            generator = np.random.default_rng(training.derive_seed(seed, "paired", place))
+            low, high = paired_interval(ours, theirs, groups, generator)
+            yield PairedDifference(
+                kind=other.kind,
+                trained_at=list(other.hospitals),
+                hospital=place,
+                difference=float(ours.mean() - theirs.mean()),
+                low=low,
+                high=high,
+                mcnemar_p=mcnemar(ours, theirs),
+            )
+
+
+def paired_interval(
+    ours: NDArray[np.bool_], theirs: NDArray[np.bool_], groups: NDArray[np.int64], generator: np.random.Generator
+) -> tuple[float, float]:
+    """95 % interval of the difference in accuracy of two models on the same images, by a bootstrap over groups."""
+    names, member = np.unique(groups, return_inverse=True)
+    gained = np.bincount(member, weights=ours.astype(float) - theirs.astype(float))
+    images = np.bincount(member)
+    draws = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=evaluation.REPLICATES)
+    low, high = np.percentile((draws @ gained) / (draws @ images), evaluation.INTERVAL_PERCENTILES)
+    return float(low), float(high)
+
+
+def mcnemar(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> float:
+    """Exact two-sided p that two models err equally often: McNemar 1947, https://doi.org/10.1007/BF02295996.
+
+    It takes images for independent, which slices of a patient are not; the paired interval does not.
+    """
+    only_ours, only_theirs = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+    return float(binomtest(only_ours, only_ours + only_theirs).pvalue) if only_ours + only_theirs else 1.0
