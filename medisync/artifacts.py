@@ -39,12 +39,13 @@ BASELINES = "baselines.json"
 META = "model_meta.json"
 LABEL_MAP = "label_map.json"
 MODEL = "global_model.pth"
+CARD = "MODEL_CARD.md"
 PROGRESS = "progress.json"
 RUN = "run.json"
 LOG = "training.log"
 NOTEBOOK = "notebook.ipynb"
 
-PUBLISHED = (MODEL, LABEL_MAP, META)
+PUBLISHED = (MODEL, LABEL_MAP, CARD, META)
 """The files of models/, in the order of publishing: the metadata last, because its hash vouches for the model."""
 
 SCHEMAS: Mapping[str, TypeAdapter[Any]] = {

@@ -109,20 +109,30 @@ def _add_train(commands: Any, shared: argparse.ArgumentParser) -> None:
         commands, shared, "train", train, "Execute notebook.ipynb: audit, split, federate, evaluate, publish."
     )
     _add_parameters(command)
+    command.add_argument(
+        "--seeds", nargs="+", type=int, metavar="SEED", help="one run per seed; then the mean and its spread over them"
+    )
 
 
 def train(options: argparse.Namespace) -> int:
-    from medisync import artifacts
+    from medisync import artifacts, comparison
 
-    _execute_notebook(artifacts.locate(options.workspace), _parse_parameters(options.parameters))
+    workspace, parameters = artifacts.locate(options.workspace), _parse_parameters(options.parameters)
+    if options.seeds is None:
+        _execute_notebook(workspace, parameters)
+        return 0
+    for seed in options.seeds:  # a wrong one is refused before the first run starts
+        notebook_configuration({**parameters, "SEED": seed})
+    runs = [_execute_notebook(workspace, {**parameters, "SEED": seed}) for seed in options.seeds]
+    print(f"\n{comparison.spread(workspace, runs)}")
     return 0
 
 
 def _parse_parameters(pairs: Sequence[Sequence[str]]) -> dict[str, Any]:
-    return {name: _parse_value(text) for name, text in pairs}
+    return {name: parse_value(text) for name, text in pairs}
 
 
-def _parse_value(text: str) -> Any:
+def parse_value(text: str) -> Any:
     """A Python literal, else the text itself: `-p ROUNDS 3`, `-p DEVICE cpu`."""
     try:
         return ast.literal_eval(text)
@@ -130,8 +140,8 @@ def _parse_value(text: str) -> Any:
         return text
 
 
-def _execute_notebook(workspace: "Workspace", parameters: Mapping[str, Any]) -> None:
-    """Runs the notebook's cells in a kernel of their own and keeps the executed notebook with the run."""
+def _execute_notebook(workspace: "Workspace", parameters: Mapping[str, Any]) -> str:
+    """Runs the notebook's cells in a kernel of their own, keeps the executed notebook with the run, returns its name."""
     import tempfile
 
     import papermill
@@ -139,7 +149,7 @@ def _execute_notebook(workspace: "Workspace", parameters: Mapping[str, Any]) -> 
 
     from medisync import artifacts
 
-    _configuration(parameters)  # a wrong value is refused here, before anything starts
+    notebook_configuration(parameters)  # a wrong value is refused here, before anything starts
     os.environ |= {"MEDISYNC_WORKSPACE": str(workspace.root), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     with tempfile.TemporaryDirectory() as folder:
         executed = Path(folder) / NOTEBOOK.name
@@ -159,6 +169,7 @@ def _execute_notebook(workspace: "Workspace", parameters: Mapping[str, Any]) -> 
         newest = artifacts.list_runs(workspace)[0]
         artifacts.write_bytes(newest.folder / artifacts.NOTEBOOK, executed.read_bytes())
     _print_result(workspace, newest.name)
+    return newest.name
 
 
 def _print_result(workspace: "Workspace", run: str) -> None:
@@ -177,7 +188,7 @@ def _shown(path: Path) -> str:
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def _configuration(parameters: Mapping[str, Any] | None = None) -> "Configuration":
+def notebook_configuration(parameters: Mapping[str, Any] | None = None) -> "Configuration":
     """The configuration that the notebook holds, with some parameters replaced."""
     from medisync import config
 
@@ -228,7 +239,7 @@ def audit(options: argparse.Namespace) -> int:
     from medisync import artifacts
     from medisync import audit as auditing
 
-    workspace, hospitals = artifacts.locate(options.workspace), _configuration().hospitals
+    workspace, hospitals = artifacts.locate(options.workspace), notebook_configuration().hospitals
     record = auditing.audit(hospitals, workspace.dataset)
     print("\n".join(auditing.log_lines(record)))
     if options.json:

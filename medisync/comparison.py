@@ -1,12 +1,14 @@
 """Runs side by side, as text: what `medisync runs` prints."""
 
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from medisync import artifacts
 from medisync.artifacts import RunListing, Workspace
 from medisync.errors import ArtifactError
-from medisync.records import Interval, ModelMeta
+from medisync.records import BaselineRecord, Interval, ModelMeta
 
 
 def listing(workspace: Workspace) -> str:
@@ -41,13 +43,42 @@ def difference(workspace: Workspace, first: str, second: str) -> str:
     )
 
 
+def spread(workspace: Workspace, names: Sequence[str]) -> str:
+    """Mean and standard deviation of the test figures over runs that differ in their seed."""
+    metas: list[ModelMeta] = [artifacts.read(workspace.artifacts / name, artifacts.META) for name in names]
+    figures = [_spread_figures(meta) for meta in metas]
+    rows = [(name, _mean([each.get(name) for each in figures])) for name in figures[0]]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join([f"{len(names)} runs, mean and standard deviation", *(f"{n.ljust(width)}  {v}" for n, v in rows)])
+
+
+def _spread_figures(meta: ModelMeta) -> dict[str, float | None]:
+    test = meta.metrics.test
+    return {
+        "test accuracy": test.accuracy,
+        "balanced accuracy": test.balanced_accuracy,
+        "macro F1": test.macro_f1,
+        "macro AUC": test.macro_auc,
+        "ECE": test.ece,
+        **{f"test accuracy, {name}": scores.accuracy for name, scores in meta.metrics.hospitals.items()},
+    }
+
+
+def _mean(values: Sequence[float | None]) -> str:
+    defined = [value for value in values if value is not None]
+    if not defined:
+        return "undefined"
+    deviation = f" +- {statistics.stdev(defined):.3f}" if len(defined) > 1 else ""
+    return f"{statistics.mean(defined):.3f}{deviation}"
+
+
 def _facts(workspace: Workspace, name: str) -> dict[str, Any]:
     folder = workspace.artifacts / name
     if not folder.is_dir():
         known = ", ".join(run.name for run in artifacts.list_runs(workspace)) or "none"
         raise ArtifactError(f"{name}: no such run (there are: {known})")
     record, meta = artifacts.read(folder, artifacts.RUN), artifacts.read(folder, artifacts.META)
-    return {**_flat(record.configuration), **record.software, **_figures(meta)}
+    return {**_flat(record.configuration), **record.software, **_figures(meta), **_baselines(folder)}
 
 
 def _flat(configuration: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -68,6 +99,18 @@ def _figures(meta: ModelMeta) -> dict[str, Any]:
             f"test accuracy, {name}": "undefined" if scores.accuracy is None else f"{scores.accuracy:.1%}"
             for name, scores in metrics.hospitals.items()
         },
+    }
+
+
+def _baselines(folder: Path) -> dict[str, str]:
+    """Test accuracy of each baseline over all hospitals; none for a run from before there were any."""
+    if not (folder / artifacts.BASELINES).exists():
+        return {}
+    record: BaselineRecord = artifacts.read(folder, artifacts.BASELINES)
+    return {
+        f"{each.kind} model ({', '.join(each.trained_at)})": f"{each.test.accuracy or 0:.1%}"
+        f"{_range(each.test.intervals.get('accuracy'))}"
+        for each in record.models[1:]
     }
 
 

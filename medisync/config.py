@@ -32,6 +32,9 @@ class Hospital(Section):
     """Relative to the dataset folder of the workspace."""
     class_map: dict[str, Label]
     """Normalised folder name -> label."""
+    source: str = ""
+    licence: str = ""
+    """Where the images come from and under which terms: for the model card."""
 
     @field_validator("path")
     @classmethod
@@ -67,6 +70,11 @@ class SplitConfig(Section):
         return self
 
 
+Normalisation = Literal["group", "renormalised", "pooled", "averaged"]
+"""GroupNorm; or BatchNorm whose statistics are averaged like weights, pooled as if all images had been in one place, or
+pooled and used in training too."""
+
+
 class TrainingConfig(Section):
     """How one hospital trains in one round."""
 
@@ -79,6 +87,7 @@ class TrainingConfig(Section):
     augment: bool = True
     missing_class_prior: Annotated[float, Field(gt=0, le=1)] = 0.3
     """Prior that the loss assumes for a class the hospital does not have; 1 turns the adjustment off."""
+    normalisation: Normalisation = "averaged"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: Seed = 0
 
@@ -99,6 +108,7 @@ class FederationConfig(Section):
     """FedAvgM, FedAdam, FedYogi; 1 for FedAvgM, about 0.001 for the others."""
     server_learning_rate_schedule: Literal["constant", "cosine"] = "constant"
     server_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    normalisation: Normalisation = "averaged"
     malicious_hospitals: Annotated[int, Field(ge=0, strict=True)] = 1
     """How many hospitals a trimmed mean or Krum withstands."""
     seed: Seed = 0
@@ -112,6 +122,11 @@ class BaselineConfig(Section):
     """What the federated model is compared with; each costs as much training as the images behind it."""
 
 
+class CardConfig(Section):
+    data_note: Annotated[str, Field(max_length=2000)] = ""
+    """What a reader of the model card should know about these data."""
+
+
 class Configuration(Section):
     """Everything a run needs to know. Functions take their own section of it."""
 
@@ -120,6 +135,7 @@ class Configuration(Section):
     training: TrainingConfig
     federation: FederationConfig
     baselines: BaselineConfig
+    card: CardConfig
 
     @model_validator(mode="after")
     def _has_one_dataset_per_hospital(self) -> Self:
@@ -162,6 +178,7 @@ SECTIONS: Mapping[str, type[Section]] = {
     "training": TrainingConfig,
     "federation": FederationConfig,
     "baselines": BaselineConfig,
+    "card": CardConfig,
 }
 
 

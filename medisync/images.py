@@ -180,25 +180,33 @@ def standardise(pixels: Pixels, size: int) -> Pixels:
 
     Scanners differ in margins, aspect and window; none of that tells a tumour, all of it tells a hospital.
     """
-    head = crop_to_head(pixels)
-    height, width = head.shape
-    side = max(height, width)
-    top, left = (side - height) // 2, (side - width) // 2
-    square = np.zeros((side, side), np.uint8)
-    square[top : top + height, left : left + width] = head
-    resized = Image.fromarray(square).resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0)
+    resized = Image.fromarray(pad_to_square(pixels[head_box(pixels)])).resize(
+        (size, size), Image.Resampling.BILINEAR, reducing_gap=3.0
+    )
     return _stretch(np.asarray(resized, dtype=np.float32), 0.5, 99.5)
 
 
-def crop_to_head(pixels: Pixels) -> Pixels:
-    """Cuts the dark margins: rows and columns of which less than 3 % is brighter than a tenth of the bright pixels."""
+def pad_to_square(pixels: Pixels) -> Pixels:
+    """[H, W] -> [S, S] with S the longer side, black around the image in its middle."""
+    height, width = pixels.shape
+    side = max(height, width)
+    top, left = (side - height) // 2, (side - width) // 2
+    square = np.zeros((side, side), np.uint8)
+    square[top : top + height, left : left + width] = pixels
+    return square
+
+
+def head_box(pixels: Pixels) -> tuple[slice, slice]:
+    """The rows and columns inside the dark margins: of those left out less than 3 % is brighter than a tenth of the bright
+    pixels. The whole image where hardly anything would be left.
+    """
     threshold = max(8.0, 0.1 * float(np.percentile(pixels, 99)))
     bright = pixels > threshold
     rows = np.flatnonzero(bright.mean(axis=1) > 0.03)
     columns = np.flatnonzero(bright.mean(axis=0) > 0.03)
     if len(rows) < MIN_SIDE // 2 or len(columns) < MIN_SIDE // 2:
-        return pixels
-    return pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        return slice(None), slice(None)
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 def normalise(pixels: "torch.Tensor") -> "torch.Tensor":

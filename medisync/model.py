@@ -2,16 +2,19 @@
 
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torchvision.models import resnet18
 
+from medisync.config import Normalisation
 from medisync.errors import ConfigError, ModelError
+from medisync.records import LABELS
 
 State = Mapping[str, Tensor]
 """A state_dict: weights, biases and BatchNorm's buffers, by name."""
@@ -41,20 +44,113 @@ def describe_device(device: Device) -> str:
     return f"{name}, {'bfloat16' if device.bfloat16 else 'float32'}"
 
 
-def build(classes: int = 4, *, seed: int = 0) -> nn.Module:
-    """ResNet18 without pretrained weights (He et al. 2016, https://arxiv.org/abs/1512.03385), `classes` outputs.
+def has_statistics(state: State) -> bool:
+    """Whether these are weights of a network with BatchNorm; with GroupNorm otherwise."""
+    return any(map(is_statistic, state))
+
+
+class GroupNorm(nn.GroupNorm):
+    """Wu & He 2018, https://arxiv.org/abs/1803.08494: each image by itself, so that training, prediction and every hospital
+    normalise alike and there are no statistics to aggregate. Groups of at least 4 channels, at most 32 groups.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(min(32, channels // 4), channels)
+
+
+def build(normalisation: Normalisation = "averaged", *, seed: int = 0) -> nn.Module:
+    """ResNet18 without pretrained weights (He et al. 2016, https://arxiv.org/abs/1512.03385), one output per class.
 
     Takes float [N, 3, S, S] as `images.normalise` makes it and returns logits [N, classes]. The same seed gives the same
     weights; the global random state is left alone.
     """
+    return _network(GroupNorm if normalisation == "group" else nn.BatchNorm2d, seed)
+
+
+class BatchRenorm2d(nn.BatchNorm2d):
+    """BatchNorm that trains the way it will predict: normalised by the global statistics, not by its own batch's.
+
+    Plain BatchNorm trains each hospital on images normalised by that hospital alone; the aggregated network then predicts
+    with everybody's statistics and has never seen its own features so. Here the batch is normalised by its own mean and
+    deviation, through which gradients flow, and then corrected by constants to what the running statistics would have
+    given: Ioffe 2017, https://arxiv.org/abs/1702.03275. `strength` from 0 (plain BatchNorm) to 1 opens the paper's
+    limits on the correction, to r_max = 3 and d_max = 5. The statistics met in training are collected apart, and replace
+    the running ones when `keep_statistics` is called. Same keys in the state_dict as BatchNorm2d.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+    seen_mean: Tensor
+    seen_var: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.strength = 0.0
+        self.register_buffer("seen_mean", torch.zeros(channels), persistent=False)
+        self.register_buffer("seen_var", torch.zeros(channels), persistent=False)
+        self.batches = 0
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (BatchNorm2d calls it so)
+        if not self.training:
+            return super().forward(input)
+        with torch.no_grad():
+            var, mean = torch.var_mean(input.float(), dim=(0, 2, 3), correction=0)
+            self._collect(mean, var)
+            scale, shift = self._correction(mean, var)
+        weight, bias = self.weight * scale, self.bias + self.weight * shift
+        return functional.batch_norm(input, None, None, weight, bias, training=True, eps=self.eps)
+
+    def _collect(self, mean: Tensor, var: Tensor) -> None:
+        """A mean of the first ten batches, from then on a moving one, because the weights before it change."""
+        self.batches += 1
+        share = max(1 / self.batches, 0.1)
+        self.seen_mean.lerp_(mean, share)
+        self.seen_var.lerp_(var, share)
+
+    def _correction(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
+        """The paper's r and d."""
+        deviation, running = (var + self.eps).sqrt(), (self.running_var + self.eps).sqrt()
+        most, furthest = 1 + 2 * self.strength, 5 * self.strength
+        scale = (deviation / running).clamp(1 / most, most)
+        return scale, ((mean - self.running_mean) / running).clamp(-furthest, furthest)
+
+    def keep_statistics(self) -> None:
+        """Makes the mean statistics of the batches trained on the running ones."""
+        self.running_mean.copy_(self.seen_mean)
+        self.running_var.copy_(self.seen_var)
+        self.num_batches_tracked.add_(self.batches)
+
+
+def _network(norm_layer: Callable[[int], nn.Module], seed: int = 0) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return resnet18(weights=None, num_classes=classes)
+        return resnet18(weights=None, num_classes=len(LABELS), norm_layer=norm_layer)
+
+
+def restore_for_training(state: State, device: Device, renormalisation: float) -> nn.Module:
+    """The network with these weights and BatchRenorm of that strength, in training mode, on the device."""
+    network = _network(BatchRenorm2d if has_statistics(state) else GroupNorm)
+    network.load_state_dict(dict(state))
+    for layer in _renormalised(network):
+        layer.strength = renormalisation
+    return network.to(device.kind, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+
+
+def trained_state(network: nn.Module) -> dict[str, Tensor]:
+    """A network's weights after training, on the CPU, with the statistics that it met."""
+    for layer in _renormalised(network):
+        layer.keep_statistics()
+    return {key: tensor.detach().cpu().clone() for key, tensor in network.state_dict().items()}
+
+
+def _renormalised(network: nn.Module) -> list[BatchRenorm2d]:
+    return [layer for layer in network.modules() if isinstance(layer, BatchRenorm2d)]
 
 
 def restore(state: State, device: Device) -> nn.Module:
     """The network with these weights, on the device."""
-    network = build()
+    network = _network(nn.BatchNorm2d if has_statistics(state) else GroupNorm)
     network.load_state_dict(dict(state))
     return network.to(device.kind, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -80,7 +176,8 @@ def load(file: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
     given, the keys, shapes and dtypes of our ResNet18, and finite values.
     """
     state = _read(file, sha256)
-    if problem := find_problem(state, build().state_dict()):
+    expected = build("averaged" if has_statistics(state) else "group").state_dict()
+    if problem := find_problem(state, expected):
         raise ModelError(f"{file.name} does not fit this program's ResNet18: {problem}")
     return state
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 
-from medisync import artifacts, audit, baselines, model
+from medisync import artifacts, audit, baselines, model, model_card
 from medisync.artifacts import Run, Workspace
 from medisync.config import Configuration
 from medisync.evaluation import mean_of_defined
@@ -126,16 +126,19 @@ def finish(
     configuration: Configuration,
     stats: Mapping[str, DatasetStats],
     outcome: Outcome,
+    compared: BaselineRecord,
     *,
     synthetic: bool,
 ) -> ModelMeta:
-    """Writes the model and what is known about it, completes the run and publishes it to models/."""
+    """Writes the model, what is known about it and its card, completes the run and publishes it to models/."""
     artifacts.write(run.folder, artifacts.HISTORY, outcome.history)
     artifacts.write(run.folder, artifacts.LABEL_MAP, LabelMap())
     artifacts.write_bytes(run.folder / artifacts.MODEL, model.serialise(outcome.state))
     meta = describe(run, configuration, stats, outcome, synthetic=synthetic)
     artifacts.write(run.folder, artifacts.META, meta)
     software = {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}}
+    card = model_card.write(meta, configuration, software, compared)
+    artifacts.write_bytes(run.folder / artifacts.CARD, card.encode())
     artifacts.commit(run, synthetic=synthetic, configuration=configuration, software=software)
     artifacts.publish(workspace, run.name)
     log.info("%s completed: test accuracy %.1f %%", run.name, 100 * meta.metrics.test_accuracy)

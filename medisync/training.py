@@ -65,6 +65,15 @@ def scheduled_rate(first: float, schedule: Literal["constant", "cosine"], round_
     return first * (0.05 + 0.95 * cosine)
 
 
+def renormalisation(config: TrainingConfig, round_number: int, rounds: int) -> float:
+    """Strength of BatchRenorm in a round, from 1: none in the first twentieth of the rounds, in which the statistics still
+    run away from each other, then more every round until it is full after a fifth.
+    """
+    if config.normalisation != "renormalised":
+        return 0.0
+    return min(1.0, max(0.0, ((round_number - 1) / rounds - 0.05) / 0.15))
+
+
 def open_hospitals(
     record: SplitRecord, dataset: Path, size: int, cache: Path, on_image: Callable[[int], None] = lambda count: None
 ) -> dict[str, HospitalData]:
@@ -98,6 +107,7 @@ def train(
     *,
     learning_rate: float,
     proximal_mu: float = 0.0,
+    renormalisation: float = 0.0,
     generator: torch.Generator,
     device: model.Device,
     on_batch: Callable[[int], None] = lambda count: None,
@@ -109,7 +119,7 @@ def train(
     """
     started = time.monotonic()
     _require_batches(data)
-    network = model.restore(state, device).train()
+    network = model.restore_for_training(state, device, renormalisation)
     optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)
     objective = _Objective(
         missing_class_adjustment(data.labels, config.missing_class_prior).to(device.kind),
@@ -126,7 +136,7 @@ def train(
         on_batch(len(chosen))
     seen = sum(map(len, batches))
     loss, accuracy = (sums / seen).tolist()
-    trained = {key: tensor.detach().cpu().clone() for key, tensor in network.state_dict().items()}
+    trained = model.trained_state(network)
     norm = _distance(trained, state, [name for name, _ in network.named_parameters()])
     return Update(trained, len(data), loss, accuracy, time.monotonic() - started, norm)
 

@@ -10,6 +10,8 @@ from medisync.records import (
     LABELS,
     AuditedImage,
     AuditRecord,
+    BaselineModel,
+    BaselineRecord,
     Calibration,
     ClassMetrics,
     CopyPair,
@@ -22,9 +24,11 @@ from medisync.records import (
     LabelMap,
     Location,
     Metrics,
+    ModelKind,
     ModelMeta,
     ModelMetrics,
     Overlap,
+    PairedDifference,
     Refusal,
     ReliabilityBin,
 )
@@ -52,12 +56,14 @@ def make_run(
     """Writes a completed run and returns its folder; `without` names an artifact that it lacks."""
     run = artifacts.allocate(workspace)
     artifacts.write_bytes(run.folder / artifacts.MODEL, model)
+    artifacts.write_bytes(run.folder / artifacts.CARD, b"# Model card\n")
     digest = artifacts.sha256(run.folder / artifacts.MODEL)
     records = {
         artifacts.AUDIT: audit(synthetic),
         artifacts.STATS: datasets(),
         artifacts.HISTORY: history(),
         artifacts.LABEL_MAP: LabelMap(),
+        artifacts.BASELINES: baselines(),
         artifacts.META: meta(run.name, synthetic, digest, energy_threshold),
     }
     records.pop(without, None)
@@ -128,8 +134,7 @@ def _class_metrics(matrix: list[list[int]], index: int) -> ClassMetrics:
 
 
 def meta(run: str = "run-001", synthetic: bool = True, digest: str = "", energy_threshold: float = 0.0) -> ModelMeta:
-    pooled = [[sum(cells) for cells in zip(*rows, strict=True)] for rows in zip(*MATRICES.values(), strict=True)]
-    test = metrics(pooled)
+    test = metrics(total())
     return ModelMeta(
         trained_at="2026-11-24T09:30:00+00:00",
         num_classes=4,
@@ -149,10 +154,34 @@ def meta(run: str = "run-001", synthetic: bool = True, digest: str = "", energy_
             avg_recall=test.balanced_accuracy,
             best_val_accuracy=0.91,
             per_class=test.per_class,
-            confusion_matrix=pooled,
+            confusion_matrix=test.confusion_matrix,
             test=test,
             hospitals={name: metrics(matrix) for name, matrix in MATRICES.items()},
         ),
+    )
+
+
+def total() -> list[list[int]]:
+    """The confusion matrix of all hospitals."""
+    return [[sum(cells) for cells in zip(*rows, strict=True)] for rows in zip(*MATRICES.values(), strict=True)]
+
+
+def baselines() -> BaselineRecord:
+    """Three models with the federated one's figures: what differs is in `differences`."""
+    hospitals = {name: metrics(matrix) for name, matrix in MATRICES.items()}
+    test, names = metrics(total()), list(HOSPITALS)
+    trained: list[tuple[ModelKind, list[str]]] = [("federated", names), ("local", names[:1]), ("pooled", names)]
+    below = {"difference": -0.012, "low": -0.03, "high": 0.006, "mcnemar_p": 0.21}
+    above = {"difference": 0.14, "low": 0.09, "high": 0.19, "mcnemar_p": 0.001}
+    return BaselineRecord(
+        models=[
+            BaselineModel(kind=kind, trained_at=at, best_round=4, test=test, hospitals=hospitals)
+            for kind, at in trained
+        ],
+        differences=[
+            PairedDifference(kind="local", trained_at=names[:1], hospital="all hospitals", **above),
+            PairedDifference(kind="pooled", trained_at=names, hospital="all hospitals", **below),
+        ],
     )
 
 

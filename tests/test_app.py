@@ -132,6 +132,20 @@ def test_headline_figures_carry_their_intervals(workspace: Workspace) -> None:
     assert accuracy.delta == "95 %: 86.6 to 92.1\N{NO-BREAK SPACE}%"
 
 
+def test_evaluation_compares_with_the_alternatives(workspace: Workspace) -> None:
+    factories.make_run(workspace)
+    app = open_page("evaluation")
+    assert "##### Federated is 1.2 points below pooled training (95 %: -3.0 to +0.6)" in words(app)
+    table = app.table[-1].value
+    assert table["Points"].tolist() == ["+14.0", "-1.2"]
+    assert table["Beyond chance"].tolist() == ["yes", "no"]
+
+
+def test_evaluation_without_a_comparison_shows_the_rest(workspace: Workspace) -> None:
+    factories.make_run(workspace, without=artifacts.BASELINES)
+    assert "Against the alternatives" not in words(open_page("evaluation"))
+
+
 def test_evaluation_of_one_hospital_leaves_undefined_metrics_undefined(workspace: Workspace) -> None:
     factories.make_run(workspace)
     app = open_page("evaluation")

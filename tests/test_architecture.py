@@ -31,12 +31,12 @@ ALLOWED = {
     "training": STAGE | {"images", "model"},
     "federation": FEDERATION,
     "inference": STAGE | {"images", "model", "evaluation", "calibration"},
-    "explanation": STAGE | {"images", "inference"},
     "download": BASE,
     "comparison": STAGE | {"artifacts"},
     "tables": FEDERATION,
     "baselines": FEDERATION,
-    "recording": FEDERATION | {"artifacts", "audit", "baselines"},
+    "model_card": STAGE,
+    "recording": FEDERATION | {"artifacts", "audit", "baselines", "model_card"},
     "cli": FEDERATION | {"artifacts", "audit", "comparison", "download", "inference", "phantom"},
     "__main__": {"cli"},
     "dashboard.words": BASE,
@@ -45,8 +45,12 @@ ALLOWED = {
     "dashboard.curves": BASE | {"dashboard.words", "dashboard.charts"},
     "dashboard.hospital_map": BASE | {"dashboard.words", "dashboard.charts"},
     "dashboard.tables": BASE | {"dashboard.words"},
+    "dashboard.baselines": BASE | {f"dashboard.{name}" for name in ("words", "charts", "tables")},
     "dashboard.pages": BASE
-    | {f"dashboard.{name}" for name in ("words", "data", "charts", "curves", "hospital_map", "tables", "pages")},
+    | {
+        f"dashboard.{name}"
+        for name in ("words", "data", "charts", "curves", "hospital_map", "tables", "baselines", "pages")
+    },
 }
 WITH_STREAMLIT = {"dashboard.data", "dashboard.pages"}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")

@@ -37,7 +37,7 @@ HOSPITALS = {EAST: hospital(1), WEST: hospital(2)}
 
 
 def configuration(*kinds: str) -> Configuration:
-    return cli._configuration(
+    return cli.notebook_configuration(
         {"IMAGE_SIZE": 32, "BATCH_SIZE": 8, "ROUNDS": 2, "LEARNING_RATE": 1e-3, "DEVICE": "cpu", "BASELINES": kinds}
     )
 

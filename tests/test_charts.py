@@ -7,7 +7,7 @@ import factories
 import pytest
 
 from medisync.dashboard import charts, curves, hospital_map, tables, words
-from medisync.records import DatasetStats, Location, Metrics
+from medisync.records import DatasetStats, Label, Location, Metrics
 
 THEME = tomllib.loads((Path(__file__).parent.parent / ".streamlit" / "config.toml").read_text())["theme"]
 
@@ -112,6 +112,19 @@ def test_text_from_outside_is_shown_as_it_is_written() -> None:
 @pytest.mark.parametrize(("seconds", "shown"), [(0, "0 s"), (89, "89 s"), (240, "4 min"), (5460, "1 h 31 min")])
 def test_duration(seconds: float, shown: str) -> None:
     assert words.duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["glioma"], "Glioma; no other class is plausible."),
+        (["pituitary", "notumor"], "Pituitary tumour or no tumour."),
+        (["notumor", "glioma", "meningioma"], "No tumour, glioma or meningioma."),
+        (["notumor", "glioma", "meningioma", "pituitary"], "Every class is plausible: the model cannot tell."),
+    ],
+)
+def test_a_prediction_set_is_a_sentence(labels: list[Label], said: str) -> None:
+    assert words.plausible(labels) == said
 
 
 def test_moment_keeps_what_is_no_time() -> None:

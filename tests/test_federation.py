@@ -86,16 +86,23 @@ def test_the_average_is_weighted_by_count() -> None:
     assert screened.refused == []
 
 
-def test_batchnorm_statistics_are_averaged_and_its_counter_stays_a_whole_number() -> None:
-    def state(mean: float, batches: int) -> dict[str, Any]:
-        return {"running_mean": torch.tensor([mean]), "num_batches_tracked": torch.tensor(batches)}
+@pytest.mark.parametrize(("policy", "variance"), [("averaged", 2.5), ("pooled", 14.5), ("renormalised", 14.5)])
+def test_batchnorm_statistics_of_all_images_and_a_counter_that_stays_whole(policy: str, variance: float) -> None:
+    # one image with mean 0 and variance 1, three with mean 8 and variance 3: together mean 6, variance
+    # (1 + 3 * 3) / 4 = 2.5 within the hospitals and (36 + 3 * 4) / 4 = 12 between them
+    def state(mean: float, var: float, batches: int) -> dict[str, Any]:
+        return {
+            "bn.running_mean": torch.tensor([mean]),
+            "bn.running_var": torch.tensor([var]),
+            "bn.num_batches_tracked": torch.tensor(batches),
+        }
 
-    average, _ = one_round(
-        {2: update(0, 1, state=state(0.0, 7)), 3: update(0, 3, state=state(8.0, 5))}, start=state(1.0, 0)
-    )
-    assert average["running_mean"].item() == 6.0
-    assert average["num_batches_tracked"].dtype == torch.int64
-    assert average["num_batches_tracked"].item() == 7
+    replies = {2: update(0, 1, state=state(0.0, 1.0, 7)), 3: update(0, 3, state=state(8.0, 3.0, 5))}
+    average, _ = one_round(replies, start=state(1.0, 1.0, 0), normalisation=policy)
+    assert average["bn.running_mean"].item() == 6.0
+    assert average["bn.running_var"].item() == variance
+    assert average["bn.num_batches_tracked"].dtype == torch.int64
+    assert average["bn.num_batches_tracked"].item() == 7
 
 
 THREE = {2: update(1.0, 2), 3: update(4.0, 6), 4: update(100.0, 1)}
@@ -125,13 +132,13 @@ def test_an_adaptive_server_steps_weights_and_averages_statistics(name: str, cor
     # round 1: m = 0.1 * 3.25, v = 0.01 * 3.25^2, step = 0.1 * m / (sqrt(v) + 0.001), times Adam's bias correction
     def state(value: float) -> dict[str, Any]:
         counter = torch.tensor(int(value))
-        return {"w": torch.tensor([value]), "running_var": torch.tensor([value]), "num_batches_tracked": counter}
+        return {"w": torch.tensor([value]), "running_mean": torch.tensor([value]), "num_batches_tracked": counter}
 
     replies = {2: update(0, 2, state=state(1.0)), 3: update(0, 6, state=state(4.0))}
     aggregate, _ = one_round(replies, start=state(0.0), strategy=name, server_learning_rate=0.1)
     step = 0.1 * correction * 0.325 / (0.325 + 0.001)
     assert aggregate["w"].item() == pytest.approx(step, rel=1e-3)
-    assert aggregate["running_var"].item() == 3.25
+    assert aggregate["running_mean"].item() == 3.25
     assert aggregate["num_batches_tracked"].item() == 4
 
 

@@ -175,7 +175,8 @@ def head(height: int, width: int, *, at: tuple[int, int] = (40, 30), size: tuple
 
 
 def test_margins_are_cut_to_the_head() -> None:
-    assert images.crop_to_head(head(256, 200)).shape == (100, 80)
+    image = head(256, 200)
+    assert image[images.head_box(image)].shape == (100, 80)
 
 
 def test_standardise_pads_to_a_square_and_fills_the_range() -> None:

@@ -95,11 +95,18 @@ def test_a_class_that_a_hospital_lacks_is_in_the_statistics_as_none(workspace: a
     assert stats["AIIMS Delhi"].class_distribution["notumor"] > 0
 
 
-def test_the_same_seed_makes_the_same_model(workspace: artifacts.Workspace) -> None:
-    assert train(workspace.root) == 0
-    first, second = (artifacts.read(workspace.artifacts / run, artifacts.META) for run in ("run-001", "run-002"))
-    assert first.model_sha256 == second.model_sha256
-    assert first.metrics == second.metrics
+def test_the_same_seed_makes_the_same_model_and_several_seeds_a_mean(
+    workspace: artifacts.Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(workspace.root, "--seeds", "0", "1") == 0
+    first, again, other = (
+        artifacts.read(workspace.artifacts / run, artifacts.META) for run in ("run-001", "run-002", "run-003")
+    )
+    assert first.model_sha256 == again.model_sha256
+    assert first.metrics == again.metrics
+    assert other.model_sha256 != again.model_sha256
+    mean = (again.metrics.test_accuracy + other.metrics.test_accuracy) / 2
+    assert f"test accuracy                        {mean:.3f} +- " in capsys.readouterr().out
 
 
 def test_a_mistyped_parameter_is_refused_before_anything_starts(workspace: artifacts.Workspace) -> None:
@@ -108,7 +115,7 @@ def test_a_mistyped_parameter_is_refused_before_anything_starts(workspace: artif
     assert train(workspace.root, "-p", "ROUND", "3") == 2
     assert sorted(workspace.artifacts.iterdir()) == before
     with pytest.raises(ConfigError, match="ROUND is not in the notebook's parameters cell"):
-        cli._configuration({"ROUND": 3})
+        cli.notebook_configuration({"ROUND": 3})
 
 
 def test_a_run_that_dies_publishes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from medisync import model, training
-from medisync.config import TrainingConfig
+from medisync.config import Normalisation, TrainingConfig
 from medisync.errors import DataError
 from medisync.training import ImageSet
 
@@ -28,13 +28,20 @@ def squares(count: int, labels: tuple[int, ...], seed: int = 0) -> ImageSet:
     return ImageSet(pixels, chosen, np.arange(count))
 
 
-def run(data: ImageSet, config: TrainingConfig = CONFIG, seed: int = 0, proximal_mu: float = 0.0) -> training.Update:
+def run(
+    data: ImageSet,
+    config: TrainingConfig = CONFIG,
+    seed: int = 0,
+    proximal_mu: float = 0.0,
+    normalisation: Normalisation = "averaged",
+) -> training.Update:
     return training.train(
-        model.build(seed=0).state_dict(),
+        model.build(normalisation, seed=0).state_dict(),
         data,
         config,
         learning_rate=config.learning_rate,
         proximal_mu=proximal_mu,
+        renormalisation=1.0 if normalisation == "renormalised" else 0.0,
         generator=torch.Generator().manual_seed(seed),
         device=CPU,
     )
@@ -51,14 +58,15 @@ def test_training_lowers_the_loss_and_leaves_the_given_weights_alone() -> None:
     assert all(torch.equal(start[key], before[key]) for key in start)
 
 
-def test_two_trainings_with_one_seed_are_bit_identical() -> None:
-    one, two, other = (run(squares(24, (0, 1)), seed=seed) for seed in (1, 1, 2))
+@pytest.mark.parametrize("normalisation", ["group", "renormalised"])
+def test_two_trainings_with_one_seed_are_bit_identical(normalisation: Normalisation) -> None:
+    one, two, other = (run(squares(24, (0, 1)), seed=seed, normalisation=normalisation) for seed in (1, 1, 2))
     assert all(torch.equal(one.state[key], two.state[key]) for key in one.state)
     assert not torch.equal(one.state["fc.weight"], other.state["fc.weight"])
 
 
 def test_integer_buffers_keep_their_dtype() -> None:
-    update = run(squares(16, (0, 1)))
+    update = run(squares(16, (0, 1)), normalisation="averaged")
     assert update.state["bn1.num_batches_tracked"].dtype == torch.int64
     assert int(update.state["bn1.num_batches_tracked"]) == 2  # 16 images in batches of 8
 
@@ -119,6 +127,13 @@ def test_the_proximal_pull_is_mu_times_the_distance_from_the_global_weights() ->
 def test_a_hospital_that_is_pulled_back_stays_nearer_to_the_global_weights() -> None:
     free, pulled = (run(squares(64, (0, 1)), proximal_mu=mu).norm for mu in (0.0, 10.0))
     assert pulled < 0.8 * free
+
+
+def test_batchrenorm_begins_after_a_twentieth_of_the_rounds_and_is_full_after_a_fifth() -> None:
+    config = CONFIG.model_copy(update={"normalisation": "renormalised"})
+    strengths = [training.renormalisation(config, number, 100) for number in (1, 6, 11, 21, 100)]
+    assert strengths == pytest.approx([0, 0, 1 / 3, 1, 1])
+    assert training.renormalisation(CONFIG, 100, 100) == 0
 
 
 def test_learning_rate_falls_along_a_cosine_to_a_twentieth() -> None:

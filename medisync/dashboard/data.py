@@ -11,7 +11,7 @@ import streamlit.components.v1 as components
 from medisync import artifacts
 from medisync.artifacts import RunListing as RunListing  # pages take it from here
 from medisync.errors import ArtifactError
-from medisync.records import AuditRecord, HistoryEntry, ModelMeta, Progress, RunRecord
+from medisync.records import AuditRecord, BaselineRecord, HistoryEntry, ModelMeta, Progress, RunRecord
 
 Classifier = TypeVar("Classifier")
 
@@ -77,6 +77,11 @@ def audit(run: RunListing) -> AuditRecord:
 
 def history(run: RunListing) -> list[HistoryEntry]:
     return _fetch(run, artifacts.HISTORY)
+
+
+def baselines(run: RunListing) -> BaselineRecord | None:
+    """None for a run from before there were any."""
+    return _fetch(run, artifacts.BASELINES) if artifacts.BASELINES in record(run).files else None
 
 
 def progress(run: RunListing) -> Progress | None:

@@ -7,7 +7,7 @@ table cells as Markdown.
 import re
 import textwrap
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from html import escape as escape_html
 
@@ -22,6 +22,16 @@ CLASS_NAMES: Mapping[Label, str] = {
     "pituitary": "Pituitary tumour",
     "notumor": "No tumour",
 }
+
+
+def plausible(labels: Sequence[Label]) -> str:
+    """A prediction set as a sentence: `Glioma, no other class is plausible.`, `Glioma or meningioma.`"""
+    if len(labels) == len(CLASS_NAMES):
+        return "Every class is plausible: the model cannot tell."
+    names = [CLASS_NAMES[label].lower() for label in labels]
+    if len(names) == 1:
+        return f"{names[0].capitalize()}; no other class is plausible."
+    return f"{', '.join(names[:-1])} or {names[-1]}.".capitalize()
 
 
 def percent(fraction: float | None) -> str:

@@ -61,6 +61,7 @@ def _train(message: Message, name: str, data: HospitalData, on_images: OnImages)
         order.training,
         learning_rate=order.learning_rate,
         proximal_mu=order.proximal_mu,
+        renormalisation=order.renormalisation,
         generator=generator,
         device=model.select_device(order.training.device),
         on_batch=partial(on_images, name, "training", round_number),

@@ -21,17 +21,20 @@ class TrainOrder:
 
     training: TrainingConfig
     learning_rate: float
+    renormalisation: float = 0.0
+    """Strength of BatchRenorm in this round, from 0 to 1."""
     proximal_mu: float = 0.0
     """Flower's FedProx adds it to the message."""
 
     def to_record(self) -> ConfigRecord:
-        return ConfigRecord({"training": self.training.model_dump_json(), "learning-rate": self.learning_rate})
+        rates = {"learning-rate": self.learning_rate, "renormalisation": self.renormalisation}
+        return ConfigRecord({"training": self.training.model_dump_json(), **rates})
 
     @classmethod
     def from_record(cls, record: ConfigRecord) -> "TrainOrder":
         training = TrainingConfig.model_validate_json(str(record["training"]))
-        rate, mu = record["learning-rate"], record.get("proximal-mu", 0.0)
-        return cls(training, float(rate), float(mu))  # type: ignore[arg-type]
+        rate, strength, mu = record["learning-rate"], record["renormalisation"], record.get("proximal-mu", 0.0)
+        return cls(training, float(rate), float(strength), float(mu))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

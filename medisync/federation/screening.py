@@ -25,14 +25,22 @@ class Screened(FedAvg):
     positive whole number, or of another round, is refused by name, and the round goes on. `accepted` and `refused` are
     the last round's. FederationError if fewer than `min_hospitals` updates are left.
 
-    Flower's strategy sees weights and, where it can treat them alike, BatchNorm's running statistics. Integer buffers are
-    never averaged: the largest is kept.
+    Flower's strategy sees the weights. BatchNorm's running statistics are no weights: a variance that has taken a step of
+    a server's optimiser may be negative, and the variance of all images is not the mean of the hospitals' variances. They
+    are pooled here, weighted by count, except by robust strategies, which must judge them too. Integer buffers are never
+    averaged: the largest is kept.
     """
 
-    averages_statistics_itself = True
-    """False where the aggregation is an optimiser: a variance that has taken a gradient step may be negative."""
+    robust = False
 
-    def __init__(self, hospitals: Mapping[int, str], min_hospitals: int, participation: float, **options: Any) -> None:
+    def __init__(
+        self,
+        hospitals: Mapping[int, str],
+        min_hospitals: int,
+        participation: float,
+        pools_statistics: bool,
+        **options: Any,
+    ) -> None:
         super().__init__(
             fraction_train=participation,
             min_train_nodes=min(min_hospitals, len(hospitals)),
@@ -43,6 +51,7 @@ class Screened(FedAvg):
         )
         self.hospitals = hospitals
         self.min_hospitals = min_hospitals
+        self.pools_statistics = pools_statistics
         self.accepted: list[Message] = []
         self.refused: list[Refusal] = []
         self._global = ArrayRecord()
@@ -69,17 +78,33 @@ class Screened(FedAvg):
         for reply, update in zip(self.accepted, updates, strict=True):
             reply.content[ARRAYS] = self._aggregated(update)
         aggregate, metrics = super().aggregate_train(server_round, self.accepted)
-        kept = {key: _merge(key, updates, counts) for key in self._global if not self._is_aggregated(key)}
+        kept = {key: self._merge(key, updates, counts) for key in self._global if not self._is_aggregated(key)}
         merged = {**(aggregate or {}), **kept}
         return ArrayRecord({key: _as_sent(merged[key], self._global[key]) for key in self._global}), metrics
 
     def _is_aggregated(self, key: str) -> bool:
         whole = self._global[key].dtype.startswith("int")
-        return not whole and (self.averages_statistics_itself or not is_statistic(key))
+        return not whole and (self.robust or not is_statistic(key))
 
     def _aggregated(self, arrays: ArrayRecord) -> ArrayRecord:
         """What Flower's strategy gets to see of the weights."""
         return ArrayRecord({key: array for key, array in arrays.items() if self._is_aggregated(key)})
+
+    def _merge(self, key: str, updates: list[ArrayRecord], counts: list[int]) -> Array:
+        """A buffer of several updates: the largest counter, or the statistic of all their images together.
+
+        By the law of total variance the variance of all is the mean of the variances plus the variance of the means.
+        """
+        values = [update[key].numpy() for update in updates]
+        if updates[0][key].dtype.startswith("int"):
+            return Array(max(values, key=lambda value: value.sum()))
+        merged = np.average(values, axis=0, weights=counts)
+        if self.pools_statistics and key.endswith("running_var"):
+            means = np.stack([update[key.removesuffix("var") + "mean"].numpy() for update in updates])
+            merged = merged + np.average(
+                (means - np.average(means, axis=0, weights=counts)) ** 2, axis=0, weights=counts
+            )
+        return Array(np.asarray(merged))
 
     def screen(self, server_round: int, replies: Iterable[Message]) -> None:
         """Sorts the replies into `accepted`, in the order of their nodes, and `refused`."""
@@ -129,14 +154,6 @@ def _check_arrays(found: ArrayRecord, expected: ArrayRecord) -> None:
         raise UpdateError(f"its arrays cannot be read: {error}") from None
     if problem := find_problem(state, expected.to_torch_state_dict()):
         raise UpdateError(problem)
-
-
-def _merge(key: str, updates: list[ArrayRecord], counts: list[int]) -> Array:
-    """A buffer of several updates: the largest counter, the mean statistic weighted by count."""
-    values = [update[key].numpy() for update in updates]
-    if updates[0][key].dtype.startswith("int"):
-        return Array(max(values, key=lambda value: value.sum()))
-    return Array(np.asarray(np.average(values, axis=0, weights=counts)))
 
 
 def _as_sent(array: Array, sent: Array) -> Array:

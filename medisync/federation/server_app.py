@@ -64,7 +64,7 @@ def build(
     @app.main()
     def main(grid: Grid, context: Context) -> None:
         strategy = strategies.build(federation, hospitals)
-        start = arrays_from_state(model.build(seed=train_config.seed).state_dict())
+        start = arrays_from_state(model.build(train_config.normalisation, seed=train_config.seed).state_dict())
         best, best_round, history = run_rounds(grid, strategy, start, train_config, federation, on_round)
         calibrated = calibrate(grid, strategy, best, train_config, best_round)
         test = EvaluateOrder(train_config, "test", calibrated.temperature, evaluation.REPLICATES)
@@ -87,8 +87,7 @@ def run_rounds(
     best, best_round = arrays, 0
     for number in range(1, federation.rounds + 1):
         strategies.set_learning_rate(strategy, _server_rate(federation, number))
-        rate = _local_rate(train_config, number, federation.rounds)
-        arrays, entry = run_round(grid, strategy, arrays, number, TrainOrder(train_config, rate))
+        arrays, entry = run_round(grid, strategy, arrays, number, _order(train_config, federation.rounds, number))
         history.append(entry)
         _log_round(entry, federation.rounds)
         on_round(history)
@@ -100,8 +99,9 @@ def run_rounds(
     return best, best_round, history
 
 
-def _local_rate(config: TrainingConfig, number: int, rounds: int) -> float:
-    return training.scheduled_rate(config.learning_rate, config.learning_rate_schedule, number, rounds)
+def _order(config: TrainingConfig, rounds: int, number: int) -> TrainOrder:
+    rate = training.scheduled_rate(config.learning_rate, config.learning_rate_schedule, number, rounds)
+    return TrainOrder(config, rate, training.renormalisation(config, number, rounds))
 
 
 def _server_rate(config: FederationConfig, number: int) -> float:

@@ -20,31 +20,31 @@ class CheckedFedProx(Screened, FedProx):
 class CheckedFedAvgM(Screened, FedAvgM):
     """FedAvg with momentum at the server: Hsu et al. 2019, https://arxiv.org/abs/1909.06335."""
 
-    averages_statistics_itself = False
-
 
 class CheckedFedAdam(Screened, FedAdam):
     """Adam at the server on the mean update: Reddi et al. 2021, https://arxiv.org/abs/2003.00295."""
-
-    averages_statistics_itself = False
 
 
 class CheckedFedYogi(Screened, FedYogi):
     """Yogi at the server on the mean update: Reddi et al. 2021, https://arxiv.org/abs/2003.00295."""
 
-    averages_statistics_itself = False
-
 
 class CheckedFedMedian(Screened, FedMedian):
     """The median of each weight: Yin et al. 2018, https://arxiv.org/abs/1803.01498."""
+
+    robust = True
 
 
 class CheckedTrimmedMean(Screened, FedTrimmedAvg):
     """The mean of each weight without its extremes: Yin et al. 2018, https://arxiv.org/abs/1803.01498."""
 
+    robust = True
+
 
 class CheckedKrum(Screened, Krum):
     """The one update that is nearest to the others: Blanchard et al. 2017, https://arxiv.org/abs/1703.02757."""
+
+    robust = True
 
 
 def build(config: FederationConfig, hospitals: Mapping[int, str]) -> Screened:
@@ -52,7 +52,7 @@ def build(config: FederationConfig, hospitals: Mapping[int, str]) -> Screened:
 
     Raises ConfigError where there are too few hospitals to withstand as many malicious ones as it names.
     """
-    member = (hospitals, config.min_hospitals, config.participation)
+    member = (hospitals, config.min_hospitals, config.participation, config.normalisation != "averaged")
     rate, suspects = config.server_learning_rate, config.malicious_hospitals
     match config.strategy:
         case "fedavg":

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from medisync.dashboard import charts, data, tables, words
+from medisync.dashboard import baselines, charts, data, tables, words
 from medisync.dashboard.pages import parts
 
 run = parts.require_run()
@@ -28,3 +28,10 @@ st.table(tables.per_class(metrics), border="horizontal", hide_index=True)
 st.subheader("Hospital by hospital")
 parts.chart(charts.hospital_accuracy(meta))
 st.table(tables.per_hospital(meta), border="horizontal", hide_index=True)
+
+compared = data.baselines(run)
+if compared and compared.differences:
+    st.subheader("Against the alternatives")
+    parts.chart(baselines.matrix(compared))
+    st.table(baselines.differences(compared), border="horizontal", hide_index=True)
+    st.caption("Same splits, rounds and passes over each scan. Intervals resample groups of related scans in pairs.")

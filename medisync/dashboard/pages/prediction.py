@@ -13,6 +13,7 @@ from medisync.records import Prediction
 if TYPE_CHECKING:
     from medisync.inference import Classifier
 
+PLAUSIBLE = "The 90 % prediction set: for scans like the training scans, nine of ten such sets hold the true class."
 ACCEPTED = ["png", "jpg", "jpeg", "tif", "tiff", "webp"]
 
 
@@ -53,6 +54,7 @@ def show_prediction(result: Prediction, key: str) -> None:
         st.metric("Calibrated confidence", words.percent(result.confidence))
     if result.unlike_training:
         st.warning("**Unlike the training scans.** Do not rely on this prediction.", icon=":material/warning:")
+    st.markdown(f"**{words.plausible(result.plausible)}**", help=PLAUSIBLE)
     parts.chart(charts.probabilities(result), key=key)
     for note in result.notes:
         st.info(words.sentence(note), icon=":material/info:")

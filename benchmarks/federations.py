@@ -1,0 +1,178 @@
+"""What a choice is worth: whole federations on the splits of one run, everything equal but the choice.
+
+    python benchmarks/federations.py normalisation --workspace DIR --run run-001 -p IMAGE_SIZE 64
+    python benchmarks/federations.py label-skew --workspace DIR --run run-001 -p IMAGE_SIZE 64
+    python benchmarks/federations.py label-skew --dirichlet 0.1 --workspace DIR --run run-001 -p IMAGE_SIZE 64
+
+Prints a Markdown table and writes it, with every figure as JSON, beside this file. Validation only: what is chosen with
+these tables must not have seen the test images.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medisync import artifacts, cli, images, model, training
+from medisync.federation import grid
+from medisync.federation.server_app import Outcome
+from medisync.records import LABELS, SPLITS
+from medisync.training import HospitalData, ImageSet
+
+HERE = Path(__file__).parent
+CHOICES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "normalisation": {
+        "BatchNorm, statistics averaged": {"NORMALISATION": "averaged"},
+        "BatchNorm, statistics pooled": {"NORMALISATION": "pooled"},
+        "BatchNorm, pooled and used in training": {"NORMALISATION": "renormalised"},
+        "GroupNorm": {"NORMALISATION": "group"},
+    },
+    "label-skew": {
+        "plain cross-entropy": {"MISSING_CLASS_PRIOR": 1.0},
+        "prior 0.3": {"MISSING_CLASS_PRIOR": 0.3},
+        "prior 0.1": {"MISSING_CLASS_PRIOR": 0.1},
+        "prior 0.01": {"MISSING_CLASS_PRIOR": 0.01},
+    },
+    "strategy": {
+        "FedAvg": {},
+        "FedProx, mu 0.1": {"STRATEGY": "fedprox", "PROXIMAL_MU": 0.1},
+        "FedAvgM": {"STRATEGY": "fedavgm", "SERVER_MOMENTUM": 0.5},
+        "FedAdam": {"STRATEGY": "fedadam", "SERVER_LEARNING_RATE": 0.001},
+        "FedYogi": {"STRATEGY": "fedyogi", "SERVER_LEARNING_RATE": 0.001},
+        "FedMedian": {"STRATEGY": "fedmedian"},
+    },
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one comparison; returns 0."""
+    options = _parse(arguments)
+    fixed = {name: cli.parse_value(text) for name, text in options.parameters}
+    hospitals = open_hospitals(options, fixed)
+    rows = [
+        {"choice": name, "seed": seed, **run(hospitals, {**fixed, **choice, "SEED": seed})}
+        for name, choice in CHOICES[options.comparison].items()
+        for seed in options.seeds
+    ]
+    keep(options, fixed, rows)
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("comparison", choices=CHOICES)
+    parser.add_argument("--workspace", help="where the run and the scans are")
+    parser.add_argument("--run", required=True, help="whose splits to use")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="one federation each (default: 0)")
+    parser.add_argument("--dirichlet", type=float, help="deal the images out anew, with this concentration per class")
+    parser.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    return parser.parse_args(arguments)
+
+
+def open_hospitals(options: argparse.Namespace, fixed: Mapping[str, Any]) -> dict[str, HospitalData]:
+    """The images of the run's splits, at their hospitals or dealt out anew."""
+    workspace = artifacts.locate(options.workspace)
+    split = artifacts.read(workspace.artifacts / options.run, artifacts.SPLITS)
+    size = cli.notebook_configuration(fixed).training.image_size
+    hospitals = training.open_hospitals(split, workspace.dataset, size, workspace.cache)
+    return hospitals if options.dirichlet is None else deal(hospitals, options.dirichlet, np.random.default_rng(0))
+
+
+def deal(
+    hospitals: Mapping[str, HospitalData], concentration: float, generator: np.random.Generator
+) -> dict[str, HospitalData]:
+    """Every class's groups dealt to the hospitals in shares drawn from Dirichlet(concentration), one draw for all splits.
+
+    Hsu et al. 2019, https://arxiv.org/abs/1909.06335. A group goes where its first image's class goes.
+    """
+    names = sorted(hospitals)
+    shares = generator.dirichlet([concentration] * len(names), size=len(LABELS))
+    pools = {split: _pool([hospitals[name][split] for name in names]) for split in SPLITS}
+    owners = {split: _owners(pools[split], shares, generator) for split in SPLITS}
+    return {
+        name: {split: _select(pools[split], owners[split] == number) for split in SPLITS}
+        for number, name in enumerate(names)
+    }
+
+
+def _pool(sets: Sequence[ImageSet]) -> ImageSet:
+    pixels: images.Pixels = np.concatenate([each.pixels for each in sets])
+    return ImageSet(
+        pixels, np.concatenate([each.labels for each in sets]), np.concatenate([each.groups for each in sets])
+    )
+
+
+def _owners(data: ImageSet, shares: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    _, first, member = np.unique(data.groups, return_index=True, return_inverse=True)
+    drawn = [generator.choice(shares.shape[1], p=shares[label]) for label in data.labels[first]]
+    return np.array(drawn)[member]
+
+
+def _select(data: ImageSet, chosen: np.ndarray) -> ImageSet:
+    return ImageSet(data.pixels[chosen], data.labels[chosen], data.groups[chosen])
+
+
+def run(hospitals: Mapping[str, HospitalData], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """One federation: its best round's validation figures."""
+    started = time.monotonic()
+    outcome = grid.simulate(hospitals, cli.notebook_configuration(parameters))
+    figures = _validation(outcome, hospitals)
+    return {**figures, "best_round": outcome.best_round, "seconds": round(time.monotonic() - started)}
+
+
+def _validation(outcome: Outcome, hospitals: Mapping[str, HospitalData]) -> dict[str, Any]:
+    device = model.select_device("auto")
+    right, recall = {}, np.zeros((2, len(LABELS)))
+    for name, data in hospitals.items():
+        correct = training.predict(outcome.state, data["val"], device).argmax(axis=1) == data["val"].labels
+        right[name] = float(correct.mean()) if len(correct) else None
+        recall += [np.bincount(data["val"].labels, weights, minlength=len(LABELS)) for weights in (correct, None)]
+    by_class = {label: float(recall[0, k] / recall[1, k]) for k, label in enumerate(LABELS) if recall[1, k]}
+    return {"accuracy": float(recall[0].sum() / recall[1].sum()), "hospitals": right, "recall": by_class}
+
+
+def keep(options: argparse.Namespace, fixed: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    """The table on the terminal, and with the figures on disk."""
+    name = options.comparison + (f"-dirichlet-{options.dirichlet:g}" if options.dirichlet is not None else "")
+    settings = ", ".join(f"{key} {value}" for key, value in fixed.items())
+    table = f"{name}: validation accuracy in percent ({settings})\n\n{_markdown(rows)}\n"
+    print(table)
+    (HERE / f"{name}.md").write_text(table, encoding="utf-8")
+    content = {"command": " ".join(["python benchmarks/federations.py", *_public(sys.argv[1:])]), "rows": rows}
+    (HERE / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _public(arguments: Sequence[str]) -> list[str]:
+    """The command without the path of this machine."""
+    at = arguments.index("--workspace") + 1 if "--workspace" in arguments else -1
+    return ["DIR" if number == at else word for number, word in enumerate(arguments)]
+
+
+def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    places, labels = list(rows[0]["hospitals"]), list(rows[0]["recall"])
+    head = ["choice", "seed", "all", *places, *(f"sensitivity, {label}" for label in labels), "seconds"]
+    lines = [
+        [
+            row["choice"],
+            row["seed"],
+            _percent(row["accuracy"]),
+            *(_percent(row["hospitals"][place]) for place in places),
+            *(_percent(row["recall"].get(label)) for label in labels),
+            row["seconds"],
+        ]
+        for row in rows
+    ]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in [head, ["---"] * len(head), *lines])
+
+
+def _percent(fraction: float | None) -> str:
+    return "-" if fraction is None else f"{100 * fraction:.1f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
