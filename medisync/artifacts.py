@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from medisync.errors import ArtifactError
 from medisync.records import (
@@ -28,6 +29,7 @@ from medisync.records import (
     ModelMeta,
     Progress,
     RunRecord,
+    RunStart,
     SplitRecord,
 )
 
@@ -42,8 +44,14 @@ MODEL = "global_model.pth"
 CARD = "MODEL_CARD.md"
 PROGRESS = "progress.json"
 RUN = "run.json"
+START = "start.json"
+CHECKPOINTS = "checkpoints"
+LOCK = "lock"
 LOG = "training.log"
 NOTEBOOK = "notebook.ipynb"
+
+TRANSIENT = (RUN, PROGRESS, START, LOCK)
+"""Files that run.json does not vouch for: itself, and what serves a run only while it runs."""
 
 PUBLISHED = (MODEL, LABEL_MAP, CARD, META)
 """The files of models/, in the order of publishing: the metadata last, because its hash vouches for the model."""
@@ -58,6 +66,7 @@ SCHEMAS: Mapping[str, TypeAdapter[Any]] = {
     LABEL_MAP: TypeAdapter(LabelMap),
     PROGRESS: TypeAdapter(Progress),
     RUN: TypeAdapter(RunRecord),
+    START: TypeAdapter(RunStart),
 }
 
 _RUN_NAME = re.compile(r"run-(\d{3,})")
@@ -130,6 +139,17 @@ def allocate(workspace: Workspace) -> Run:
     stamp = started_at[:19].replace(":", "-")
     log_folder = _exclusive_folder(workspace.logs, [stamp, *(f"{stamp}-{number}" for number in range(2, 1000))])
     return Run(folder, log_folder, started_at)
+
+
+def reopen(workspace: Workspace, name: str) -> tuple[Run, RunStart]:
+    """An interrupted run, and what it was begun with. Raises ArtifactError where there is nothing to go on with."""
+    folder = workspace.artifacts / name
+    if (folder / RUN).exists():
+        raise ArtifactError(f"{name} is complete; there is nothing to resume")
+    if not folder.is_dir():
+        raise ArtifactError(f"there is no {name} in {workspace.artifacts.name}/")
+    start: RunStart = read(folder, START)
+    return Run(folder, workspace.logs / start.log, start.started_at), start
 
 
 def _next_run_folder(artifacts: Path) -> Path:
@@ -231,9 +251,9 @@ def sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def commit(run: Run, *, synthetic: bool, configuration: BaseModel, software: Mapping[str, str]) -> RunRecord:
+def commit(run: Run, *, synthetic: bool, configuration: Mapping[str, object], software: Mapping[str, str]) -> RunRecord:
     """Writes run.json, which makes the run complete. Everything else of the run must be written before."""
-    files = sorted(entry for entry in run.folder.iterdir() if entry.is_file() and entry.name not in (RUN, PROGRESS))
+    files = sorted(entry for entry in run.folder.iterdir() if entry.is_file() and entry.name not in TRANSIENT)
     record = RunRecord(
         status="completed",
         run=run.name,
@@ -241,11 +261,13 @@ def commit(run: Run, *, synthetic: bool, configuration: BaseModel, software: Map
         started_at=run.started_at,
         finished_at=now(),
         log=run.log_folder.name,
-        configuration=configuration.model_dump(mode="json"),
+        configuration=dict(configuration),
         software=dict(software),
         files={entry.name: sha256(entry) for entry in files},
     )
     write(run.folder, RUN, record)
+    (run.folder / START).unlink(missing_ok=True)
+    shutil.rmtree(run.folder / CHECKPOINTS, ignore_errors=True)
     return record
 
 
@@ -280,7 +302,7 @@ def list_runs(workspace: Workspace) -> list[RunListing]:
 
 def _listing(folder: Path) -> RunListing:
     if not (folder / RUN).exists():
-        return RunListing(folder.name, folder, None, "not finished: it has no run.json")
+        return RunListing(folder.name, folder, None, _unfinished(folder))
     try:
         record: RunRecord = read(folder, RUN)
         for name, expected in record.files.items():
@@ -288,6 +310,12 @@ def _listing(folder: Path) -> RunListing:
     except ArtifactError as error:
         return RunListing(folder.name, folder, None, str(error))
     return RunListing(folder.name, folder, record, "")
+
+
+def _unfinished(folder: Path) -> str:
+    if not (folder / START).exists():
+        return "not finished: it has no run.json"
+    return f"not finished; if nothing works on it any more, `medisync train --resume {folder.name}` goes on with it"
 
 
 def _check_file(file: Path, expected: str) -> None:

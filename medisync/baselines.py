@@ -17,6 +17,7 @@ from scipy.stats import binomtest
 from medisync import evaluation, model, training
 from medisync.config import BaselineKind, Configuration
 from medisync.federation import client_app, grid
+from medisync.federation.checkpoint import Checkpoints
 from medisync.federation.server_app import Outcome
 from medisync.records import (
     SPLITS,
@@ -68,16 +69,22 @@ def members(
     return chosen
 
 
+def checkpoint_name(position: int) -> str:
+    """What the checkpoint of a baseline is called, by its place in `members`, from 1."""
+    return f"baseline-{position}"
+
+
 def compare(
     hospitals: Mapping[str, HospitalData],
     outcome: Outcome,
     configuration: Configuration,
     *,
+    checkpoints: Checkpoints,
     on_images: client_app.OnImages = client_app.ignore_images,
 ) -> BaselineRecord:
     """Trains the baselines that the configuration names and tests them, and the federated model, at every hospital."""
     federated = Model("federated", tuple(sorted(hospitals)), outcome.state, outcome.calibration, outcome.best_round)
-    models = [federated, *_train_all(hospitals, configuration, on_images)]
+    models = [federated, *_train_all(hospitals, configuration, checkpoints, on_images)]
     tested = [_test(each, hospitals, configuration, on_images) for each in models]
     described = [_describe(each, results, configuration) for each, results in zip(models, tested, strict=True)]
     differences = [
@@ -89,14 +96,24 @@ def compare(
 
 
 def _train_all(
-    hospitals: Mapping[str, HospitalData], configuration: Configuration, on_images: client_app.OnImages
+    hospitals: Mapping[str, HospitalData],
+    configuration: Configuration,
+    checkpoints: Checkpoints,
+    on_images: client_app.OnImages,
 ) -> Iterator[Model]:
     alone = configuration.federation.model_copy(update={"strategy": "fedavg", "min_hospitals": 1, "participation": 1.0})
     settings = configuration.model_copy(update={"federation": alone})
-    for kind, names in members(hospitals, configuration.baselines.baselines):
+    for position, (kind, names) in enumerate(members(hospitals, configuration.baselines.baselines), start=1):
+        file = checkpoint_name(position)
         chosen = {name: hospitals[name] for name in names}
         data = {"pooled": pool(chosen)} if kind == "pooled" else chosen
-        outcome = grid.simulate(data, settings, on_images=on_images)
+        outcome = grid.simulate(
+            data,
+            settings,
+            resumed=checkpoints.load(file),
+            on_round=partial(checkpoints.save, file),
+            on_images=on_images,
+        )
         yield Model(kind, names, outcome.state, outcome.calibration, outcome.best_round)
 
 

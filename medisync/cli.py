@@ -109,7 +109,9 @@ def _add_train(commands: Any, shared: argparse.ArgumentParser) -> None:
         commands, shared, "train", train, "Execute notebook.ipynb: audit, split, federate, evaluate, publish."
     )
     _add_parameters(command)
-    command.add_argument(
+    how = command.add_mutually_exclusive_group()
+    how.add_argument("--resume", metavar="RUN", help="go on with an interrupted run, with the parameters it began with")
+    how.add_argument(
         "--seeds", nargs="+", type=int, metavar="SEED", help="one run per seed; then the mean and its spread over them"
     )
 
@@ -118,6 +120,8 @@ def train(options: argparse.Namespace) -> int:
     from medisync import artifacts, comparison
 
     workspace, parameters = artifacts.locate(options.workspace), _parse_parameters(options.parameters)
+    if options.resume:
+        parameters = {**_parameters_of(workspace, options.resume), **parameters}
     if options.seeds is None:
         _execute_notebook(workspace, parameters)
         return 0
@@ -126,6 +130,16 @@ def train(options: argparse.Namespace) -> int:
     runs = [_execute_notebook(workspace, {**parameters, "SEED": seed}) for seed in options.seeds]
     print(f"\n{comparison.spread(workspace, runs)}")
     return 0
+
+
+def _parameters_of(workspace: "Workspace", run: str) -> dict[str, Any]:
+    """The notebook's parameters as an interrupted run has them."""
+    from medisync import artifacts
+
+    _, start = artifacts.reopen(workspace, run)
+    sections = [section for section in start.configuration.values() if isinstance(section, dict)]
+    began = {name.upper(): value for section in sections for name, value in section.items()}
+    return {**{name: began[name] for name in _notebook_literals(NOTEBOOK) if name in began}, "RESUME": run}
 
 
 def _parse_parameters(pairs: Sequence[Sequence[str]]) -> dict[str, Any]:
@@ -166,10 +180,10 @@ def _execute_notebook(workspace: "Workspace", parameters: Mapping[str, Any]) -> 
             )
         except PapermillExecutionError as error:
             raise MediSyncError(f"{error.ename}: {error.evalue}") from error
-        newest = artifacts.list_runs(workspace)[0]
-        artifacts.write_bytes(newest.folder / artifacts.NOTEBOOK, executed.read_bytes())
-    _print_result(workspace, newest.name)
-    return newest.name
+        name: str = parameters.get("RESUME") or artifacts.list_runs(workspace)[0].name
+        artifacts.write_bytes(workspace.artifacts / name / artifacts.NOTEBOOK, executed.read_bytes())
+    _print_result(workspace, name)
+    return name
 
 
 def _print_result(workspace: "Workspace", run: str) -> None:

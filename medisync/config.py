@@ -127,6 +127,11 @@ class CardConfig(Section):
     """What a reader of the model card should know about these data."""
 
 
+class RunConfig(Section):
+    resume: Annotated[str, Field(pattern=r"^(run-\d{3,})?$")] = ""
+    """An interrupted run to go on with, such as run-003; empty for a new one."""
+
+
 class Configuration(Section):
     """Everything a run needs to know. Functions take their own section of it."""
 
@@ -136,6 +141,11 @@ class Configuration(Section):
     federation: FederationConfig
     baselines: BaselineConfig
     card: CardConfig
+    run: RunConfig
+
+    def to_record(self) -> dict[str, Any]:
+        """What is kept with a run, as JSON has it: everything but how the run was gone on with."""
+        return self.model_dump(mode="json", exclude={"run"})
 
     @model_validator(mode="after")
     def _has_one_dataset_per_hospital(self) -> Self:
@@ -179,6 +189,7 @@ SECTIONS: Mapping[str, type[Section]] = {
     "federation": FederationConfig,
     "baselines": BaselineConfig,
     "card": CardConfig,
+    "run": RunConfig,
 }
 
 

@@ -5,12 +5,18 @@ import platform
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from medisync import artifacts, audit, baselines, model, model_card
 from medisync.artifacts import Run, Workspace
 from medisync.config import Configuration
+from medisync.errors import ArtifactError, ConfigError, DataError
 from medisync.evaluation import mean_of_defined
 from medisync.federation import grid
+from medisync.federation.checkpoint import Checkpoint, Checkpoints
 from medisync.federation.progress import ProgressBar
 from medisync.federation.server_app import Outcome
 from medisync.records import (
@@ -18,11 +24,11 @@ from medisync.records import (
     AuditRecord,
     BaselineRecord,
     DatasetStats,
-    HistoryEntry,
     LabelMap,
     ModelMeta,
     ModelMetrics,
     Progress,
+    RunStart,
     SplitRecord,
 )
 from medisync.training import HospitalData
@@ -33,18 +39,65 @@ SOFTWARE = ("medisync", "torch", "torchvision", "flwr", "numpy", "pillow", "scik
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
-def begin(workspace: Workspace) -> Run:
-    """A new run with its log. Log lines of an earlier run in the same process stay in that run's file."""
-    run = artifacts.allocate(workspace)
+def begin(workspace: Workspace, configuration: Configuration) -> Run:
+    """A new run with its log, or the interrupted one that RESUME names. It is this process's until it is finished.
+
+    Raises ConfigError where RESUME names a run that was begun with another configuration, ArtifactError where there is
+    no such run, or another process works on it.
+    """
+    if configuration.run.resume:
+        run, start = artifacts.reopen(workspace, configuration.run.resume)
+        _require_same(start.configuration, configuration.to_record(), run.name)
+        _claim(run)
+    else:
+        run = artifacts.allocate(workspace)
+        _claim(run)
+        start = RunStart(started_at=run.started_at, log=run.log_folder.name, configuration=configuration.to_record())
+        artifacts.write(run.folder, artifacts.START, start)
+    _log_to(run.log_folder / artifacts.LOG)
+    log.info("%s %s in %s", run.name, "goes on" if configuration.run.resume else "begins", run.log_folder.name)
+    return run
+
+
+_claimed: list[FileLock] = []
+"""The lock of the run that this process works on."""
+
+
+def _claim(run: Run) -> None:
+    while _claimed:
+        _claimed.pop().release()
+    lock = FileLock(run.folder / artifacts.LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ArtifactError(f"another process works on {run.name}; wait for it, or stop it first") from None
+    _claimed.append(lock)
+
+
+def _release(run: Run) -> None:
+    while _claimed:
+        _claimed.pop().release()
+    (run.folder / artifacts.LOCK).unlink(missing_ok=True)
+
+
+def _require_same(before: Mapping[str, Any], now: Mapping[str, Any], name: str) -> None:
+    for section, values in now.items():
+        if section == "hospitals" and before.get(section) != values:
+            raise ConfigError(f"RESUME: HOSPITAL_CONFIGS or DATASETS are not what they were when {name} began")
+        for key, value in values.items() if isinstance(values, Mapping) else ():
+            if (was := before.get(section, {}).get(key)) != value:
+                raise ConfigError(f"RESUME: {name} was begun with {key.upper()} = {was!r}, now it is {value!r}")
+
+
+def _log_to(file: Path) -> None:
+    """Log lines of an earlier run in the same process stay in that run's file."""
     for handler in [handler for handler in log.handlers if isinstance(handler, logging.FileHandler)]:
         log.removeHandler(handler)
         handler.close()
-    handler = logging.FileHandler(run.log_folder / artifacts.LOG, encoding="utf-8")
+    handler = logging.FileHandler(file, encoding="utf-8")
     handler.setFormatter(logging.Formatter(LOG_FORMAT))
     log.addHandler(handler)
     log.setLevel(logging.INFO)
-    log.info("%s begins in %s", run.name, run.log_folder.name)
-    return run
 
 
 def keep_audit(run: Run, record: AuditRecord) -> None:
@@ -55,29 +108,58 @@ def keep_audit(run: Run, record: AuditRecord) -> None:
 
 
 def keep_splits(run: Run, split: SplitRecord, stats: Mapping[str, DatasetStats]) -> None:
-    """Which image serves for what, and the counts that follow from it."""
+    """Which image serves for what, and the counts that follow from it.
+
+    Raises DataError where a resumed run would train on other images than it began with.
+    """
+    if (run.folder / artifacts.SPLITS).exists() and artifacts.read(run.folder, artifacts.SPLITS) != split:
+        raise DataError(f"the dataset is not what it was when {run.name} began; begin a new run")
     artifacts.write(run.folder, artifacts.SPLITS, split)
     artifacts.write(run.folder, artifacts.STATS, dict(stats))
     for note in split.notes:
         log.info("splits: %s", note)
 
 
+class _CheckpointFolder(Checkpoints):
+    """A run's checkpoints on disk."""
+
+    def __init__(self, run: Run) -> None:
+        self._folder = run.folder / artifacts.CHECKPOINTS
+
+    def load(self, name: str) -> Checkpoint | None:
+        file = self._folder / f"{name}.pth"
+        return Checkpoint.from_bytes(file.read_bytes()) if file.exists() else None
+
+    def save(self, name: str, checkpoint: Checkpoint) -> None:
+        artifacts.write_bytes(self._folder / f"{name}.pth", checkpoint.to_bytes())
+
+
+FEDERATED = "federated"
+
+
 def federate(run: Run, hospitals: Mapping[str, HospitalData], configuration: Configuration) -> Outcome:
-    """The federation, with a progress bar; the history is on disk after every round. A failure is logged."""
+    """The federation, with a progress bar; weights and history are on disk after every round. A failure is logged.
 
-    def keep_history(history: list[HistoryEntry]) -> None:
-        artifacts.write(run.folder, artifacts.HISTORY, history)
+    Goes on after the last whole round where the run was interrupted before.
+    """
+    checkpoints = _CheckpointFolder(run)
 
-    with _failure_logged(), _progress(run, hospitals, configuration) as bar:
-        return grid.simulate(hospitals, configuration, on_round=keep_history, on_images=bar.advance)
+    def keep(state: Checkpoint) -> None:
+        checkpoints.save(FEDERATED, state)
+        artifacts.write(run.folder, artifacts.HISTORY, state.history)
+
+    with _failure_logged(), _progress(run, hospitals, configuration, checkpoints) as bar:
+        resumed = checkpoints.load(FEDERATED)
+        return grid.simulate(hospitals, configuration, resumed=resumed, on_round=keep, on_images=bar.advance)
 
 
 def compare(
     run: Run, hospitals: Mapping[str, HospitalData], outcome: Outcome, configuration: Configuration
 ) -> BaselineRecord:
     """The baselines, with a progress bar; the comparison is on disk and in the log afterwards."""
-    with _failure_logged(), _baseline_progress(run, hospitals, configuration) as bar:
-        record = baselines.compare(hospitals, outcome, configuration, on_images=bar.advance)
+    checkpoints = _CheckpointFolder(run)
+    with _failure_logged(), _baseline_progress(run, hospitals, configuration, checkpoints) as bar:
+        record = baselines.compare(hospitals, outcome, configuration, checkpoints=checkpoints, on_images=bar.advance)
     artifacts.write(run.folder, artifacts.BASELINES, record)
     for each in record.models:
         log.info(
@@ -95,22 +177,30 @@ def _failure_logged() -> Iterator[None]:
         raise
 
 
-def _progress(run: Run, hospitals: Mapping[str, HospitalData], configuration: Configuration) -> ProgressBar:
-    return _bar(run, configuration, _budget(hospitals.values(), configuration))
+def _progress(
+    run: Run, hospitals: Mapping[str, HospitalData], configuration: Configuration, checkpoints: Checkpoints
+) -> ProgressBar:
+    return _bar(run, configuration, _budget(hospitals.values(), configuration, checkpoints.load(FEDERATED)))
 
 
-def _baseline_progress(run: Run, hospitals: Mapping[str, HospitalData], configuration: Configuration) -> ProgressBar:
+def _baseline_progress(
+    run: Run, hospitals: Mapping[str, HospitalData], configuration: Configuration, checkpoints: Checkpoints
+) -> ProgressBar:
     trained = baselines.members(hospitals, configuration.baselines.baselines)
     tested = sum(len(data["test"]) for data in hospitals.values()) * (1 + len(trained))
-    budgets = [_budget([hospitals[name] for name in names], configuration) for _, names in trained]
+    budgets = [
+        _budget([hospitals[name] for name in names], configuration, checkpoints.load(baselines.checkpoint_name(place)))
+        for place, (_, names) in enumerate(trained, start=1)
+    ]
     return _bar(run, configuration, sum(budgets) + tested)
 
 
-def _budget(hospitals: Collection[HospitalData], configuration: Configuration) -> int:
-    """The images that one federation of these hospitals processes if it does not stop early."""
-    rounds, epochs = configuration.federation.rounds, configuration.training.local_epochs
+def _budget(hospitals: Collection[HospitalData], configuration: Configuration, done: Checkpoint | None) -> int:
+    """The images that a federation of these hospitals has yet to process if it does not stop early."""
+    rounds = configuration.federation.rounds - (done.rounds_done if done else 0)
     sizes = {split: sum(len(data[split]) for data in hospitals) for split in SPLITS}
-    return rounds * (round(epochs * sizes["train"]) + sizes["val"]) + 2 * sizes["val"] + sizes["test"]
+    per_round = round(configuration.training.local_epochs * sizes["train"]) + sizes["val"]
+    return rounds * per_round + 2 * sizes["val"] + sizes["test"]
 
 
 def _bar(run: Run, configuration: Configuration, images: int) -> ProgressBar:
@@ -139,7 +229,8 @@ def finish(
     software = {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}}
     card = model_card.write(meta, configuration, software, compared)
     artifacts.write_bytes(run.folder / artifacts.CARD, card.encode())
-    artifacts.commit(run, synthetic=synthetic, configuration=configuration, software=software)
+    artifacts.commit(run, synthetic=synthetic, configuration=configuration.to_record(), software=software)
+    _release(run)
     artifacts.publish(workspace, run.name)
     log.info("%s completed: test accuracy %.1f %%", run.name, 100 * meta.metrics.test_accuracy)
     return meta

@@ -365,6 +365,15 @@ class LabelMap(Record):
     notumor: Literal[3] = 3
 
 
+class RunStart(Record):
+    """start.json, written first and gone once the run is complete: what a resumed run needs to be the same run."""
+
+    started_at: str
+    log: str
+    """Folder under `logs/`."""
+    configuration: dict[str, object]
+
+
 class RunRecord(Record):
     """run.json, written last: a run without it did not finish."""
 

@@ -69,7 +69,12 @@ def make_run(
     records.pop(without, None)
     for name, record in records.items():
         artifacts.write(run.folder, name, record)
-    artifacts.commit(run, synthetic=synthetic, configuration=config.TrainingConfig(), software={"medisync": "0.1.0"})
+    artifacts.commit(
+        run,
+        synthetic=synthetic,
+        configuration=config.TrainingConfig().model_dump(mode="json"),
+        software={"medisync": "0.1.0"},
+    )
     return run.folder
 
 

@@ -6,6 +6,7 @@ import pytest
 from medisync import baselines, cli
 from medisync.config import Configuration
 from medisync.federation import grid
+from medisync.federation.checkpoint import Checkpoints
 from medisync.federation.server_app import Outcome
 from medisync.training import HospitalData, ImageSet
 
@@ -61,7 +62,7 @@ def test_the_pool_holds_every_image_of_every_split_once() -> None:
 
 
 def test_every_model_is_tested_at_every_hospital(outcome: Outcome) -> None:
-    record = baselines.compare(HOSPITALS, outcome, configuration("local", "pooled"))
+    record = baselines.compare(HOSPITALS, outcome, configuration("local", "pooled"), checkpoints=Checkpoints())
     assert [(each.kind, each.trained_at) for each in record.models] == [
         ("federated", [EAST, WEST]),
         ("local", [EAST]),
@@ -79,7 +80,7 @@ def test_every_model_is_tested_at_every_hospital(outcome: Outcome) -> None:
 
 
 def test_without_baselines_only_the_federated_model_is_tested(outcome: Outcome) -> None:
-    record = baselines.compare(HOSPITALS, outcome, configuration())
+    record = baselines.compare(HOSPITALS, outcome, configuration(), checkpoints=Checkpoints())
     assert [each.kind for each in record.models] == ["federated"]
     assert record.differences == []
 

@@ -13,6 +13,7 @@ from flwr.serverapp import Grid, ServerApp
 from medisync.config import FederationConfig, TrainingConfig
 from medisync.errors import ConfigError, DataError, FederationError
 from medisync.federation import client_app, grid, server_app, strategy
+from medisync.federation.checkpoint import Checkpoint
 from medisync.federation.messages import ARRAYS, CONFIG, COUNT, METRICS, ROUND, TrainOrder
 from medisync.federation.screening import MAX_IMAGES, Screened
 from medisync.records import HistoryEntry, HospitalScores
@@ -72,7 +73,7 @@ def one_round(
         answers = [answer for _ in range(repeat) for answer in deliver.send_and_receive(messages)]
         averages.append(screened.aggregate_train(1, answers)[0].to_torch_state_dict())
 
-    grid.run_apps(server, client, {node: {} for node in replies}, seed=0)
+    grid.run_apps(server, client, {node: {} for node in replies})
     return averages[0], screened
 
 
@@ -324,7 +325,7 @@ def test_the_clients_state_and_data_stay_on_their_side() -> None:
         start = arrays_from_state(model.build().state_dict())
         seen.extend(r.content for r in deliver.send_and_receive(screened.configure_train(1, start, settings, deliver)))
 
-    grid.run_apps(server, app, {2: {}}, seed=0)
+    grid.run_apps(server, app, {2: {}})
     (content,) = seen
     assert content.keys() == {ARRAYS, METRICS, CONFIG}
     assert content.metric_records[METRICS].keys() == {COUNT, *FIGURES}
@@ -345,8 +346,9 @@ def test_patience_ends_a_federation_that_no_longer_improves(monkeypatch: pytest.
 
     monkeypatch.setattr(server_app, "run_round", scripted)
     federation = FederationConfig(rounds=6, patience=2)
-    best, number, history = server_app.run_rounds(None, None, "start", SETTINGS, federation, lambda history: None)  # type: ignore[arg-type]
-    assert (best, number, len(history)) == ("weights of round 3", 3, 5)
+    start = Checkpoint("start", "start")  # type: ignore[arg-type]
+    end = server_app.run_rounds(None, None, start, SETTINGS, federation, lambda state: None)  # type: ignore[arg-type]
+    assert (end.best, end.best_round, end.rounds_done) == ("weights of round 3", 3, 5)
 
 
 def test_randomness_of_the_process_is_left_alone() -> None:

@@ -9,7 +9,7 @@ import logging
 import os
 import random
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
@@ -25,7 +25,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from medisync.config import Configuration
 from medisync.errors import FederationError, MediSyncError
 from medisync.federation import client_app, server_app
-from medisync.records import HistoryEntry
+from medisync.federation.checkpoint import Checkpoint
 from medisync.training import HospitalData
 
 log = logging.getLogger(__name__)
@@ -110,11 +110,13 @@ def _server_identity() -> Iterator[None]:
             setattr(TaskIdentity, name, value)
 
 
-def run_apps(server: ServerApp, client: ClientApp, nodes: Mapping[int, Mapping[str, str]], *, seed: int) -> Context:
-    """Runs a server app against a client app in this process; returns the server's context."""
+def run_apps(server: ServerApp, client: ClientApp, nodes: Mapping[int, Mapping[str, str]]) -> Context:
+    """Runs a server app against a client app in this process; returns the server's context.
+
+    Flower draws participants with the process's own generator: whatever the apps do to it is undone.
+    """
     context = Context(run_id=1, node_id=SERVER_NODE, node_config={}, state=RecordDict(), run_config={})
     random_state = random.getstate()
-    random.seed(seed)  # Flower samples nodes with the global generator
     try:
         with _server_identity():
             server(InProcessGrid(client, nodes), context)
@@ -127,7 +129,8 @@ def simulate(
     hospitals: Mapping[str, HospitalData],
     configuration: Configuration,
     *,
-    on_round: Callable[[list[HistoryEntry]], None] = lambda history: None,
+    resumed: Checkpoint | None = None,
+    on_round: server_app.OnRound = lambda state: None,
     on_images: client_app.OnImages = client_app.ignore_images,
 ) -> server_app.Outcome:
     """A whole federation in this process: the server and client apps that a networked one runs."""
@@ -139,6 +142,6 @@ def simulate(
         name = str(context.node_config["hospital"])
         return name, hospitals[name]
 
-    server = server_app.build(configuration.training, configuration.federation, names, on_round)
+    server = server_app.build(configuration.training, configuration.federation, names, on_round, resumed)
     client = client_app.build(open_hospital, on_images)
-    return server_app.read_outcome(run_apps(server, client, nodes, seed=configuration.federation.seed))
+    return server_app.read_outcome(run_apps(server, client, nodes))

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from medisync import calibration, evaluation, model, training
 from medisync.config import FederationConfig, TrainingConfig
 from medisync.errors import FederationError
 from medisync.federation import strategy as strategies
+from medisync.federation.checkpoint import Checkpoint
 from medisync.federation.messages import (
     ARRAYS,
     COUNT,
@@ -30,8 +32,8 @@ from medisync.records import Calibration, HistoryEntry, HospitalScores, Metrics,
 log = logging.getLogger(__name__)
 
 OUTCOME = "outcome"
-OnRound = Callable[[list[HistoryEntry]], None]
-"""Called after each round with the history so far."""
+OnRound = Callable[[Checkpoint], None]
+"""Called after each round, before the next."""
 
 
 @dataclass(frozen=True)
@@ -56,47 +58,68 @@ def build(
     train_config: TrainingConfig,
     federation: FederationConfig,
     hospitals: Mapping[int, str],
-    on_round: OnRound = lambda history: None,
+    on_round: OnRound = lambda state: None,
+    resumed: Checkpoint | None = None,
 ) -> ServerApp:
-    """The Flower app of the server, for hospitals by node. It has no dataset and sees updates, counts and totals only."""
+    """The Flower app of the server, for hospitals by node. It has no dataset and sees updates, counts and totals only.
+
+    With `resumed` it goes on after that checkpoint's last round.
+    """
     app = ServerApp()
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
         strategy = strategies.build(federation, hospitals)
-        start = arrays_from_state(model.build(train_config.normalisation, seed=train_config.seed).state_dict())
-        best, best_round, history = run_rounds(grid, strategy, start, train_config, federation, on_round)
-        calibrated = calibrate(grid, strategy, best, train_config, best_round)
+        end = run_rounds(grid, strategy, resumed or _begin(train_config), train_config, federation, on_round)
+        calibrated = calibrate(grid, strategy, end.best, train_config, end.best_round)
         test = EvaluateOrder(train_config, "test", calibrated.temperature, evaluation.REPLICATES)
-        totals = collect_totals(grid, strategy, best, test, best_round)
-        _store(context, best, best_round, history, calibrated, totals)
+        totals = collect_totals(grid, strategy, end.best, test, end.best_round)
+        _store(context, end, calibrated, totals)
 
     return app
+
+
+def _begin(config: TrainingConfig) -> Checkpoint:
+    start = arrays_from_state(model.build(config.normalisation, seed=config.seed).state_dict())
+    return Checkpoint(arrays=start, best=start)
 
 
 def run_rounds(
     grid: Grid,
     strategy: Screened,
-    arrays: ArrayRecord,
+    state: Checkpoint,
     train_config: TrainingConfig,
     federation: FederationConfig,
     on_round: OnRound,
-) -> tuple[ArrayRecord, int, list[HistoryEntry]]:
-    """Rounds until the last, or until `patience` of them brought no better validation; the best weights, by round."""
-    history: list[HistoryEntry] = []
-    best, best_round = arrays, 0
-    for number in range(1, federation.rounds + 1):
+) -> Checkpoint:
+    """Rounds from `state` until the last, or until `patience` of them brought no better validation."""
+    strategies.restore_optimiser(strategy, state.optimiser)
+    while not _is_over(state, federation):
+        number = state.rounds_done + 1
+        random.seed(training.derive_seed(federation.seed, "participants", number))  # Flower draws them with it
         strategies.set_learning_rate(strategy, _server_rate(federation, number))
-        arrays, entry = run_round(grid, strategy, arrays, number, _order(train_config, federation.rounds, number))
-        history.append(entry)
+        order = _order(train_config, federation.rounds, number)
+        arrays, entry = run_round(grid, strategy, state.arrays, number, order)
         _log_round(entry, federation.rounds)
-        on_round(history)
-        if best_round == 0 or _quality(entry) > _quality(history[best_round - 1]):
-            best, best_round = arrays, number
-        if number - best_round >= federation.patience:
-            log.info("stopped early: %d rounds without a better validation accuracy", federation.patience)
-            break
-    return best, best_round, history
+        state = _advance(state, arrays, entry, strategies.optimiser_state(strategy))
+        on_round(state)
+    return state
+
+
+def _is_over(state: Checkpoint, federation: FederationConfig) -> bool:
+    if state.rounds_done == federation.rounds:
+        return True
+    if state.rounds_done - state.best_round < federation.patience:
+        return False
+    log.info("stopped early: %d rounds without a better validation accuracy", federation.patience)
+    return True
+
+
+def _advance(state: Checkpoint, arrays: ArrayRecord, entry: HistoryEntry, optimiser: dict[str, Any]) -> Checkpoint:
+    history = [*state.history, entry]
+    if state.best_round and _quality(entry) <= _quality(history[state.best_round - 1]):
+        return Checkpoint(arrays, state.best, state.best_round, history, optimiser)
+    return Checkpoint(arrays, arrays, len(history), history, optimiser)
 
 
 def _order(config: TrainingConfig, rounds: int, number: int) -> TrainOrder:
@@ -227,22 +250,15 @@ def collect_totals(
     return totals
 
 
-def _store(
-    context: Context,
-    best: ArrayRecord,
-    best_round: int,
-    history: list[HistoryEntry],
-    calibrated: Calibration,
-    totals: dict[str, evaluation.Totals],
-) -> None:
+def _store(context: Context, end: Checkpoint, calibrated: Calibration, totals: dict[str, evaluation.Totals]) -> None:
     """The outcome as Flower keeps it: arrays, and JSON in a ConfigRecord."""
     together = evaluation.add(totals.values())
     overall, *each = (evaluation.metrics(part, calibrated.conformal_threshold) for part in (together, *totals.values()))
-    context.state[ARRAYS] = best
+    context.state[ARRAYS] = end.best
     context.state[OUTCOME] = ConfigRecord(
         {
-            "best-round": best_round,
-            "history": _history_schema.dump_json(history).decode(),
+            "best-round": end.best_round,
+            "history": _history_schema.dump_json(end.history).decode(),
             "calibration": calibrated.model_dump_json(),
             "test": overall.model_dump_json(),
             "hospitals": _metrics_schema.dump_json(dict(zip(totals, each, strict=True))).decode(),

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedAvgM, FedMedian, FedProx, FedTrimmedAvg, FedYogi, Krum
+from numpy.typing import NDArray
 
 from medisync.config import FederationConfig
 from medisync.errors import ConfigError
@@ -89,3 +91,28 @@ def set_learning_rate(strategy: Screened, rate: float) -> None:
         strategy.server_learning_rate = rate
     elif isinstance(strategy, CheckedFedAdam | CheckedFedYogi):
         strategy.eta = rate
+
+
+MOMENTS = ("m_t", "v_t")
+"""Flower's names for the two moments of Adam and Yogi."""
+
+
+def optimiser_state(strategy: Screened) -> dict[str, NDArray[np.generic]]:
+    """What the server's optimiser carries from round to round, by name; empty for strategies without one."""
+    if isinstance(strategy, CheckedFedAvgM):
+        return {str(position): array for position, array in enumerate(strategy.momentum_vector or [])}
+    if isinstance(strategy, CheckedFedAdam | CheckedFedYogi):
+        moments = {moment: getattr(strategy, moment) or {} for moment in MOMENTS}
+        return {f"{moment}/{key}": array for moment, arrays in moments.items() for key, array in arrays.items()}
+    return {}
+
+
+def restore_optimiser(strategy: Screened, state: Mapping[str, NDArray[np.generic]]) -> None:
+    """The reverse of `optimiser_state`, on a new strategy."""
+    if isinstance(strategy, CheckedFedAvgM):
+        strategy.momentum_vector = list(state.values()) or None
+    elif isinstance(strategy, CheckedFedAdam | CheckedFedYogi):
+        for moment in MOMENTS:
+            prefix = f"{moment}/"
+            arrays = {key.removeprefix(prefix): array for key, array in state.items() if key.startswith(prefix)}
+            setattr(strategy, moment, arrays or None)

@@ -1,0 +1,180 @@
+"""An interrupted run goes on where it was, and ends with the bits of one that was never interrupted."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from medisync import artifacts, cli, phantom, recording
+from medisync.config import Configuration
+from medisync.errors import ArtifactError, ConfigError, DataError, FederationError
+from medisync.federation import grid
+from medisync.federation.checkpoint import Checkpoint
+from medisync.records import RunStart, SplitRecord
+from medisync.training import HospitalData, ImageSet
+
+
+def hospital(seed: int) -> HospitalData:
+    """Twelve noisy images a split."""
+    random = np.random.default_rng(seed)
+
+    def images() -> ImageSet:
+        labels = np.arange(12, dtype=np.int64) % 4
+        return ImageSet(random.integers(0, 256, (12, 32, 32), dtype=np.uint8), labels, np.arange(12, dtype=np.int64))
+
+    return {"train": images(), "val": images(), "test": images()}
+
+
+HOSPITALS = {name: hospital(seed) for seed, name in enumerate(("North", "South", "West"))}
+
+
+def configuration(**parameters: object) -> Configuration:
+    tiny = {"IMAGE_SIZE": 32, "BATCH_SIZE": 4, "LEARNING_RATE": 1e-3, "ROUNDS": 4, "DEVICE": "cpu"}
+    return cli.notebook_configuration({**tiny, **parameters})
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"PARTICIPATION": 0.7},
+        {"STRATEGY": "fedavgm"},
+        {"STRATEGY": "fedadam", "SERVER_LEARNING_RATE": 0.001},
+        {"STRATEGY": "fedyogi", "SERVER_LEARNING_RATE": 0.001, "SERVER_LEARNING_RATE_SCHEDULE": "cosine"},
+        {"NORMALISATION": "renormalised", "LOCAL_EPOCHS": 0.5},
+    ],
+    ids=lambda parameters: parameters.get("STRATEGY", next(iter(parameters))),
+)
+def test_a_resumed_federation_ends_with_the_same_bits(parameters: dict[str, object]) -> None:
+    settings, kept = configuration(**parameters), []
+    whole = grid.simulate(HOSPITALS, settings, on_round=lambda state: kept.append(state.to_bytes()))
+    again: list[bytes] = []
+    resumed = Checkpoint.from_bytes(kept[1])
+    assert resumed.rounds_done == 2
+    ended = grid.simulate(HOSPITALS, settings, resumed=resumed, on_round=lambda state: again.append(state.to_bytes()))
+    assert len(again) == len(kept) - 2 > 0
+    for one, other in zip(map(Checkpoint.from_bytes, kept[2:]), map(Checkpoint.from_bytes, again), strict=True):
+        expected, found = one.arrays.to_torch_state_dict(), other.arrays.to_torch_state_dict()
+        assert all(torch.equal(expected[key], found[key]) for key in expected)
+    assert all(torch.equal(whole.state[key], ended.state[key]) for key in whole.state)
+    assert (whole.best_round, whole.test, whole.calibration) == (ended.best_round, ended.test, ended.calibration)
+
+
+def test_a_federation_that_was_over_is_only_tested_again() -> None:
+    kept: list[bytes] = []
+    whole = grid.simulate(HOSPITALS, configuration(ROUNDS=1), on_round=lambda state: kept.append(state.to_bytes()))
+    rounds: list[Checkpoint] = []
+    ended = grid.simulate(
+        HOSPITALS, configuration(ROUNDS=1), resumed=Checkpoint.from_bytes(kept[0]), on_round=rounds.append
+    )
+    assert rounds == []
+    assert ended.test == whole.test
+
+
+class Malicious:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch /tmp/medisync-was-here",)
+
+
+@pytest.mark.parametrize("content", ["nothing", "text", "pickle"])
+def test_a_damaged_checkpoint_is_refused(content: str, tmp_path: Path) -> None:
+    torch.save({"arrays": Malicious()}, tmp_path / "pickle")
+    data = {"nothing": b"", "text": b"no checkpoint", "pickle": (tmp_path / "pickle").read_bytes()}[content]
+    with pytest.raises(FederationError, match="begin a new run"):
+        Checkpoint.from_bytes(data)
+    assert not Path("/tmp/medisync-was-here").exists()  # noqa: S108
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Iterator[artifacts.Workspace]:
+    yield artifacts.locate(tmp_path)
+    for lock in recording._claimed:
+        lock.release()
+    recording._claimed.clear()
+
+
+def test_a_run_is_begun_once_and_gone_on_with_by_one_process(workspace: artifacts.Workspace) -> None:
+    run = recording.begin(workspace, configuration())
+    assert artifacts.read(run.folder, artifacts.START).log == run.log_folder.name
+    assert "--resume run-001" in artifacts.list_runs(workspace)[0].problem
+    again = recording.begin(workspace, configuration(RESUME="run-001"))
+    assert again == run
+    log = (run.log_folder / artifacts.LOG).read_text()
+    assert "run-001 begins" in log
+    assert "run-001 goes on" in log
+    code = (
+        "from medisync import artifacts, cli, recording\n"
+        f"settings = cli.notebook_configuration({ {'IMAGE_SIZE': 32, 'BATCH_SIZE': 4, 'LEARNING_RATE': 1e-3, 'ROUNDS': 4, 'DEVICE': 'cpu', 'RESUME': 'run-001'} })\n"
+        f"recording.begin(artifacts.locate({str(workspace.root)!r}), settings)\n"
+    )
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert other.returncode != 0
+    assert "another process works on run-001" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error", "message"),
+    [
+        ({"RESUME": "run-002"}, ArtifactError, "there is no run-002"),
+        ({"RESUME": "run-001", "ROUNDS": 5}, ConfigError, "begun with ROUNDS = 4, now it is 5"),
+    ],
+)
+def test_what_cannot_be_resumed_says_why(
+    parameters: dict[str, object], error: type[Exception], message: str, workspace: artifacts.Workspace
+) -> None:
+    recording.begin(workspace, configuration())
+    with pytest.raises(error, match=message):
+        recording.begin(workspace, configuration(**parameters))
+
+
+def test_a_complete_run_has_nothing_to_resume(workspace: artifacts.Workspace) -> None:
+    run = recording.begin(workspace, configuration())
+    artifacts.commit(run, synthetic=True, configuration={}, software={})
+    assert not (run.folder / artifacts.START).exists()
+    with pytest.raises(ArtifactError, match="run-001 is complete"):
+        recording.begin(workspace, configuration(RESUME="run-001"))
+
+
+def test_a_dataset_that_changed_is_no_longer_the_same_run(workspace: artifacts.Workspace) -> None:
+    run = recording.begin(workspace, configuration())
+    rules = {"seed": 0, "val_ratio": 0.2, "test_ratio": 0.2, "cross_hospital_duplicates": "one-owner"}
+    before = SplitRecord(hospitals={}, notes=["as it was"], **rules)
+    recording.keep_splits(run, before, {})
+    recording.keep_splits(run, before, {})
+    with pytest.raises(DataError, match="begin a new run"):
+        recording.keep_splits(run, SplitRecord(hospitals={}, notes=["with one image more"], **rules), {})
+
+
+TRAIN = ["-p", "IMAGE_SIZE", "32", "-p", "ROUNDS", "6", "-p", "PATIENCE", "6", "-p", "BASELINES", "['pooled']", "-p", "DEVICE", "cpu"]  # fmt: skip
+
+
+def test_a_killed_run_is_resumed_to_the_same_model(tmp_path: Path) -> None:
+    workspace = artifacts.locate(tmp_path)
+    phantom.write_hospitals(workspace.dataset, seed=3, scale=0.04)
+    command = [sys.executable, "-m", "medisync", "train", "--workspace", str(tmp_path), *TRAIN]
+    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    checkpoint = workspace.artifacts / "run-001" / artifacts.CHECKPOINTS / "federated.pth"
+    deadline = time.monotonic() + 300
+    while not checkpoint.exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    start: RunStart = artifacts.read(workspace.artifacts / "run-001", artifacts.START)
+    assert cli.main(["train", "--workspace", str(tmp_path), "--resume", "run-001"]) == 0
+    assert cli.main(["train", "--workspace", str(tmp_path), *TRAIN]) == 0
+    resumed, whole = (artifacts.read(workspace.artifacts / run, artifacts.META) for run in ("run-001", "run-002"))
+    assert resumed.model_sha256 == whole.model_sha256
+    assert resumed.metrics == whole.metrics
+    record = artifacts.read(workspace.artifacts / "run-001", artifacts.RUN)
+    assert record.log == start.log
+    assert sorted(record.files) == sorted(artifacts.read(workspace.artifacts / "run-002", artifacts.RUN).files)
+    leftovers = {artifacts.START, artifacts.LOCK, artifacts.CHECKPOINTS}
+    assert not leftovers & {entry.name for entry in (workspace.artifacts / "run-001").iterdir()}
