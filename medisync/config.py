@@ -79,6 +79,8 @@ class TrainingConfig(Section):
     """How one hospital trains in one round."""
 
     image_size: ImageSize = 224
+    image_size_schedule: Literal["constant", "progressive"] = "constant"
+    """Progressive rounds begin with small images and end with whole ones: most of the passes for a fraction of the time."""
     batch_size: PositiveInt = 32
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-4
     learning_rate_schedule: Literal["constant", "cosine"] = "cosine"

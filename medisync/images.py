@@ -219,6 +219,16 @@ def normalise(pixels: "torch.Tensor") -> "torch.Tensor":
     return ((grey - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
+def resize(pixels: "torch.Tensor", size: int) -> "torch.Tensor":
+    """uint8 [N, S, S] -> uint8 [N, size, size]; as it is for 0 or S."""
+    if size in (0, pixels.shape[-1]):
+        return pixels
+    from torchvision.transforms.v2 import functional
+
+    smaller: torch.Tensor = functional.resize(pixels, [size, size], antialias=True)
+    return smaller
+
+
 def augment(pixels: "torch.Tensor", generator: "torch.Generator") -> "torch.Tensor":
     """Mirrors half of a batch and shifts, turns, scales and re-windows each image a little; uint8 [N, S, S] both ways.
 

@@ -94,22 +94,19 @@ class BatchRenorm2d(nn.BatchNorm2d):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (BatchNorm2d calls it so)
         if not self.training:
             return super().forward(input)
-        with torch.no_grad():
-            var, mean = torch.var_mean(input.float(), dim=(0, 2, 3), correction=0)
-            self._collect(mean, var)
-            scale, shift = self._correction(mean, var)
-        weight, bias = self.weight * scale, self.bias + self.weight * shift
-        return functional.batch_norm(input, None, None, weight, bias, training=True, eps=self.eps)
-
-    def _collect(self, mean: Tensor, var: Tensor) -> None:
-        """A mean of the first ten batches, from then on a moving one, because the weights before it change."""
+        weight: Tensor = self.weight
+        bias: Tensor = self.bias
+        if self.strength:
+            scale, shift = self._correction(input)
+            weight, bias = weight * scale, bias + weight * shift
         self.batches += 1
-        share = max(1 / self.batches, 0.1)
-        self.seen_mean.lerp_(mean, share)
-        self.seen_var.lerp_(var, share)
+        share = max(1 / self.batches, 0.1)  # a mean of the first ten batches, then a moving one: the weights change
+        return functional.batch_norm(input, self.seen_mean, self.seen_var, weight, bias, True, share, self.eps)
 
-    def _correction(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
+    @torch.no_grad()
+    def _correction(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """The paper's r and d."""
+        var, mean = torch.var_mean(batch.float(), dim=(0, 2, 3), correction=0)
         deviation, running = (var + self.eps).sqrt(), (self.running_var + self.eps).sqrt()
         most, furthest = 1 + 2 * self.strength, 5 * self.strength
         scale = (deviation / running).clamp(1 / most, most)

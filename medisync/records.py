@@ -199,6 +199,8 @@ class HistoryEntry(Scores):
 
     epoch: Annotated[int, Field(ge=1)]
     learning_rate: float
+    image_size: Count = 0
+    """Side of the images in this round, in training and validation."""
     seconds: float
     hospitals: dict[str, HospitalScores]
     refused: list[Refusal] = []

@@ -65,6 +65,19 @@ def scheduled_rate(first: float, schedule: Literal["constant", "cosine"], round_
     return first * (0.05 + 0.95 * cosine)
 
 
+def scheduled_size(config: TrainingConfig, round_number: int, rounds: int) -> int:
+    """The side of the images in a round, from 1: with the progressive schedule half of it for the first half of the rounds,
+    5/7 until four fifths, to a multiple of 16, then all of it.
+
+    Small images first, as in Howard's entry to DAWNBench (https://www.fast.ai/posts/2018-08-10-fastai-diu-imagenet.html)
+    and in Tan & Le 2021, https://arxiv.org/abs/2104.00298.
+    """
+    done = (round_number - 1) / rounds
+    if config.image_size_schedule == "constant" or done >= 0.8:
+        return config.image_size
+    return max(32, 16 * round(config.image_size * (1 / 2 if done < 0.5 else 5 / 7) / 16))
+
+
 def renormalisation(config: TrainingConfig, round_number: int, rounds: int) -> float:
     """Strength of BatchRenorm in a round, from 1: none in the first twentieth of the rounds, in which the statistics still
     run away from each other, then more every round until it is full after a fifth.
@@ -106,13 +119,15 @@ def train(
     config: TrainingConfig,
     *,
     learning_rate: float,
+    image_size: int = 0,
     proximal_mu: float = 0.0,
     renormalisation: float = 0.0,
     generator: torch.Generator,
     device: model.Device,
     on_batch: Callable[[int], None] = lambda count: None,
 ) -> Update:
-    """Local training as in federated averaging: `local_epochs` passes of Adam, or a part of one, from the global weights.
+    """Local training as in federated averaging: `local_epochs` passes of Adam, or a part of one, from the global weights,
+    on images of side `image_size`, or as they are kept for 0.
 
     ClientUpdate of Algorithm 1 in McMahan et al. 2017, https://arxiv.org/abs/1602.05629, with Adam for SGD; with
     `proximal_mu` the loss gains mu/2 |w - w_global|^2 as in FedProx, Li et al. 2020, https://arxiv.org/abs/1812.06127.
@@ -129,7 +144,7 @@ def train(
     sums = torch.zeros(2, device=device.kind)  # loss, correct: read once at the end, so that a GPU never waits
     batches = _batches(len(data), config, generator)
     for chosen in batches:
-        pixels, labels = _fetch(data, chosen, device)
+        pixels, labels = _fetch(data, chosen, image_size, device)
         if config.augment:
             pixels = images.augment(pixels, generator)
         sums += _step(network, optimiser, images.normalise(pixels), labels, objective, device)
@@ -142,14 +157,20 @@ def train(
 
 
 def predict(
-    state: model.State, data: ImageSet, device: model.Device, on_batch: Callable[[int], None] = lambda count: None
+    state: model.State,
+    data: ImageSet,
+    device: model.Device,
+    on_batch: Callable[[int], None] = lambda count: None,
+    *,
+    image_size: int = 0,
 ) -> NDArray[np.float32]:
-    """Logits float32 [N, classes] of the images, in their order."""
+    """Logits float32 [N, classes] of the images at side `image_size` (0: as they are kept), in their order."""
     network = model.restore(state, device).eval()
     logits = [np.zeros((0, len(LABELS)), np.float32)]
     with torch.inference_mode():
         for start in range(0, len(data), EVALUATION_BATCH):
-            pixels, labels = _fetch(data, np.arange(start, min(start + EVALUATION_BATCH, len(data))), device)
+            chosen = np.arange(start, min(start + EVALUATION_BATCH, len(data)))
+            pixels, labels = _fetch(data, chosen, image_size, device)
             logits.append(model.forward(network, images.normalise(pixels), device).cpu().numpy())
             on_batch(len(labels))
     return np.concatenate(logits)
@@ -181,8 +202,10 @@ def _batches(count: int, config: TrainingConfig, generator: torch.Generator) -> 
     return batches[: max(1, round(config.local_epochs * per_epoch))]
 
 
-def _fetch(data: ImageSet, chosen: NDArray[np.int64], device: model.Device) -> tuple[Tensor, Tensor]:
-    pixels = torch.from_numpy(np.ascontiguousarray(data.pixels[chosen]))
+def _fetch(
+    data: ImageSet, chosen: NDArray[np.int64], image_size: int, device: model.Device
+) -> tuple[Tensor, Tensor]:
+    pixels = images.resize(torch.from_numpy(np.ascontiguousarray(data.pixels[chosen])), image_size)
     return pixels.to(device.kind), torch.from_numpy(data.labels[chosen]).to(device.kind)
 
 

@@ -60,6 +60,7 @@ def _train(message: Message, name: str, data: HospitalData, on_images: OnImages)
         data["train"],
         order.training,
         learning_rate=order.learning_rate,
+        image_size=order.image_size,
         proximal_mu=order.proximal_mu,
         renormalisation=order.renormalisation,
         generator=generator,
@@ -85,6 +86,7 @@ def _evaluate(message: Message, name: str, data: HospitalData, on_images: OnImag
         images,
         model.select_device(order.training.device),
         partial(on_images, name, {"val": "validation", "test": "test"}.get(order.split, order.split), round_number),
+        image_size=order.image_size,
     )
     totals = evaluation.tally(
         images.labels,

@@ -21,6 +21,8 @@ class TrainOrder:
 
     training: TrainingConfig
     learning_rate: float
+    image_size: int = 0
+    """Side of the images in this round; 0 for what they are kept at."""
     renormalisation: float = 0.0
     """Strength of BatchRenorm in this round, from 0 to 1."""
     proximal_mu: float = 0.0
@@ -28,13 +30,14 @@ class TrainOrder:
 
     def to_record(self) -> ConfigRecord:
         rates = {"learning-rate": self.learning_rate, "renormalisation": self.renormalisation}
-        return ConfigRecord({"training": self.training.model_dump_json(), **rates})
+        return ConfigRecord({"training": self.training.model_dump_json(), "image-size": self.image_size, **rates})
 
     @classmethod
     def from_record(cls, record: ConfigRecord) -> "TrainOrder":
         training = TrainingConfig.model_validate_json(str(record["training"]))
         rate, strength, mu = record["learning-rate"], record["renormalisation"], record.get("proximal-mu", 0.0)
-        return cls(training, float(rate), float(strength), float(mu))  # type: ignore[arg-type]
+        size = int(record["image-size"])  # type: ignore[arg-type]
+        return cls(training, float(rate), size, float(strength), float(mu))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,19 @@ class EvaluateOrder:
     split: Split = "val"
     temperature: float = 1.0
     replicates: int = 0
+    image_size: int = 0
+    """Side of the images; 0 for what they are kept at."""
 
     def to_record(self) -> ConfigRecord:
-        names = {"split": self.split, "temperature": self.temperature, "replicates": self.replicates}
-        return ConfigRecord({"training": self.training.model_dump_json(), **names})
+        return ConfigRecord(
+            {
+                "training": self.training.model_dump_json(),
+                "split": self.split,
+                "temperature": self.temperature,
+                "replicates": self.replicates,
+                "image-size": self.image_size,
+            }
+        )
 
     @classmethod
     def from_record(cls, record: ConfigRecord) -> "EvaluateOrder":
@@ -57,6 +69,7 @@ class EvaluateOrder:
             record["split"],  # type: ignore[arg-type]
             float(record["temperature"]),  # type: ignore[arg-type]
             int(record["replicates"]),  # type: ignore[arg-type]
+            int(record["image-size"]),  # type: ignore[arg-type]
         )
 
 

@@ -94,7 +94,7 @@ def run_rounds(
 ) -> Checkpoint:
     """Rounds from `state` until the last, or until `patience` of them brought no better validation."""
     strategies.restore_optimiser(strategy, state.optimiser)
-    while not _is_over(state, federation):
+    while not _is_over(state, train_config, federation):
         number = state.rounds_done + 1
         random.seed(training.derive_seed(federation.seed, "participants", number))  # Flower draws them with it
         strategies.set_learning_rate(strategy, _server_rate(federation, number))
@@ -106,10 +106,12 @@ def run_rounds(
     return state
 
 
-def _is_over(state: Checkpoint, federation: FederationConfig) -> bool:
+def _is_over(state: Checkpoint, config: TrainingConfig, federation: FederationConfig) -> bool:
     if state.rounds_done == federation.rounds:
         return True
     if state.rounds_done - state.best_round < federation.patience:
+        return False
+    if training.scheduled_size(config, state.rounds_done, federation.rounds) < config.image_size:
         return False
     log.info("stopped early: %d rounds without a better validation accuracy", federation.patience)
     return True
@@ -117,14 +119,20 @@ def _is_over(state: Checkpoint, federation: FederationConfig) -> bool:
 
 def _advance(state: Checkpoint, arrays: ArrayRecord, entry: HistoryEntry, optimiser: dict[str, Any]) -> Checkpoint:
     history = [*state.history, entry]
-    if state.best_round and _quality(entry) <= _quality(history[state.best_round - 1]):
+    if state.best_round and not _is_better(entry, history[state.best_round - 1]):
         return Checkpoint(arrays, state.best, state.best_round, history, optimiser)
     return Checkpoint(arrays, arrays, len(history), history, optimiser)
 
 
+def _is_better(entry: HistoryEntry, best: HistoryEntry) -> bool:
+    """By validation; a first round with larger images always is, because the final model takes the largest."""
+    return entry.image_size > best.image_size or _quality(entry) > _quality(best)
+
+
 def _order(config: TrainingConfig, rounds: int, number: int) -> TrainOrder:
     rate = training.scheduled_rate(config.learning_rate, config.learning_rate_schedule, number, rounds)
-    return TrainOrder(config, rate, training.renormalisation(config, number, rounds))
+    size = training.scheduled_size(config, number, rounds)
+    return TrainOrder(config, rate, size, training.renormalisation(config, number, rounds))
 
 
 def _server_rate(config: FederationConfig, number: int) -> float:
@@ -140,12 +148,13 @@ def run_round(
     started = time.monotonic()
     updates = _ask(grid, strategy.configure_train(number, arrays, order.to_record(), grid))
     average, train_means = strategy.aggregate_train(number, updates)
-    question = EvaluateOrder(order.training).to_record()
+    question = EvaluateOrder(order.training, image_size=order.image_size).to_record()
     answers = _ask(grid, strategy.configure_evaluate(number, average, question, grid))
     val_means = strategy.aggregate_evaluate(number, _with_images(answers))
     entry = HistoryEntry(
         epoch=number,
         learning_rate=order.learning_rate,
+        image_size=order.image_size,
         seconds=time.monotonic() - started,
         train_loss=_figure(train_means, "loss"),
         train_accuracy=_figure(train_means, "accuracy"),
