@@ -129,7 +129,7 @@ def _validation(outcome: Outcome, hospitals: Mapping[str, HospitalData]) -> dict
     device = model.select_device("auto")
     right, recall = {}, np.zeros((2, len(LABELS)))
     for name, data in hospitals.items():
-        correct = training.predict(outcome.state, data["val"], device).argmax(axis=1) == data["val"].labels
+        correct = training.predict(outcome.state, data["val"], device).logits.argmax(axis=1) == data["val"].labels
         right[name] = float(correct.mean()) if len(correct) else None
         recall += [np.bincount(data["val"].labels, weights, minlength=len(LABELS)) for weights in (correct, None)]
     by_class = {label: float(recall[0, k] / recall[1, k]) for k, label in enumerate(LABELS) if recall[1, k]}

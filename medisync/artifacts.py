@@ -41,6 +41,7 @@ BASELINES = "baselines.json"
 META = "model_meta.json"
 LABEL_MAP = "label_map.json"
 MODEL = "global_model.pth"
+DISTRIBUTION = "feature_distribution.npz"
 CARD = "MODEL_CARD.md"
 PROGRESS = "progress.json"
 RUN = "run.json"
@@ -53,8 +54,8 @@ NOTEBOOK = "notebook.ipynb"
 TRANSIENT = (RUN, PROGRESS, START, LOCK)
 """Files that run.json does not vouch for: itself, and what serves a run only while it runs."""
 
-PUBLISHED = (MODEL, LABEL_MAP, CARD, META)
-"""The files of models/, in the order of publishing: the metadata last, because its hash vouches for the model."""
+PUBLISHED = (MODEL, DISTRIBUTION, LABEL_MAP, CARD, META)
+"""The files of models/, in the order of publishing: the metadata last, because its hashes vouch for the others."""
 
 SCHEMAS: Mapping[str, TypeAdapter[Any]] = {
     AUDIT: TypeAdapter(AuditRecord),
@@ -336,5 +337,6 @@ def verify(workspace: Workspace, run_name: str) -> None:
     for name in SCHEMAS.keys() & record.files.keys():
         read(folder, name)
     meta: ModelMeta = read(workspace.models, META)
-    if meta.model_sha256 != sha256(workspace.models / MODEL):
-        raise ArtifactError(f"models/{MODEL} is not the model that models/{META} describes")
+    for name, expected in ((MODEL, meta.model_sha256), (DISTRIBUTION, meta.distribution_sha256)):
+        if expected != sha256(workspace.models / name):
+            raise ArtifactError(f"models/{name} is not the one that models/{META} describes")

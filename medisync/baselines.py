@@ -19,6 +19,7 @@ from medisync.config import BaselineKind, Configuration
 from medisync.federation import client_app, grid
 from medisync.federation.checkpoint import Checkpoints
 from medisync.federation.server_app import Outcome
+from medisync.novelty import FeatureDistribution
 from medisync.records import (
     SPLITS,
     BaselineModel,
@@ -39,19 +40,20 @@ class Model:
     kind: ModelKind
     hospitals: tuple[str, ...]
     state: model.State
+    distribution: FeatureDistribution
     calibration: Calibration
     best_round: int
 
 
 @dataclass(frozen=True)
 class Tested:
-    """One model on one hospital's test images: labels and groups [N], logits [N, K]."""
+    """One model on one hospital's test images."""
 
     images: ImageSet
-    logits: NDArray[np.float32]
+    outputs: training.Outputs
 
     def correct(self) -> NDArray[np.bool_]:
-        return np.asarray(self.logits.argmax(axis=1) == self.images.labels)
+        return np.asarray(self.outputs.logits.argmax(axis=1) == self.images.labels)
 
 
 def members(
@@ -83,8 +85,10 @@ def compare(
     on_images: client_app.OnImages = client_app.ignore_images,
 ) -> BaselineRecord:
     """Trains the baselines that the configuration names and tests them, and the federated model, at every hospital."""
-    federated = Model("federated", tuple(sorted(hospitals)), outcome.state, outcome.calibration, outcome.best_round)
-    models = [federated, *_train_all(hospitals, configuration, checkpoints, on_images)]
+    models = [
+        _model("federated", tuple(sorted(hospitals)), outcome),
+        *_train_all(hospitals, configuration, checkpoints, on_images),
+    ]
     tested = [_test(each, hospitals, configuration, on_images) for each in models]
     described = [_describe(each, results, configuration) for each, results in zip(models, tested, strict=True)]
     differences = [
@@ -114,7 +118,11 @@ def _train_all(
             on_round=partial(checkpoints.save, file),
             on_images=on_images,
         )
-        yield Model(kind, names, outcome.state, outcome.calibration, outcome.best_round)
+        yield _model(kind, names, outcome)
+
+
+def _model(kind: ModelKind, names: tuple[str, ...], outcome: Outcome) -> Model:
+    return Model(kind, names, outcome.state, outcome.distribution, outcome.calibration, outcome.best_round)
 
 
 def pool(hospitals: Mapping[str, HospitalData]) -> HospitalData:
@@ -146,24 +154,24 @@ def _test(
 
 
 def _describe(trained: Model, tested: Mapping[str, Tested], configuration: Configuration) -> BaselineModel:
-    totals = {name: _tally(result, name, trained.calibration, configuration) for name, result in tested.items()}
-    threshold = trained.calibration.conformal_threshold
+    totals = {name: _tally(result, name, trained, configuration) for name, result in tested.items()}
     return BaselineModel(
         kind=trained.kind,
         trained_at=list(trained.hospitals),
         best_round=trained.best_round,
-        test=evaluation.metrics(evaluation.add(totals.values()), threshold),
-        hospitals={name: evaluation.metrics(part, threshold) for name, part in totals.items()},
+        test=evaluation.metrics(evaluation.add(totals.values()), trained.calibration),
+        hospitals={name: evaluation.metrics(part, trained.calibration) for name, part in totals.items()},
     )
 
 
-def _tally(result: Tested, name: str, calibrated: Calibration, configuration: Configuration) -> evaluation.Totals:
+def _tally(result: Tested, name: str, trained: Model, configuration: Configuration) -> evaluation.Totals:
     """As a hospital tallies its own images for the server, with the same bootstrap samples for every model."""
     return evaluation.tally(
         result.images.labels,
-        result.logits,
+        result.outputs.logits,
         result.images.groups,
-        temperature=calibrated.temperature,
+        temperature=trained.calibration.temperature,
+        distances=trained.distribution.distances(result.outputs.features),
         replicates=evaluation.REPLICATES,
         generator=np.random.default_rng(training.derive_seed(configuration.training.seed, "test", name)),
     )

@@ -8,10 +8,10 @@ import math
 import numpy as np
 
 from medisync import evaluation
-from medisync.evaluation import CONFORMITY_EDGES, ENERGY_EDGES, EPSILON, TEMPERATURES, Floats, Totals
+from medisync.evaluation import CONFORMITY_EDGES, DISTANCE_EDGES, EPSILON, TEMPERATURES, Floats, Totals
 from medisync.records import LABELS, Calibration, Label
 
-ENERGY_QUANTILE = 0.95
+USUAL_SHARE = 0.95
 COVERAGE = 0.90
 
 
@@ -23,10 +23,10 @@ def fit_temperature(totals: Totals) -> float:
     return float(TEMPERATURES[totals.loss_by_temperature.argmin()])
 
 
-def fit_energy_threshold(totals: Totals) -> float:
-    """The free energy that 95 % of the validation images stay below, to the width of a histogram cell."""
-    cumulative = np.cumsum(totals.energies) / max(1, totals.energies.sum())
-    return float(ENERGY_EDGES[int(np.searchsorted(cumulative, ENERGY_QUANTILE)) + 1])
+def fit_distance_threshold(totals: Totals) -> float:
+    """The distance from the training scans that 95 % of the validation images stay below, to a histogram cell (0.4 %)."""
+    cumulative = np.cumsum(totals.distances) / max(1, totals.distances.sum())
+    return float(DISTANCE_EDGES[min(int(np.searchsorted(cumulative, USUAL_SHARE)) + 1, len(DISTANCE_EDGES) - 1)])
 
 
 def fit_conformal_threshold(totals: Totals) -> float:
@@ -55,7 +55,7 @@ def summarise(before: Totals, after: Totals, temperature: float) -> Calibration:
     """The record of a calibration from validation totals at temperature 1 and at the fitted one."""
     return Calibration(
         temperature=temperature,
-        energy_threshold=fit_energy_threshold(before),
+        distance_threshold=fit_distance_threshold(after),
         conformal_threshold=fit_conformal_threshold(after),
         ece_before=evaluation.metrics(before).ece,
         ece_after=evaluation.metrics(after).ece,

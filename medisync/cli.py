@@ -304,7 +304,7 @@ def _load_classifier(workspace: "Workspace", run: str | None) -> "Classifier":
         raise MediSyncError(
             f"no model in {_shown(folder)} ({error}); make one with `medisync train`, or `medisync demo` for a try"
         ) from None
-    return inference.load(folder / artifacts.MODEL, meta)
+    return inference.load(folder / artifacts.MODEL, folder / artifacts.DISTRIBUTION, meta)
 
 
 def _add_evaluate(commands: Any, shared: argparse.ArgumentParser) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from medisync.records import (
     LABELS,
+    Calibration,
     ClassMetrics,
     Interval,
     Label,
@@ -26,7 +27,7 @@ Ints = NDArray[np.int64]
 BINS = 15
 EPSILON = 1e-9
 TEMPERATURES: Floats = np.geomspace(0.2, 10.0, 118)
-ENERGY_EDGES: Floats = np.linspace(-60.0, 20.0, 1601)
+DISTANCE_EDGES: Floats = np.geomspace(0.05, 50.0, 1601)
 LOG_ODDS_EDGES: Floats = np.linspace(-12.0, 12.0, 241)
 CONFORMITY_EDGES: Floats = np.linspace(0.0, 1.0, 1001)
 RANKS_SHAPE = (len(LABELS), 2, len(LOG_ODDS_EDGES) - 1)
@@ -38,8 +39,8 @@ INTERVAL_PERCENTILES = (2.5, 97.5)
 class Totals:
     """Additive sums over the images of one or more hospitals.
 
-    K classes, B bins, T temperatures, R bootstrap samples of the groups (R may be 0); E, O and C are the cells between
-    ENERGY_EDGES, LOG_ODDS_EDGES and CONFORMITY_EDGES.
+    K classes, B bins, T temperatures, R bootstrap samples of the groups (R may be 0); D, O and C are the cells between
+    DISTANCE_EDGES, LOG_ODDS_EDGES and CONFORMITY_EDGES.
     """
 
     confusion: Ints
@@ -52,8 +53,8 @@ class Totals:
     """[B, 3]: images, sum of confidences, number correct, by confidence."""
     loss_by_temperature: Floats
     """[T]: cross-entropy summed over the images, at each of TEMPERATURES."""
-    energies: Ints
-    """[E]: images by free energy."""
+    distances: Ints
+    """[D]: images by distance from the training scans; all 0 where that was not measured."""
     ranks: Ints
     """[K, 2, O]: images by the log odds of class k; those of other classes, then those of k."""
     conformity: Ints
@@ -70,10 +71,11 @@ def tally(
     groups: Ints,
     *,
     temperature: float = 1.0,
+    distances: Floats | None = None,
     replicates: int = 0,
     generator: np.random.Generator | None = None,
 ) -> Totals:
-    """The totals of N images from labels [N], logits [N, K] and groups [N].
+    """The totals of N images from labels [N], logits [N, K] and groups [N], and distances [N] as `novelty` has them.
 
     `replicates` bootstrap samples are drawn by group, because images of one patient are not independent.
     """
@@ -87,7 +89,7 @@ def tally(
         brier=np.array([float(np.sum((probabilities - np.eye(len(LABELS))[labels]) ** 2))]),
         reliability=_reliability(labels, probabilities),
         loss_by_temperature=np.array([_cross_entropy(labels, scores / t) for t in TEMPERATURES]),
-        energies=_count(free_energy(scores), ENERGY_EDGES),
+        distances=_count(np.zeros(0) if distances is None else distances, DISTANCE_EDGES),
         ranks=_sum_cells(ranks, RANKS_SHAPE),
         conformity=_conformity(labels, probabilities),
         replicates=_replicates(cells, groups, draws, (len(LABELS), len(LABELS))),
@@ -105,15 +107,6 @@ def softmax(logits: Floats) -> Floats:
     """Probabilities [N, K] from logits [N, K]."""
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
     result: Floats = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return result
-
-
-def free_energy(logits: Floats) -> Floats:
-    """-log sum exp of the logits, [N]: high where no class is supported.
-
-    Liu et al. 2020, Energy-based out-of-distribution detection, https://arxiv.org/abs/2010.03759.
-    """
-    result: Floats = -np.logaddexp.reduce(logits, axis=1)
     return result
 
 
@@ -183,13 +176,13 @@ def _replicates(cells: Ints, groups: Ints, draws: Ints, shape: tuple[int, ...]) 
     return (draws.astype(np.float64) @ by_group).astype(np.int64).reshape(len(draws), *shape)
 
 
-def metrics(totals: Totals, conformal_threshold: float | None = None) -> Metrics:
+def metrics(totals: Totals, fitted: Calibration | None = None) -> Metrics:
     """Every figure that the totals support; None where a figure is undefined.
 
-    Coverage and size of the prediction sets need the threshold that `calibration` fitted on validation.
+    Prediction sets and the share of scans unlike the training ones need the thresholds fitted on validation.
     """
     confusion, count = totals.confusion, int(totals.confusion.sum())
-    coverage, size = _prediction_sets(totals.conformity, conformal_threshold)
+    coverage, size = _prediction_sets(totals.conformity, fitted.conformal_threshold if fitted else None)
     return Metrics(
         n=count,
         loss=float(totals.loss[0] / count) if count else None,
@@ -203,6 +196,7 @@ def metrics(totals: Totals, conformal_threshold: float | None = None) -> Metrics
         brier=brier_score(totals),
         coverage=coverage,
         set_size=size,
+        unlike_training=_share_beyond(totals.distances, fitted.distance_threshold) if fitted else None,
         reliability=_reliability_bins(totals.reliability),
         intervals=_intervals(_overall_figures(totals.replicates, totals.rank_replicates)),
     )
@@ -307,6 +301,12 @@ def _prediction_sets(conformity: Ints, threshold: float | None) -> tuple[float |
         return None, None
     inside = conformity[:, CONFORMITY_EDGES[1:] <= threshold + EPSILON].sum(axis=1)
     return float(inside[0] / count), float(inside[1] / count)
+
+
+def _share_beyond(distances: Ints, threshold: float) -> float | None:
+    """The share of images in cells beyond the threshold; None where distances were not measured."""
+    count = int(distances.sum())
+    return float(distances[DISTANCE_EDGES[:-1] >= threshold * (1 - EPSILON)].sum() / count) if count else None
 
 
 def mean_of_defined(values: Iterable[float | None]) -> float:

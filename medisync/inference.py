@@ -14,6 +14,7 @@ from torch import nn
 from medisync import calibration, evaluation, images, model
 from medisync.config import normalise_folder
 from medisync.errors import DataError, ImageError
+from medisync.novelty import FeatureDistribution
 from medisync.records import LABELS, ImageCheck, Label, Metrics, ModelMeta, Prediction
 
 BATCH = 64
@@ -36,6 +37,7 @@ class Classifier:
 
     network: nn.Module
     device: model.Device
+    distribution: FeatureDistribution
     meta: ModelMeta
 
 
@@ -48,26 +50,27 @@ class Reading:
     problem: str
 
 
-def load(model_file: Path, meta: ModelMeta) -> Classifier:
-    """The classifier of a run. Raises ModelError where the file is missing, altered or no plain ResNet18."""
+def load(model_file: Path, distribution_file: Path, meta: ModelMeta) -> Classifier:
+    """The classifier of a run. Raises ModelError where a file is missing, altered or not what its name says."""
     state = model.load(model_file, sha256=meta.model_sha256)
+    distribution = FeatureDistribution.from_bytes(model.read_checked(distribution_file, meta.distribution_sha256))
     device = model.select_device("auto")
-    return Classifier(model.restore(state, device).eval(), device, meta)
+    return Classifier(model.restore(state, device).eval(), device, distribution, meta)
 
 
 def predict(classifier: Classifier, data: bytes) -> Prediction:
     """The prediction for the bytes of one image file. Raises ImageError with a sentence if it is none."""
     decoded = images.decode(data)
     pixels = images.standardise(decoded.pixels, classifier.meta.image_size)
-    return _interpret(classifier, decoded, logits(classifier, pixels[np.newaxis])[0])
+    return _interpret(classifier, decoded, *(values[0] for values in forward(classifier, pixels[np.newaxis])))
 
 
-def logits(classifier: Classifier, pixels: images.Pixels) -> NDArray[np.float32]:
-    """Logits [N, classes] of standardised images uint8 [N, S, S]."""
+def forward(classifier: Classifier, pixels: images.Pixels) -> tuple[NDArray[np.float32], evaluation.Floats]:
+    """Logits [N, classes] and distances from the training scans [N] of standardised images uint8 [N, S, S]."""
     with torch.inference_mode():
         batch = images.normalise(torch.from_numpy(np.ascontiguousarray(pixels)).to(classifier.device.kind))
-        result: NDArray[np.float32] = model.forward(classifier.network, batch, classifier.device).cpu().numpy()
-    return result
+        logits, features = model.forward_with_features(classifier.network, batch, classifier.device)
+    return logits.cpu().numpy(), classifier.distribution.distances(features.cpu().numpy())
 
 
 def predict_files(classifier: Classifier, paths: Iterable[Path]) -> Iterator[Reading]:
@@ -75,9 +78,9 @@ def predict_files(classifier: Classifier, paths: Iterable[Path]) -> Iterator[Rea
     opened = images.map_files(partial(_open, size=classifier.meta.image_size), paths)
     for chunk in _chunks(opened, BATCH):
         usable = [pixels for _, _, pixels, _ in chunk if pixels is not None]
-        scores = iter(logits(classifier, np.stack(usable))) if usable else iter(())
+        outputs = zip(*forward(classifier, np.stack(usable)), strict=True) if usable else iter(())
         for path, decoded, _, problem in chunk:
-            prediction = _interpret(classifier, decoded, next(scores)) if decoded is not None else None
+            prediction = _interpret(classifier, decoded, *next(outputs)) if decoded is not None else None
             yield Reading(path, prediction, problem)
 
 
@@ -105,18 +108,19 @@ def _chunks(items: Iterable[Opened], size: int) -> Iterator[list[Opened]]:
         yield chunk
 
 
-def _interpret(classifier: Classifier, decoded: images.Decoded, scores: NDArray[np.float32]) -> Prediction:
+def _interpret(
+    classifier: Classifier, decoded: images.Decoded, logits: NDArray[np.float32], distance: float
+) -> Prediction:
     calibrated = classifier.meta.calibration
-    row = scores[np.newaxis].astype(np.float64)
+    row = logits[np.newaxis].astype(np.float64)
     probabilities = evaluation.softmax(row / calibrated.temperature)[0]
-    energy = float(evaluation.free_energy(row)[0])
     return Prediction(
         label=LABELS[int(probabilities.argmax())],
         confidence=float(probabilities.max()),
         probabilities={label: float(value) for label, value in zip(LABELS, probabilities, strict=True)},
         plausible=calibration.prediction_set(probabilities, calibrated.conformal_threshold),
-        energy=energy,
-        unlike_training=energy > calibrated.energy_threshold,
+        distance=float(distance),
+        unlike_training=bool(distance > calibrated.distance_threshold),
         checks=check_image(decoded),
         notes=list(decoded.notes),
     )

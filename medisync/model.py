@@ -20,6 +20,10 @@ State = Mapping[str, Tensor]
 """A state_dict: weights, biases and BatchNorm's buffers, by name."""
 
 
+FEATURE_LAYER = "layer3"
+FEATURES = 256
+
+
 @dataclass(frozen=True)
 class Device:
     """Where to compute, and whether the hardware multiplies bfloat16 natively."""
@@ -159,27 +163,57 @@ def forward(network: nn.Module, batch: Tensor, device: Device) -> Tensor:
     return logits.float()
 
 
+def forward_with_features(network: nn.Module, batch: Tensor, device: Device) -> tuple[Tensor, Tensor]:
+    """The same logits, and features float32 [N, FEATURES]: the mean of each channel after the third stage.
+
+    The third stage still sees what kind of picture it is; the last one has kept little but the classes.
+    """
+    found: list[Tensor] = []
+    hook = network.get_submodule(FEATURE_LAYER).register_forward_hook(
+        lambda _layer, _input, output: found.append(output.float().mean(dim=(2, 3)))
+    )
+    try:
+        logits = forward(network, batch, device)
+    finally:
+        hook.remove()
+    return logits, found[0]
+
+
+def round_weights(state: State) -> dict[str, Tensor]:
+    """The state as a file of `serialise` gives it back: kernels and matrices rounded to half precision."""
+    return {key: _halved(tensor).to(tensor.dtype) for key, tensor in state.items()}
+
+
+def _halved(tensor: Tensor) -> Tensor:
+    return tensor.half() if tensor.is_floating_point() and tensor.dim() > 1 else tensor
+
+
 def serialise(state: State) -> bytes:
-    """The bytes of a .pth file that holds nothing but tensors, on the CPU."""
+    """The bytes of a .pth file that holds nothing but tensors, on the CPU; kernels and matrices at half precision.
+
+    Half precision keeps 11 bits, and bfloat16, in which networks compute, 8: for half the size nothing is lost that
+    prediction would use.
+    """
     buffer = io.BytesIO()
-    torch.save({key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}, buffer)
+    torch.save({key: _halved(tensor).detach().cpu().contiguous() for key, tensor in state.items()}, buffer)
     return buffer.getvalue()
 
 
 def load(file: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
-    """The checked weights in `file`; ModelError says what is wrong with anything else.
+    """The checked weights in `file`, float32; ModelError says what is wrong with anything else.
 
     Read with `weights_only=True`, so that a malicious pickle is refused and not executed; then the hash where one is
     given, the keys, shapes and dtypes of our ResNet18, and finite values.
     """
-    state = _read(file, sha256)
+    state = _read_state(file, sha256)
     expected = build("averaged" if has_statistics(state) else "group").state_dict()
     if problem := find_problem(state, expected):
         raise ModelError(f"{file.name} does not fit this program's ResNet18: {problem}")
     return state
 
 
-def _read(file: Path, sha256: str | None) -> dict[str, Tensor]:
+def read_checked(file: Path, sha256: str | None) -> bytes:
+    """The bytes of a file of a model. Raises ModelError where it cannot be read, or its hash is another."""
     try:
         data = file.read_bytes()
     except OSError as error:
@@ -188,6 +222,11 @@ def _read(file: Path, sha256: str | None) -> dict[str, Tensor]:
         ) from None
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
         raise ModelError(f"{file.name} is not the file that the run wrote: its SHA-256 differs")
+    return data
+
+
+def _read_state(file: Path, sha256: str | None) -> dict[str, Tensor]:
+    data = read_checked(file, sha256)
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001  (torch raises whatever arbitrary bytes lead it to; all of it means "no")
@@ -195,7 +234,7 @@ def _read(file: Path, sha256: str | None) -> dict[str, Tensor]:
         raise ModelError(f"{file.name} is no file of plain weights, so it was not loaded ({reason})") from None
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise ModelError(f"{file.name} holds {type(state).__name__}, expected a state_dict of tensors")
-    return state
+    return {key: tensor.float() if tensor.dtype == torch.float16 else tensor for key, tensor in state.items()}
 
 
 def is_statistic(key: str) -> bool:

@@ -144,7 +144,8 @@ def _trust(meta: ModelMeta) -> str:
         f"{_fraction(fitted.brier_after)}",
         "90 % prediction sets on test": f"hold the true class in {_fraction(test.coverage)}, "
         f"{_fraction(test.set_size)} classes on average",
-        "Unlike the training scans": f"free energy above {fitted.energy_threshold:.2f}; one in twenty validation scans",
+        "Unlike the training scans": f"further than {fitted.distance_threshold:.2f} (1 is usual); one in twenty validation scans, "
+        f"{_fraction(test.unlike_training)} of test scans",
     }
     return _table(("fitted on validation", ""), rows.items())
 

@@ -224,6 +224,7 @@ def finish(
     artifacts.write(run.folder, artifacts.HISTORY, outcome.history)
     artifacts.write(run.folder, artifacts.LABEL_MAP, LabelMap())
     artifacts.write_bytes(run.folder / artifacts.MODEL, model.serialise(outcome.state))
+    artifacts.write_bytes(run.folder / artifacts.DISTRIBUTION, outcome.distribution.to_bytes())
     meta = describe(run, configuration, stats, outcome, synthetic=synthetic)
     artifacts.write(run.folder, artifacts.META, meta)
     software = {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}}
@@ -253,6 +254,7 @@ def describe(
         image_size=configuration.training.image_size,
         calibration=outcome.calibration,
         model_sha256=artifacts.sha256(run.folder / artifacts.MODEL),
+        distribution_sha256=artifacts.sha256(run.folder / artifacts.DISTRIBUTION),
     )
 
 

@@ -265,6 +265,8 @@ class Metrics(Record):
     """Share of images whose 90 % prediction set holds the true class."""
     set_size: Annotated[float, Field(ge=0)] | None = None
     """Mean number of classes in a prediction set."""
+    unlike_training: Fraction | None = None
+    """Share of images further from the training scans than 95 % of validation."""
     reliability: list[ReliabilityBin] = []
     intervals: dict[str, Interval] = {}
     """For accuracy, balanced_accuracy, macro_f1 and macro_auc."""
@@ -274,8 +276,8 @@ class Calibration(Record):
     """Fitted on validation images only."""
 
     temperature: Annotated[float, Field(gt=0)]
-    energy_threshold: float
-    """Scans whose free energy lies above it are unlike the training scans; 95 % of validation lies below."""
+    distance_threshold: Annotated[float, Field(gt=0)]
+    """Scans that are further from the training scans are unlike them; 95 % of validation is nearer."""
     conformal_threshold: Fraction = 1.0
     """Nonconformity up to which a class belongs to the prediction set; 90 % of validation has its true class in it."""
     ece_before: Fraction | None
@@ -314,6 +316,8 @@ class ModelMeta(Record):
     image_size: int
     calibration: Calibration
     model_sha256: str
+    distribution_sha256: str
+    """Of the file that says where the features of the training scans lie."""
 
 
 ModelKind = Literal["federated", "pooled", "local", "without"]
@@ -408,7 +412,8 @@ class Prediction(Record):
     probabilities: dict[Label, Fraction]
     plausible: list[Label]
     """The 90 % prediction set, most probable first: the true class is in nine of ten such sets."""
-    energy: float
+    distance: float
+    """From the training scans; 1 is usual for one of them."""
     unlike_training: bool
     checks: list[ImageCheck]
     notes: list[str]

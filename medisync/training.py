@@ -51,6 +51,14 @@ class Update:
     """L2 distance of the parameters from the weights received."""
 
 
+@dataclass(frozen=True)
+class Outputs:
+    """What a network makes of N images: logits float32 [N, classes] and features float32 [N, model.FEATURES]."""
+
+    logits: NDArray[np.float32]
+    features: NDArray[np.float32]
+
+
 def derive_seed(*parts: int | str) -> int:
     """One seed per (seed, round, hospital, ...): independent streams, the same on every machine."""
     digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
@@ -163,17 +171,18 @@ def predict(
     on_batch: Callable[[int], None] = lambda count: None,
     *,
     image_size: int = 0,
-) -> NDArray[np.float32]:
-    """Logits float32 [N, classes] of the images at side `image_size` (0: as they are kept), in their order."""
+) -> Outputs:
+    """What the network makes of the images at side `image_size` (0: as they are kept), in their order."""
     network = model.restore(state, device).eval()
-    logits = [np.zeros((0, len(LABELS)), np.float32)]
+    parts = [(torch.zeros(0, len(LABELS)), torch.zeros(0, model.FEATURES))]
     with torch.inference_mode():
         for start in range(0, len(data), EVALUATION_BATCH):
             chosen = np.arange(start, min(start + EVALUATION_BATCH, len(data)))
             pixels, labels = _fetch(data, chosen, image_size, device)
-            logits.append(model.forward(network, images.normalise(pixels), device).cpu().numpy())
+            logits, features = model.forward_with_features(network, images.normalise(pixels), device)
+            parts.append((logits.cpu(), features.cpu()))
             on_batch(len(labels))
-    return np.concatenate(logits)
+    return Outputs(*(torch.cat(part).numpy() for part in zip(*parts, strict=True)))
 
 
 def missing_class_adjustment(labels: NDArray[np.int64], prior: float) -> Tensor:
@@ -202,9 +211,7 @@ def _batches(count: int, config: TrainingConfig, generator: torch.Generator) -> 
     return batches[: max(1, round(config.local_epochs * per_epoch))]
 
 
-def _fetch(
-    data: ImageSet, chosen: NDArray[np.int64], image_size: int, device: model.Device
-) -> tuple[Tensor, Tensor]:
+def _fetch(data: ImageSet, chosen: NDArray[np.int64], image_size: int, device: model.Device) -> tuple[Tensor, Tensor]:
     pixels = images.resize(torch.from_numpy(np.ascontiguousarray(data.pixels[chosen])), image_size)
     return pixels.to(device.kind), torch.from_numpy(data.labels[chosen]).to(device.kind)
 

@@ -5,7 +5,10 @@ Written through `artifacts`, which validates it all. The weights are a real ResN
 
 from pathlib import Path
 
+import numpy as np
+
 from medisync import artifacts, config
+from medisync.novelty import FeatureDistribution
 from medisync.records import (
     LABELS,
     AuditedImage,
@@ -33,6 +36,9 @@ from medisync.records import (
     ReliabilityBin,
 )
 
+FEATURES = 256
+"""As many as the network has; `model.FEATURES` says so, but imports torch."""
+
 HOSPITALS = {
     "AIIMS Delhi": (Location(lat=28.57, lon=77.21), "Neuro-oncology", (400, 380, 420, 500)),
     "NIMHANS Bengaluru": (Location(lat=12.94, lon=77.6), "Neurosurgery", (300, 160, 200, 0)),
@@ -50,21 +56,26 @@ def make_run(
     *,
     synthetic: bool = True,
     model: bytes = b"no weights",
-    energy_threshold: float = 0.0,
+    distance_threshold: float = 1e9,
     without: str = "",
 ) -> Path:
     """Writes a completed run and returns its folder; `without` names an artifact that it lacks."""
     run = artifacts.allocate(workspace)
     artifacts.write_bytes(run.folder / artifacts.MODEL, model)
+    artifacts.write_bytes(run.folder / artifacts.DISTRIBUTION, distribution().to_bytes())
     artifacts.write_bytes(run.folder / artifacts.CARD, b"# Model card\n")
-    digest = artifacts.sha256(run.folder / artifacts.MODEL)
+    described = meta(run.name, synthetic, distance_threshold)
+    digests = {
+        "model_sha256": artifacts.sha256(run.folder / artifacts.MODEL),
+        "distribution_sha256": artifacts.sha256(run.folder / artifacts.DISTRIBUTION),
+    }
     records = {
         artifacts.AUDIT: audit(synthetic),
         artifacts.STATS: datasets(),
         artifacts.HISTORY: history(),
         artifacts.LABEL_MAP: LabelMap(),
         artifacts.BASELINES: baselines(),
-        artifacts.META: meta(run.name, synthetic, digest, energy_threshold),
+        artifacts.META: described.model_copy(update=digests),
     }
     records.pop(without, None)
     for name, record in records.items():
@@ -138,7 +149,12 @@ def _class_metrics(matrix: list[list[int]], index: int) -> ClassMetrics:
     )
 
 
-def meta(run: str = "run-001", synthetic: bool = True, digest: str = "", energy_threshold: float = 0.0) -> ModelMeta:
+def distribution() -> FeatureDistribution:
+    """Training scans around zero, in the network's features."""
+    return FeatureDistribution(np.zeros((1, FEATURES), np.float32), np.eye(FEATURES, dtype=np.float32))
+
+
+def meta(run: str = "run-001", synthetic: bool = True, distance_threshold: float = 1e9) -> ModelMeta:
     test = metrics(total())
     return ModelMeta(
         trained_at="2026-11-24T09:30:00+00:00",
@@ -150,8 +166,11 @@ def meta(run: str = "run-001", synthetic: bool = True, digest: str = "", energy_
         run=run,
         synthetic=synthetic,
         image_size=64,
-        calibration=Calibration(temperature=1.3, energy_threshold=energy_threshold, ece_before=0.061, ece_after=0.028),
-        model_sha256=digest,
+        calibration=Calibration(
+            temperature=1.3, distance_threshold=distance_threshold, ece_before=0.061, ece_after=0.028
+        ),
+        model_sha256="",
+        distribution_sha256="",
         metrics=ModelMetrics(
             test_accuracy=test.accuracy,
             avg_f1=test.macro_f1,

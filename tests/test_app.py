@@ -174,7 +174,7 @@ def test_upload_is_predicted_and_a_broken_one_explained(workspace: Workspace, we
 
 
 def test_scan_unlike_the_training_scans_is_flagged(workspace: Workspace, weights: bytes) -> None:
-    factories.make_run(workspace, model=weights, energy_threshold=-1e9)
+    factories.make_run(workspace, model=weights, distance_threshold=1e-9)
     app = open_page("prediction")
     app.file_uploader[0].set_value([("scan.png", SCAN, "image/png")]).run()
     assert "**Unlike the training scans.**" in words(app)

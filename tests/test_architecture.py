@@ -12,13 +12,14 @@ PACKAGE = ROOT / "medisync"
 
 BASE = {"errors", "records"}
 STAGE = BASE | {"config"}
-FEDERATION = STAGE | {"images", "model", "training", "evaluation", "calibration", "federation"}
+FEDERATION = STAGE | {"images", "model", "training", "evaluation", "novelty", "calibration", "federation"}
 ALLOWED = {
     "errors": set(),
     "records": set(),
     "config": BASE,
     "artifacts": STAGE,
     "evaluation": STAGE,
+    "novelty": BASE,
     "calibration": STAGE | {"evaluation"},
     "images": STAGE,
     "discovery": STAGE | {"images"},
@@ -30,7 +31,7 @@ ALLOWED = {
     "model": STAGE,
     "training": STAGE | {"images", "model"},
     "federation": FEDERATION,
-    "inference": STAGE | {"images", "model", "evaluation", "calibration"},
+    "inference": STAGE | {"images", "model", "evaluation", "novelty", "calibration"},
     "download": BASE,
     "comparison": STAGE | {"artifacts"},
     "tables": FEDERATION,

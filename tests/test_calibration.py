@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from medisync import calibration, evaluation
+from medisync.records import Calibration
 
 
 def totals_of(labels: np.ndarray, logits: np.ndarray) -> evaluation.Totals:
@@ -18,11 +19,13 @@ def test_temperature_that_made_the_logits_overconfident_is_found() -> None:
     assert calibration.fit_temperature(totals) == pytest.approx(3, rel=0.1)
 
 
-def test_energy_threshold_leaves_one_validation_image_in_twenty_above() -> None:
-    logits = np.zeros((100, 4))
-    logits[:, 0] = np.linspace(5, 15, 100)
-    threshold = calibration.fit_energy_threshold(totals_of(np.zeros(100), logits))
-    assert (evaluation.free_energy(logits) > threshold).sum() == pytest.approx(5, abs=1)
+def test_distance_threshold_leaves_one_validation_image_in_twenty_beyond() -> None:
+    distances = np.linspace(0.5, 1.5, 100)
+    totals = evaluation.tally(np.zeros(100, np.int64), np.zeros((100, 4)), np.arange(100), distances=distances)
+    threshold = calibration.fit_distance_threshold(totals)
+    assert (distances > threshold).sum() == pytest.approx(5, abs=1)
+    beyond = evaluation.metrics(totals, calibration.summarise(totals, totals, 1.0)).unlike_training
+    assert beyond == pytest.approx(0.05, abs=0.01)
 
 
 def test_prediction_sets_of_ten_images_by_hand() -> None:
@@ -51,7 +54,10 @@ def test_nine_in_ten_unseen_sets_hold_the_truth() -> None:
     logits = generator.normal(size=(8000, 4)) * 1.2
     labels = np.array([generator.choice(4, p=row) for row in evaluation.softmax(logits)])
     threshold = calibration.fit_conformal_threshold(totals_of(labels[:4000], logits[:4000]))
-    scores = evaluation.metrics(totals_of(labels[4000:], logits[4000:]), threshold)
+    fitted = Calibration(
+        temperature=1, distance_threshold=1, conformal_threshold=threshold, ece_before=None, ece_after=None
+    )
+    scores = evaluation.metrics(totals_of(labels[4000:], logits[4000:]), fitted)
     sets = [calibration.prediction_set(row, threshold) for row in evaluation.softmax(logits[4000:])]
     assert scores.coverage == pytest.approx(0.9, abs=0.02)
     assert scores.set_size == pytest.approx(np.mean([len(each) for each in sets]), abs=0.01)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import factories
@@ -23,7 +24,11 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
     """A real ResNet18 that never saw an image."""
     workspace = artifacts.locate(tmp_path_factory.mktemp("workspace"))
     run = factories.make_run(workspace, model=model.serialise(model.build(seed=3).state_dict()))
-    return inference.load(run / artifacts.MODEL, artifacts.read(run, artifacts.META))
+    return load(run)
+
+
+def load(run: Path) -> Classifier:
+    return inference.load(run / artifacts.MODEL, run / artifacts.DISTRIBUTION, artifacts.read(run, artifacts.META))
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -35,7 +40,7 @@ def png(pixels: np.ndarray) -> bytes:
 def with_calibration(classifier: Classifier, **figures: float) -> Classifier:
     calibration = classifier.meta.calibration.model_copy(update=figures)
     meta = classifier.meta.model_copy(update={"calibration": calibration})
-    return Classifier(classifier.network, classifier.device, meta)
+    return replace(classifier, meta=meta)
 
 
 def test_probabilities_add_to_one_and_the_label_has_the_largest(classifier: Classifier) -> None:
@@ -51,10 +56,10 @@ def test_the_temperature_changes_confidence_and_not_the_label(classifier: Classi
     assert sharp.confidence > flat.confidence > 1 / len(LABELS)
 
 
-def test_a_scan_above_the_energy_threshold_is_unlike_the_training_scans(classifier: Classifier) -> None:
-    energy = inference.predict(classifier, png(texture(1, 200))).energy
-    for threshold, unlike in ((energy - 0.01, True), (energy + 0.01, False)):
-        adjusted = with_calibration(classifier, energy_threshold=threshold)
+def test_a_scan_beyond_the_threshold_is_unlike_the_training_scans(classifier: Classifier) -> None:
+    distance = inference.predict(classifier, png(texture(1, 200))).distance
+    for threshold, unlike in ((distance * 0.99, True), (distance * 1.01, False)):
+        adjusted = with_calibration(classifier, distance_threshold=threshold)
         assert inference.predict(adjusted, png(texture(1, 200))).unlike_training is unlike
 
 
@@ -104,10 +109,16 @@ def test_checks_say_what_to_look_at(classifier: Classifier, pixels: np.ndarray, 
 def test_the_wrong_model_file_is_refused(tmp_path: Path) -> None:
     workspace = artifacts.locate(tmp_path)
     run = factories.make_run(workspace, model=model.serialise(model.build().state_dict()))
-    meta = artifacts.read(run, artifacts.META)
     torch.save(model.build(seed=9).state_dict(), run / artifacts.MODEL)
-    with pytest.raises(ModelError, match="SHA-256"):
-        inference.load(run / artifacts.MODEL, meta)
+    with pytest.raises(ModelError, match=r"global_model.*SHA-256"):
+        load(run)
+
+
+def test_another_feature_distribution_is_refused(tmp_path: Path) -> None:
+    run = factories.make_run(artifacts.locate(tmp_path), model=model.serialise(model.build().state_dict()))
+    (run / artifacts.DISTRIBUTION).write_bytes(b"PK")
+    with pytest.raises(ModelError, match=r"feature_distribution.*SHA-256"):
+        load(run)
 
 
 def test_images_below_folders_are_found_in_order(tmp_path: Path) -> None:

@@ -25,7 +25,29 @@ def test_weights_survive_the_disk(tmp_path: Path, state: dict[str, torch.Tensor]
     (tmp_path / "model.pth").write_bytes(model.serialise(state))
     loaded = model.load(tmp_path / "model.pth")
     assert loaded.keys() == state.keys()
-    assert all(torch.equal(loaded[key], state[key]) and loaded[key].dtype == state[key].dtype for key in state)
+    expected = model.round_weights(state)
+    assert all(torch.equal(loaded[key], expected[key]) and loaded[key].dtype == state[key].dtype for key in state)
+
+
+def test_a_file_takes_half_the_space_and_rounds_to_eleven_bits() -> None:
+    state = model.build(seed=1).state_dict()
+    assert len(model.serialise(state)) < 25_000_000
+    rounded = model.round_weights(state)
+    assert torch.equal(rounded["bn1.running_var"], state["bn1.running_var"])
+    assert not torch.equal(rounded["conv1.weight"], state["conv1.weight"])
+    assert torch.allclose(rounded["conv1.weight"], state["conv1.weight"], rtol=2**-11, atol=1e-7)
+
+
+def test_features_are_the_channel_means_of_the_third_stage() -> None:
+    device = model.Device("cpu", bfloat16=False)
+    network = model.restore(model.build(seed=0).state_dict(), device).eval()
+    batch = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        logits, features = model.forward_with_features(network, batch, device)
+        third = torch.nn.Sequential(*list(network.children())[:7])(batch)
+        assert torch.allclose(logits, model.forward(network, batch, device))
+    assert features.shape == (2, model.FEATURES)
+    assert torch.allclose(features, third.mean(dim=(2, 3)), atol=1e-5)
 
 
 def test_seed_decides_the_weights_and_leaves_the_global_generator_alone() -> None:

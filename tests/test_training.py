@@ -147,9 +147,11 @@ def test_learning_rate_falls_along_a_cosine_to_a_twentieth() -> None:
 def test_predictions_are_in_the_order_of_the_images() -> None:
     data = squares(10, (0, 1, 2))
     state = model.build(seed=0).state_dict()
-    together = training.predict(state, data, CPU)
+    together = training.predict(state, data, CPU).logits
     alone = [
-        training.predict(state, ImageSet(data.pixels[i : i + 1], data.labels[i : i + 1], data.groups[i : i + 1]), CPU)
+        training.predict(
+            state, ImageSet(data.pixels[i : i + 1], data.labels[i : i + 1], data.groups[i : i + 1]), CPU
+        ).logits
         for i in range(10)
     ]
     assert np.allclose(together, np.concatenate(alone), atol=1e-4)

@@ -103,7 +103,7 @@ def _read(folder: Path, name: str, sha256: str) -> Any:  # noqa: ARG001
     return artifacts.read(folder, name)
 
 
-def classifier(run: RunListing, load: Callable[[Path, ModelMeta], Classifier]) -> Classifier:
+def classifier(run: RunListing, load: Callable[[Path, Path, ModelMeta], Classifier]) -> Classifier:
     """The run's model, loaded once per process. `load` comes from the page, so that nothing here needs torch."""
     return _load_classifier(run.folder, meta(run).model_sha256, load, meta(run))
 
@@ -112,7 +112,7 @@ def classifier(run: RunListing, load: Callable[[Path, ModelMeta], Classifier]) -
 def _load_classifier(
     folder: Path,
     sha256: str,  # noqa: ARG001
-    _load: Callable[[Path, ModelMeta], Classifier],
+    _load: Callable[[Path, Path, ModelMeta], Classifier],
     _meta: ModelMeta,
 ) -> Classifier:
-    return _load(folder / artifacts.MODEL, _meta)
+    return _load(folder / artifacts.MODEL, folder / artifacts.DISTRIBUTION, _meta)

@@ -8,20 +8,27 @@ import torch
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from medisync import evaluation, model, training
+from medisync import evaluation, model, novelty, training
 from medisync.federation.messages import (
     ARRAYS,
     CONFIG,
     COUNT,
+    DISTRIBUTION,
     METRICS,
+    MOMENTS,
     ROUND,
     TOTALS,
     EvaluateOrder,
     TrainOrder,
     arrays_from_state,
-    totals_to_arrays,
+    from_arrays,
+    to_arrays,
 )
-from medisync.training import HospitalData
+from medisync.novelty import FeatureDistribution
+from medisync.training import HospitalData, ImageSet
+
+ACTIVITIES = {"train": "training images", "val": "validation", "test": "test"}
+"""What a hospital does while it scores a split."""
 
 OpenHospital = Callable[[Context], tuple[str, HospitalData]]
 """From a node's own context to the hospital's name and images."""
@@ -47,6 +54,11 @@ def build(open_hospital: OpenHospital, on_images: OnImages = ignore_images) -> C
     def evaluate(message: Message, context: Context) -> Message:
         name, data = open_hospital(context)
         return Message(_evaluate(message, name, data, on_images), reply_to=message)
+
+    @app.query()
+    def describe(message: Message, context: Context) -> Message:
+        name, data = open_hospital(context)
+        return Message(_describe(message, name, data, on_images), reply_to=message)
 
     return app
 
@@ -81,27 +93,40 @@ def _evaluate(message: Message, name: str, data: HospitalData, on_images: OnImag
     config = message.content.config_records[CONFIG]
     order, round_number = EvaluateOrder.from_record(config), int(config[ROUND])  # type: ignore[arg-type]
     images = data[order.split]
-    logits = training.predict(
-        message.content.array_records[ARRAYS].to_torch_state_dict(),
-        images,
-        model.select_device(order.training.device),
-        partial(on_images, name, {"val": "validation", "test": "test"}.get(order.split, order.split), round_number),
-        image_size=order.image_size,
-    )
+    outputs = _predict(message, order, images, partial(on_images, name, ACTIVITIES[order.split], round_number))
+    known = message.content.array_records.get(DISTRIBUTION)
     totals = evaluation.tally(
         images.labels,
-        logits,
+        outputs.logits,
         images.groups,
         temperature=order.temperature,
+        distances=from_arrays(FeatureDistribution, known).distances(outputs.features) if known else None,
         replicates=order.replicates,
         generator=np.random.default_rng(training.derive_seed(order.training.seed, order.split, name)),
     )
     return RecordDict(
         {
-            TOTALS: totals_to_arrays(totals),
+            TOTALS: to_arrays(totals),
             METRICS: MetricRecord({COUNT: len(images), **_means(totals)}),
             CONFIG: ConfigRecord({ROUND: round_number}),
         }
+    )
+
+
+def _describe(message: Message, name: str, data: HospitalData, on_images: OnImages) -> RecordDict:
+    """The moments of the training images' features under the weights sent."""
+    config = message.content.config_records[CONFIG]
+    order, images = EvaluateOrder.from_record(config), data["train"]
+    outputs = _predict(message, order, images, partial(on_images, name, "features", int(config[ROUND])))  # type: ignore[arg-type]
+    return RecordDict({MOMENTS: to_arrays(novelty.measure(images.labels, outputs.features))})
+
+
+def _predict(
+    message: Message, order: EvaluateOrder, images: ImageSet, on_batch: Callable[[int], None]
+) -> training.Outputs:
+    state = message.content.array_records[ARRAYS].to_torch_state_dict()
+    return training.predict(
+        state, images, model.select_device(order.training.device), on_batch, image_size=order.image_size
     )
 
 

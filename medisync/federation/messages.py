@@ -1,15 +1,20 @@
 """What crosses between server and hospitals: the names in Flower's records, and the two things they carry."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from typing import TypeVar
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message
+from flwr.serverapp import Grid
 
 from medisync.config import TrainingConfig
 from medisync.evaluation import Totals
 from medisync.model import State
+from medisync.novelty import FeatureDistribution, Moments
 from medisync.records import Split
 
 ARRAYS, CONFIG, METRICS, TOTALS = "arrays", "config", "metrics", "totals"
+DISTRIBUTION, MOMENTS = "distribution", "moments"
 COUNT = "num-examples"
 ROUND = "server-round"
 TRAIN_METRICS = ("loss", "accuracy", "seconds", "norm")
@@ -73,14 +78,22 @@ class EvaluateOrder:
         )
 
 
+def ask(grid: Grid, messages: Iterable[Message]) -> list[Message]:
+    """Answers in the order of the nodes: a float sum must not depend on who was first."""
+    return sorted(grid.send_and_receive(messages), key=lambda reply: reply.metadata.src_node_id)
+
+
 def arrays_from_state(state: State) -> ArrayRecord:
     return ArrayRecord(dict(state))
 
 
-def totals_to_arrays(totals: Totals) -> ArrayRecord:
-    return ArrayRecord({field.name: Array(getattr(totals, field.name)) for field in fields(Totals)})
+Arrays = TypeVar("Arrays", Totals, Moments, FeatureDistribution)
+"""Dataclasses of numpy arrays."""
 
 
-def totals_from_reply(reply: Message) -> Totals:
-    arrays = reply.content.array_records[TOTALS]
-    return Totals(**{field.name: arrays[field.name].numpy() for field in fields(Totals)})
+def to_arrays(values: Totals | Moments | FeatureDistribution) -> ArrayRecord:
+    return ArrayRecord({field.name: Array(getattr(values, field.name)) for field in fields(values)})
+
+
+def from_arrays(kind: type[Arrays], record: ArrayRecord) -> Arrays:
+    return kind(**{field.name: record[field.name].numpy() for field in fields(kind)})

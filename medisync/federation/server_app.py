@@ -12,21 +12,26 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message
 from flwr.serverapp import Grid, ServerApp
 from pydantic import TypeAdapter
 
-from medisync import calibration, evaluation, model, training
+from medisync import evaluation, model, training
 from medisync.config import FederationConfig, TrainingConfig
-from medisync.errors import FederationError
+from medisync.federation import assessment
 from medisync.federation import strategy as strategies
+from medisync.federation.assessment import Assembly
 from medisync.federation.checkpoint import Checkpoint
 from medisync.federation.messages import (
     ARRAYS,
     COUNT,
+    DISTRIBUTION,
     METRICS,
     EvaluateOrder,
     TrainOrder,
     arrays_from_state,
-    totals_from_reply,
+    ask,
+    from_arrays,
+    to_arrays,
 )
 from medisync.federation.screening import Screened
+from medisync.novelty import FeatureDistribution
 from medisync.records import Calibration, HistoryEntry, HospitalScores, Metrics, Refusal
 
 log = logging.getLogger(__name__)
@@ -41,6 +46,8 @@ class Outcome:
     """What a federation ends with: the best round's weights and how they do."""
 
     state: dict[str, Any]
+    """Rounded as the model's file rounds them, before anything was measured."""
+    distribution: FeatureDistribution
     history: list[HistoryEntry]
     best_round: int
     calibration: Calibration
@@ -71,10 +78,13 @@ def build(
     def main(grid: Grid, context: Context) -> None:
         strategy = strategies.build(federation, hospitals)
         end = run_rounds(grid, strategy, resumed or _begin(train_config), train_config, federation, on_round)
-        calibrated = calibrate(grid, strategy, end.best, train_config, end.best_round)
+        best = arrays_from_state(model.round_weights(end.best.to_torch_state_dict()))
+        assembly = Assembly(grid, hospitals, best, end.best_round)
+        calibrated, distribution = assessment.calibrate(assembly, train_config)
         test = EvaluateOrder(train_config, "test", calibrated.temperature, evaluation.REPLICATES)
-        totals = collect_totals(grid, strategy, end.best, test, end.best_round)
-        _store(context, end, calibrated, totals)
+        totals = assembly.collect_totals(test, distribution)
+        context.state[ARRAYS], context.state[DISTRIBUTION] = best, to_arrays(distribution)
+        context.state[OUTCOME] = _summary(end, calibrated, totals)
 
     return app
 
@@ -146,10 +156,10 @@ def run_round(
 ) -> tuple[ArrayRecord, HistoryEntry]:
     """One round of FederatedAveraging, Algorithm 1 in McMahan et al. 2017, https://arxiv.org/abs/1602.05629."""
     started = time.monotonic()
-    updates = _ask(grid, strategy.configure_train(number, arrays, order.to_record(), grid))
+    updates = ask(grid, strategy.configure_train(number, arrays, order.to_record(), grid))
     average, train_means = strategy.aggregate_train(number, updates)
     question = EvaluateOrder(order.training, image_size=order.image_size).to_record()
-    answers = _ask(grid, strategy.configure_evaluate(number, average, question, grid))
+    answers = ask(grid, strategy.configure_evaluate(number, average, question, grid))
     val_means = strategy.aggregate_evaluate(number, _with_images(answers))
     entry = HistoryEntry(
         epoch=number,
@@ -164,11 +174,6 @@ def run_round(
         refused=[*strategy.refused, *_failed_evaluations(strategy, answers)],
     )
     return average, entry
-
-
-def _ask(grid: Grid, messages: Any) -> list[Message]:
-    """Answers in the order of the nodes: a float sum must not depend on who was first."""
-    return sorted(grid.send_and_receive(messages), key=lambda reply: reply.metadata.src_node_id)
 
 
 def _with_images(answers: Sequence[Message]) -> list[Message]:
@@ -235,36 +240,11 @@ def _percent(fraction: float | None) -> str:
     return "undefined" if fraction is None else f"{100 * fraction:.1f} %"
 
 
-def calibrate(
-    grid: Grid, strategy: Screened, arrays: ArrayRecord, train_config: TrainingConfig, number: int
-) -> Calibration:
-    """Fits temperature and energy threshold to the validation totals of all hospitals."""
-    order = EvaluateOrder(train_config)
-    before = evaluation.add(collect_totals(grid, strategy, arrays, order, number).values())
-    temperature = calibration.fit_temperature(before)
-    scaled = EvaluateOrder(train_config, temperature=temperature)
-    after = evaluation.add(collect_totals(grid, strategy, arrays, scaled, number).values())
-    return calibration.summarise(before, after, temperature)
-
-
-def collect_totals(
-    grid: Grid, strategy: Screened, arrays: ArrayRecord, order: EvaluateOrder, number: int
-) -> dict[str, evaluation.Totals]:
-    """Each hospital's totals for one split. Raises FederationError if no hospital answers."""
-    replies = _ask(grid, strategy.configure_evaluate(number, arrays, order.to_record(), grid))
-    totals = {strategy.name(reply): totals_from_reply(reply) for reply in replies if reply.has_content()}
-    if not totals:
-        reasons = "; ".join(str(reply.error.reason) for reply in replies)
-        raise FederationError(f"no hospital evaluated the global model on its {order.split} images: {reasons}")
-    return totals
-
-
-def _store(context: Context, end: Checkpoint, calibrated: Calibration, totals: dict[str, evaluation.Totals]) -> None:
-    """The outcome as Flower keeps it: arrays, and JSON in a ConfigRecord."""
+def _summary(end: Checkpoint, calibrated: Calibration, totals: Mapping[str, evaluation.Totals]) -> ConfigRecord:
+    """All of the outcome but its arrays, as JSON in what Flower keeps text in."""
     together = evaluation.add(totals.values())
-    overall, *each = (evaluation.metrics(part, calibrated.conformal_threshold) for part in (together, *totals.values()))
-    context.state[ARRAYS] = end.best
-    context.state[OUTCOME] = ConfigRecord(
+    overall, *each = (evaluation.metrics(part, calibrated) for part in (together, *totals.values()))
+    return ConfigRecord(
         {
             "best-round": end.best_round,
             "history": _history_schema.dump_json(end.history).decode(),
@@ -280,6 +260,7 @@ def read_outcome(context: Context) -> Outcome:
     stored = context.state.config_records[OUTCOME]
     return Outcome(
         state=context.state.array_records[ARRAYS].to_torch_state_dict(),
+        distribution=from_arrays(FeatureDistribution, context.state.array_records[DISTRIBUTION]),
         history=_history_schema.validate_json(str(stored["history"])),
         best_round=int(stored["best-round"]),  # type: ignore[arg-type]
         calibration=Calibration.model_validate_json(str(stored["calibration"])),

@@ -155,7 +155,8 @@ def test_uploaded_scan_gets_a_class_and_a_broken_file_a_sentence(visit: Visit, s
     ]
     visit.page.locator("input[type=file]").set_input_files(files)
     answer = visit.page.get_by_test_id("stMetric").filter(has_text="Predicted class")
-    classifier = inference.load(server.run / artifacts.MODEL, artifacts.read(server.run, artifacts.META))
+    written = (server.run / artifacts.MODEL, server.run / artifacts.DISTRIBUTION)
+    classifier = inference.load(*written, artifacts.read(server.run, artifacts.META))
     expected = inference.predict(classifier, scan())
     expect(answer).to_contain_text(CLASS_NAMES[expected.label], timeout=60_000)
     confidence = visit.page.get_by_test_id("stMetric").filter(has_text="Calibrated confidence")
