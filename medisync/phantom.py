@@ -122,6 +122,8 @@ class PhantomSlice:
     image: NDArray[np.uint8]
     mask: Mask
     """The tumour without the oedema around it; empty for `notumor`."""
+    lesion: Mask
+    """The tumour with it."""
     brain: Mask
     head: Mask
     label: Label
@@ -188,7 +190,7 @@ def draw_patient(
         x, y = scan.coordinates(zoom=1 + 0.012 * step)
         drawing = draw(anatomy, cut, scan.contrast, x, y, middle + SLICE_DISTANCE * step)
         image = _acquire(drawing, scan, style, generator)
-        drawn.append(PhantomSlice(image, drawing.lesion, drawing.brain, drawing.head, label))
+        drawn.append(PhantomSlice(image, drawing.tumour, drawing.lesion, drawing.brain, drawing.head, label))
     return tuple(drawn)
 
 

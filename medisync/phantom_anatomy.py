@@ -179,7 +179,9 @@ class Drawing:
     intensity: Field
     head: Mask
     brain: Mask
+    tumour: Mask
     lesion: Mask
+    """The tumour with the oedema around it."""
 
 
 def sample_anatomy(generator: np.random.Generator) -> Anatomy:
@@ -288,8 +290,9 @@ def draw(anatomy: Anatomy, lesion: Lesion | None, contrast: Contrast, x: Field, 
     else:
         _paint_deep(canvas, brain, anatomy)
         _paint_falx(canvas, brain, anatomy)
-    mask = _paint_lesion(canvas, x, y, inner, lesion) if lesion else np.zeros(x.shape, dtype=bool)
-    return Drawing(canvas.values, depth > 0, inner > 0, mask)
+    nothing = np.zeros(x.shape, dtype=bool)
+    mask, swollen = _paint_lesion(canvas, x, y, inner, lesion) if lesion else (nothing, nothing)
+    return Drawing(canvas.values, depth > 0, inner > 0, mask, swollen)
 
 
 def _swayed(x: Field, y: Field, anatomy: Anatomy) -> tuple[Field, Field]:
@@ -439,38 +442,41 @@ def _paint_sellar(canvas: Canvas, brain: Brain, anatomy: Anatomy) -> None:
     canvas.paint_shapes(SELLAR_REGION, x, y, outside)
 
 
-def _paint_lesion(canvas: Canvas, x: Field, y: Field, inner: Field, lesion: Lesion) -> Mask:
-    """Paints the tumour and returns where it is, without the oedema around it."""
+def _paint_lesion(canvas: Canvas, x: Field, y: Field, inner: Field, lesion: Lesion) -> tuple[Mask, Mask]:
+    """Paints the tumour and returns where it is, without the oedema around it and with it."""
     across, along = x - lesion.centre[0], y - lesion.centre[1]
     angle = np.arctan2(along, across)
     distance = np.hypot(across, along) - lesion.radius * (1 + _wave(angle, lesion.outline))
     if lesion.label == "glioma":
-        _paint_glioma(canvas, angle, distance, 0.03 - inner, lesion)
-        return np.maximum(distance, 0.03 - inner) < 0
-    outside = 0.006 - inner
+        swollen = _paint_glioma(canvas, angle, distance, 0.03 - inner, lesion)
+        return np.maximum(distance, 0.03 - inner) < 0, swollen
+    mask = np.maximum(distance, 0.006 - inner) < 0
+    swollen = mask
     if lesion.label == "meningioma":
-        _paint_dural_signs(canvas, angle, distance, inner, lesion)
-    canvas.paint(lesion.label, np.maximum(distance, outside))
-    return np.maximum(distance, outside) < 0
+        swollen = mask | _paint_dural_signs(canvas, angle, distance, inner, lesion)
+    canvas.paint(lesion.label, np.maximum(distance, 0.006 - inner))
+    return mask, swollen
 
 
-def _paint_glioma(canvas: Canvas, angle: Field, distance: Field, outside: Field, lesion: Lesion) -> None:
-    """A rim that takes up contrast, thick here and thin there, around dead tissue; oedema in fingers."""
+def _paint_glioma(canvas: Canvas, angle: Field, distance: Field, outside: Field, lesion: Lesion) -> Mask:
+    """A rim that takes up contrast, thick here and thin there, around dead tissue; oedema in fingers. Returns all of it."""
     thickness = lesion.radius * np.maximum(0.19 + 0.45 * _wave(angle, lesion.rim), 0.07)
     fingers = lesion.radius * np.maximum(0.55 + 2 * _wave(angle, lesion.halo), 0.1)
     uptake = 0.85 + 0.5 * np.clip(_wave(2 * angle, lesion.rim), -0.5, 0.3)
     canvas.paint("oedema", np.maximum(distance - fingers, outside), 0.85, soft=7)
     canvas.paint("rim", np.maximum(distance, outside), uptake, soft=2.5)
     canvas.paint("necrosis", np.maximum(distance + thickness, outside), 0.92, soft=3.5)
+    return np.maximum(distance - fingers, outside) < 0
 
 
-def _paint_dural_signs(canvas: Canvas, angle: Field, distance: Field, inner: Field, lesion: Lesion) -> None:
-    """What tells a tumour of the dura: a little oedema, a cleft of fluid, a tail along the skull."""
+def _paint_dural_signs(canvas: Canvas, angle: Field, distance: Field, inner: Field, lesion: Lesion) -> Mask:
+    """What tells a tumour of the dura: a little oedema, a cleft of fluid, a tail along the skull. Returns the oedema."""
     halo = distance - 0.10 - 0.5 * _wave(angle, lesion.halo)
     canvas.paint("oedema", np.maximum(halo, 0.02 - inner), 0.5, soft=6)
     canvas.paint("csf", np.maximum(distance - 0.018, 0.012 - inner), 0.8)
     tail = np.maximum(np.abs(inner - 0.012) - 0.012, distance - 0.6 * lesion.radius)
     canvas.paint("meningioma", tail, 0.8)
+    return np.maximum(halo, 0.02 - inner) < 0
 
 
 def _wave(angle: Field, waves: Waves) -> Field:

@@ -32,6 +32,7 @@ ALLOWED = {
     "training": STAGE | {"images", "model"},
     "federation": FEDERATION,
     "inference": STAGE | {"images", "model", "evaluation", "novelty", "calibration"},
+    "explanation": STAGE | {"images", "model", "inference"},
     "download": BASE,
     "comparison": STAGE | {"artifacts"},
     "tables": FEDERATION,

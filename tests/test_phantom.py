@@ -135,6 +135,7 @@ def test_exactly_the_tumours_have_a_mask_and_it_lies_in_the_head(
         share = each.mask.sum() / each.head.sum()
         assert share == 0 if label == "notumor" else 0.004 < share < 0.12
         assert not (each.mask & ~each.head).any()
+        assert not (each.mask & ~each.lesion).any()
         assert not (each.brain & ~each.head).any()
 
 

@@ -1,0 +1,97 @@
+"""Where the network looked: a heat map over one scan for one class. An aid to doubt it by, not evidence."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medisync import images, model
+from medisync.inference import Classifier
+from medisync.records import LABELS, Label
+
+STAGES = ("layer1", "layer2")
+"""A cell of their maps covers 4 and 8 pixels a side; later stages, at 16 and more, hit known lesions less often."""
+
+SHIFT = 4
+"""Pixels by which a view is moved: half a cell of the second stage, so that no place is always on a cell's rim."""
+
+BLUR = 1 / 24
+"""Standard deviation of the last smoothing, as a share of the side."""
+
+
+def explain(classifier: Classifier, pixels: images.Pixels, label: Label) -> NDArray[np.float32]:
+    """How much each place of a standardised image uint8 [S, S] speaks for the label: float32 [S, S], from 0 to 1.
+
+    The maps of Layer-CAM (Jiang et al. 2021, https://doi.org/10.1109/TIP.2021.3089943), which refines Grad-CAM (Selvaraju
+    et al. 2017, https://arxiv.org/abs/1610.02391), of two stages, from the gradient of the label's log probability, so
+    that what speaks for all classes alike does not show. Each is a mean over four views, mirrored and shifted; their
+    product is high where both agree. All zeros where nothing speaks for the label.
+    """
+    views = _views(torch.from_numpy(pixels.copy()).to(classifier.device.kind))
+    maps = _layer_maps(classifier, images.normalise(views), LABELS.index(label))
+    sides = pixels.shape
+    heat = torch.ones(sides, device=views.device)
+    for each in maps:
+        heat = heat * _back(_scaled(each, sides)).mean(dim=0)
+    return _to_unit(_smooth(heat)).cpu().numpy().astype(np.float32)
+
+
+def _views(pixels: Tensor) -> Tensor:
+    """[S, S] -> [4, S, S]: as it is and shifted, then both mirrored."""
+    pair = torch.stack([pixels, pixels.roll((SHIFT, SHIFT), (0, 1))])
+    return torch.cat([pair, pair.flip(2)])
+
+
+def _back(maps: Tensor) -> Tensor:
+    """The maps of `_views`, each in the place of the image it came from."""
+    plain, mirrored = maps[:2], maps[2:].flip(2)
+    return torch.stack([each[i].roll((-SHIFT * i, -SHIFT * i), (0, 1)) for each in (plain, mirrored) for i in (0, 1)])
+
+
+def _layer_maps(classifier: Classifier, batch: Tensor, index: int) -> list[Tensor]:
+    """[V, 1, h, w] per stage: activations weighted by what they add to the log probability, where they add to it."""
+    with torch.enable_grad(), _watched(classifier.network) as seen:
+        logits = model.forward(classifier.network, batch.requires_grad_(True), classifier.device)
+        gradients = torch.autograd.grad(functional.log_softmax(logits, dim=1)[:, index].sum(), seen)
+    return [
+        (activation.detach() * gradient.relu()).float().sum(dim=1, keepdim=True).relu()
+        for activation, gradient in zip(seen, gradients, strict=True)
+    ]
+
+
+@contextmanager
+def _watched(network: nn.Module) -> Iterator[list[Tensor]]:
+    """A list that fills with the outputs of the stages when the network runs."""
+    seen: list[Tensor] = []
+    hooks = [
+        network.get_submodule(name).register_forward_hook(lambda _stage, _inputs, output: seen.append(output))
+        for name in STAGES
+    ]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _scaled(maps: Tensor, sides: tuple[int, ...]) -> Tensor:
+    """[V, 1, h, w] -> [V, S, S], each with a maximum of 1, or all zeros."""
+    large = functional.interpolate(maps, size=sides, mode="bilinear", align_corners=False)[:, 0]
+    return large / large.amax(dim=(1, 2), keepdim=True).clamp_min(torch.finfo(large.dtype).tiny)
+
+
+def _smooth(heat: Tensor) -> Tensor:
+    from torchvision.transforms.v2 import functional as transforms
+
+    deviation = BLUR * heat.shape[-1]
+    window = 2 * int(3 * deviation) + 1
+    smoothed: Tensor = transforms.gaussian_blur(heat[None], [window, window], [deviation, deviation])[0]
+    return smoothed
+
+
+def _to_unit(heat: Tensor) -> Tensor:
+    return heat / heat.max().clamp_min(torch.finfo(heat.dtype).tiny)
