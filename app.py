@@ -17,12 +17,16 @@ page = st.navigation(
     {
         "This run": [
             st.Page(PAGES / "network.py", title="Network", icon=":material/hub:", default=True),
+            st.Page(PAGES / "hospitals.py", title="Hospitals", icon=":material/local_hospital:"),
             st.Page(PAGES / "data_audit.py", title="Data audit", icon=":material/fact_check:"),
             st.Page(PAGES / "training.py", title="Training", icon=":material/show_chart:"),
             st.Page(PAGES / "evaluation.py", title="Evaluation", icon=":material/grid_on:"),
         ],
         "Use": [st.Page(PAGES / "prediction.py", title="Prediction", icon=":material/image_search:")],
-        "Workspace": [st.Page(PAGES / "runs.py", title="Runs", icon=":material/history:")],
+        "Workspace": [
+            st.Page(PAGES / "runs.py", title="Runs", icon=":material/history:"),
+            st.Page(PAGES / "logs.py", title="Logs", icon=":material/article:"),
+        ],
     }
 )
 parts.run_picker()

@@ -6,6 +6,7 @@ once its run.json is there, which names every other file with its SHA-256.
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -131,6 +132,23 @@ def locate(root: str | os.PathLike[str] | None = None) -> Workspace:
 
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def age(moment: str) -> float:
+    """Seconds since an ISO 8601 moment; infinite for anything else."""
+    try:
+        return (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
+    except (ValueError, TypeError):
+        return math.inf
+
+
+def read_log(workspace: Workspace, name: str) -> str:
+    """The text of a log, by the name that run.json gives it; empty where there is none in the workspace."""
+    file = workspace.logs / name / LOG
+    if not name or file.resolve().parent.parent != workspace.logs.resolve() or not file.is_file():
+        return ""
+    with _explained(f"read {name}/{LOG}"):
+        return file.read_text(encoding="utf-8", errors="replace")
 
 
 def allocate(workspace: Workspace) -> Run:

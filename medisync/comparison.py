@@ -78,13 +78,14 @@ def _facts(workspace: Workspace, name: str) -> dict[str, Any]:
         known = ", ".join(run.name for run in artifacts.list_runs(workspace)) or "none"
         raise ArtifactError(f"{name}: no such run (there are: {known})")
     record, meta = artifacts.read(folder, artifacts.RUN), artifacts.read(folder, artifacts.META)
-    return {**_flat(record.configuration), **record.software, **_figures(meta), **_baselines(folder)}
+    return {**flatten(record.configuration), **record.software, **_figures(meta), **_baselines(folder)}
 
 
-def _flat(configuration: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(configuration: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Parameters by their dotted names, such as `training.image_size`."""
     flat: dict[str, Any] = {}
     for name, value in configuration.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
     return flat
 
 

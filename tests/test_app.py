@@ -17,11 +17,13 @@ from medisync.artifacts import Workspace
 ROOT = Path(__file__).parent.parent
 PAGES = {
     "network": "The network",
+    "hospitals": "Hospitals",
     "data_audit": "Data audit",
     "training": "Training",
     "evaluation": "Evaluation",
     "prediction": "Prediction",
     "runs": "Runs",
+    "logs": "Logs",
 }
 
 

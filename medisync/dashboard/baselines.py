@@ -3,7 +3,7 @@
 import plotly.graph_objects as go
 from pandas.io.formats.style import Styler
 
-from medisync.dashboard.charts import Chart, layout
+from medisync.dashboard.charts import GLOBAL, NEUTRAL, Chart, layout
 from medisync.dashboard.tables import style
 from medisync.dashboard.words import axis_label, escape, interval, percent, plain
 from medisync.records import BaselineModel, BaselineRecord, PairedDifference
@@ -44,6 +44,49 @@ def matrix(record: BaselineRecord) -> Chart:
         layout(figure, x="Tested at", y="Trained by", height=140 + 52 * len(record.models)),
         "Test accuracy by model and hospital. " + "; ".join(map(_words, record.models)),
     )
+
+
+def at_hospital(record: BaselineRecord, hospital: str) -> Chart:
+    """Test accuracy at one hospital: of the federated model, its own, and each other that was trained."""
+    chosen = [each for each in record.models if each.hospitals[hospital].accuracy is not None]
+    names = [axis_label(name(each.kind, each.trained_at)) for each in chosen]
+    figure = go.Figure()
+    for label, each in zip(names, chosen, strict=True):
+        figure.add_scatter(**_point(label, each, hospital))
+    figure.update_layout(showlegend=False)
+    figure.update_yaxes(autorange="reversed", type="category")
+    figure.update_xaxes(tickformat=".0%")
+    spoken = [f"{name(each.kind, each.trained_at)} {percent(each.hospitals[hospital].accuracy)}" for each in chosen]
+    return Chart(
+        _own_title(record, hospital),
+        layout(figure, x="Test accuracy here (95 % interval)", height=130 + 44 * len(chosen)),
+        f"Test accuracy at {plain(hospital)}: {'; '.join(spoken)}",
+    )
+
+
+def _point(label: str, each: BaselineModel, hospital: str) -> dict[str, object]:
+    scores = each.hospitals[hospital]
+    accuracy, found = scores.accuracy or 0.0, scores.intervals.get("accuracy")
+    bars = {"array": [found.high - accuracy], "arrayminus": [accuracy - found.low]} if found else {"array": [0]}
+    colour = GLOBAL if each.kind == "federated" else NEUTRAL
+    return {
+        "x": [accuracy],
+        "y": [label],
+        "mode": "markers",
+        "error_x": {"type": "data", "symmetric": False, **bars, "color": colour, "thickness": 2, "width": 6},
+        "marker": {"color": colour, "symbol": "diamond" if each.trained_at == [hospital] else "circle", "size": 12},
+        "hovertemplate": f"{label}<br>{percent(accuracy)}<br>{interval(found)}<extra></extra>",
+    }
+
+
+def _own_title(record: BaselineRecord, hospital: str) -> str:
+    """What the hospital asks first: does federating beat what it can do alone."""
+    own = [each for each in record.differences if each.kind == "local" and each.trained_at == [hospital]]
+    here = [each for each in own if each.hospital == hospital]
+    if not here:
+        return "The global model against the others, here"
+    points = 100 * here[0].difference
+    return f"Federated is {abs(points):.1f} points {'below' if points < 0 else 'above'} the hospital's own model"
 
 
 def _words(each: BaselineModel) -> str:

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import NDArray
 
 from medisync.dashboard.words import CLASS_NAMES, axis_label, count, interval, percent, plain
 from medisync.dashboard.words import escape as markdown
@@ -76,6 +78,18 @@ def layout(figure: go.Figure, *, x: str = "", y: str = "", height: int = 320) ->
     return figure
 
 
+HEAT_COLOURS = ((0, 0, 0), (120, 20, 110), (235, 90, 40), (255, 235, 130))
+"""From cold to hot, each brighter than the one before, so that eyes that see no colour see heat as light."""
+
+
+def overlay(pixels: NDArray[np.uint8], heat: NDArray[np.floating], opacity: float) -> NDArray[np.uint8]:
+    """A grey image uint8 [S, S] under a heat map [S, S] from 0 to 1, as RGB uint8 [S, S, 3]; cold places stay grey."""
+    steps = np.linspace(0, 1, len(HEAT_COLOURS))
+    colours = np.stack([np.interp(heat, steps, channel) for channel in np.transpose(HEAT_COLOURS)], axis=2)
+    cover = (opacity * np.clip(2 * heat, 0, 1))[..., np.newaxis]
+    return np.rint(pixels[..., np.newaxis] * (1 - cover) + colours * cover).astype(np.uint8)
+
+
 def class_distribution(datasets: Mapping[str, DatasetStats]) -> Chart:
     """One bar per hospital, one segment per class."""
     names = list(datasets)
@@ -119,6 +133,37 @@ def _distribution_title(datasets: Mapping[str, DatasetStats]) -> str:
 
 def _mix(stats: DatasetStats) -> str:
     return ", ".join(f"{stats.class_distribution.get(label, 0)} {CLASS_NAMES[label].lower()}" for label in LABELS)
+
+
+def found_and_used(stats: DatasetStats) -> Chart:
+    """One hospital's scans by class: those that were found, and within them those that the run used."""
+    names = [CLASS_NAMES[label] for label in LABELS]
+    figure = go.Figure()
+    for title, numbers, colours in (
+        ("Found", stats.found, [NEUTRAL] * len(LABELS)),
+        ("Used", stats.class_distribution, list(CLASS_COLOURS.values())),
+    ):
+        figure.add_bar(
+            name=title,
+            x=[numbers.get(label, 0) for label in LABELS],
+            y=names,
+            orientation="h",
+            marker_color=colours,
+            opacity=0.35 if title == "Found" else 1,
+            text=[f"{numbers.get(label, 0):,}" for label in LABELS],
+            textposition="outside",
+            cliponaxis=False,
+            hovertemplate=f"%{{y}}<br>{title.lower()}: %{{x:,}} scans<extra></extra>",
+        )
+    figure.update_layout(barmode="group", showlegend=False)
+    figure.update_yaxes(autorange="reversed")
+    figure.update_xaxes(tickformat=",")
+    kept, found = stats.total, sum(stats.found.values()) or stats.total
+    return Chart(
+        f"{count(kept, 'scan')} of {found:,} found are used, by class (pale: found)",
+        layout(figure, x="Scans", height=330),
+        f"Scans by class. Used: {_mix(stats)}. Found: {found:,} in all.",
+    )
 
 
 def overlap(audit: AuditRecord) -> Chart:

@@ -5,15 +5,30 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import streamlit as st
 import streamlit.components.v1 as components
+from numpy.typing import NDArray
 
-from medisync import artifacts
+from medisync import artifacts, images
 from medisync.artifacts import RunListing as RunListing  # pages take it from here
-from medisync.errors import ArtifactError
-from medisync.records import AuditRecord, BaselineRecord, HistoryEntry, ModelMeta, Progress, RunRecord
+from medisync.errors import ArtifactError, ImageError
+from medisync.records import (
+    LABELS,
+    AuditRecord,
+    BaselineRecord,
+    HistoryEntry,
+    Label,
+    ModelMeta,
+    Progress,
+    RunRecord,
+    SplitRecord,
+)
 
 Classifier = TypeVar("Classifier")
+
+STILL = 60.0
+"""Seconds without a sign after which a run is not called running."""
 
 RUN_KEY = "run"
 """The run picker's key in the session: a name of `readable`."""
@@ -90,6 +105,49 @@ def progress(run: RunListing) -> Progress | None:
         return artifacts.read(run.folder, artifacts.PROGRESS)
     except ArtifactError:
         return None  # a run that never got so far, or is writing it for the first time
+
+
+def log(run: RunListing) -> str:
+    """The text of a run's log; empty where it is not in this workspace."""
+    return artifacts.read_log(artifacts.locate(), record(run).log)
+
+
+def sample_scans(run: RunListing, hospital: str) -> list[tuple[Label, NDArray[np.uint8]]]:
+    """One test scan of each class that the hospital has, as the audit found it; none where the dataset is elsewhere."""
+    if artifacts.SPLITS not in record(run).files:
+        return []
+    split: SplitRecord = _fetch(run, artifacts.SPLITS)
+    members = split.hospitals[hospital].test if hospital in split.hospitals else []
+    first = {image.label: image for image in reversed(members)}
+    return [
+        (label, pixels)
+        for label in LABELS
+        if label in first and (pixels := _scan(artifacts.locate().dataset / first[label].path)) is not None
+    ]
+
+
+def _scan(path: Path) -> NDArray[np.uint8] | None:
+    try:
+        return images.decode(path.read_bytes()).pixels
+    except (OSError, ImageError):
+        return None
+
+
+def running() -> list[tuple[str, Progress, list[HistoryEntry]]]:
+    """Runs that wrote their progress within the last minute: name, where it stands, rounds so far."""
+    found = []
+    for listing in list_runs():
+        standing = progress(listing) if listing.record is None else None
+        if standing and artifacts.age(standing.updated_at) < STILL:
+            found.append((listing.name, standing, _history_so_far(listing)))
+    return found
+
+
+def _history_so_far(run: RunListing) -> list[HistoryEntry]:
+    try:
+        return artifacts.read(run.folder, artifacts.HISTORY)
+    except ArtifactError:
+        return []  # no round is complete yet
 
 
 def _fetch(run: RunListing, name: str) -> Any:

@@ -113,6 +113,42 @@ def _hospital_row(name: str, stats: DatasetStats, metrics: Metrics | None) -> di
     }
 
 
+def hospital_summary(name: str, stats: DatasetStats) -> str:
+    """Who this is and what it lacks, as Markdown."""
+    missing = [CLASS_NAMES[label].lower() for label in LABELS if not stats.class_distribution.get(label)]
+    lacks = f" It has no scan of the class {' or '.join(missing)}." if missing else ""
+    return f"**{escape(name)}** (simulated){f', {escape(stats.specialty)}' if stats.specialty else ''}.{lacks}"
+
+
+def hospital_headlines(stats: DatasetStats, metrics: Metrics) -> list[Headline]:
+    found = sum(stats.found.values()) if stats.found else stats.total
+    given = f"{found - stats.total:,} of those found belong to another hospital, which has the same slices."
+    return [
+        Headline("Scans found", f"{found:,}", help="Usable ones, before slices that several have got one owner."),
+        Headline("Scans used", f"{stats.total:,}", help=given),
+        *headlines(metrics)[:2],
+        Headline("Calibration error", percent(metrics.ece), help="Mean gap between confidence and accuracy here."),
+    ]
+
+
+LEVELS = ("INFO", "WARNING", "ERROR")
+
+
+def log_lines(text: str, least: str = "INFO", wanted: str = "") -> pd.DataFrame:
+    """The lines of a log from a level on that hold `wanted`, whatever the case; a line without level goes with the last."""
+    rows: list[tuple[str, str, str]] = []
+    for line in text.splitlines():
+        day, clock, level, message = (line.split(" ", 3) + [""] * 4)[:4]
+        if level in LEVELS:
+            rows.append((f"{day} {clock.partition(',')[0]}", level, plain(message, 500)))
+        elif rows:
+            rows[-1] = (*rows[-1][:2], f"{rows[-1][2]} {plain(line, 500)}")
+    kept = [
+        row for row in rows if LEVELS.index(row[1]) >= LEVELS.index(least) and wanted.lower() in " ".join(row).lower()
+    ]
+    return pd.DataFrame(kept, columns=["Time", "Level", "Message"])
+
+
 def audit_headlines(audit: AuditRecord) -> list[Headline]:
     found = audit.hospitals.values()
     figures = [
@@ -309,6 +345,14 @@ def run_row(record: RunRecord, meta: ModelMeta) -> dict[str, Any]:
 
 def runs(found: Iterable[tuple[RunRecord, ModelMeta]]) -> Styler:
     return style([run_row(record, meta) for record, meta in found], fractions=["Test accuracy", "Macro F1"])
+
+
+def standing(run: str, progress: Progress) -> str:
+    """Where a run in progress stands, as Markdown."""
+    rate = f", {progress.images_per_second:,.0f} images/s" if progress.images_per_second else ""
+    left = f", {duration(progress.seconds_left)} left" if progress.seconds_left else ""
+    at = f"round {progress.round} of {progress.rounds}" if progress.rounds else progress.stage
+    return f"**{escape(run)}** is training: {at}, {escape(progress.hospital)}{rate}{left}"
 
 
 def problem(run: str, reason: str, progress: Progress | None) -> str:

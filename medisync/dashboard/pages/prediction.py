@@ -1,6 +1,6 @@
 """What the run's model says about uploaded scans. They stay in this session's memory and are named in no log."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from medisync.inference import Classifier
 
 PLAUSIBLE = "The 90 % prediction set: for scans like the training scans, nine of ten such sets hold the true class."
+HEAT_HELP = "Layer-CAM, from the gradient of the predicted class. Checked on phantoms, whose lesions are known."
+HEAT_KEY = "heat-maps"
 ACCEPTED = ["png", "jpg", "jpeg", "tif", "tiff", "webp"]
 
 
@@ -42,10 +44,34 @@ def show(name: str, content: bytes, result: Prediction | str, key: str) -> None:
             return
         picture, answer = st.columns([1, 2], gap="large")
         with picture:
-            st.image(images.decode(content).pixels, width="stretch", alt="The uploaded scan, in grey")
+            show_picture(content, result, key)
             st.text(words.plain(name, 80))
         with answer:
             show_prediction(result, key)
+
+
+@st.fragment
+def show_picture(content: bytes, result: Prediction, key: str) -> None:
+    """The scan as the network gets it, and where it looked; the slider redraws only this."""
+    place = st.empty()
+    label = words.CLASS_NAMES[result.label]
+    opacity = st.slider("Heat map", 0, 100, 50, format="%d %%", key=f"opacity-{key}", help=HEAT_HELP) / 100
+    pixels, heat = looked_at(content, result, key)
+    drawn = charts.overlay(pixels, heat, opacity)
+    place.image(drawn, width="stretch", alt=f"The uploaded scan; the warmer, the more it spoke for {label}")
+    st.caption(f"The warmer, the more a place spoke for *{label}*. An aid to doubt by, not evidence.")
+
+
+def looked_at(content: bytes, result: Prediction, key: str) -> tuple[images.Pixels, Any]:
+    """The standardised scan and its heat map, kept in this session while the scan is uploaded."""
+    from medisync import explanation
+
+    kept = st.session_state.setdefault(HEAT_KEY, {})
+    if key not in kept:
+        pixels = images.standardise(images.decode(content).pixels, data.meta(run).image_size)
+        kept[key] = pixels, explanation.explain(load_classifier(), pixels, result.label)
+    found: tuple[images.Pixels, Any] = kept[key]
+    return found
 
 
 def show_prediction(result: Prediction, key: str) -> None:
@@ -70,6 +96,10 @@ st.info(
     "**Research use only, not a diagnosis.** Never base a decision about a patient on it.", icon=":material/gpp_maybe:"
 )
 uploads = st.file_uploader("MRI slices (PNG, JPEG, TIFF or WebP)", ACCEPTED, accept_multiple_files=True)
+keys = [f"{run.name}-{upload.file_id}" for upload in uploads]
+kept = st.session_state.setdefault(HEAT_KEY, {})
+for removed in kept.keys() - set(keys):
+    del kept[removed]
 if not uploads:
     st.caption("Nothing uploaded yet. Images stay in memory for this session and are never written to disk.")
     st.stop()
@@ -82,6 +112,10 @@ except ModelError as problem:
 with st.spinner("Reading the scans…"):
     results = [(upload.name, predict(upload.getvalue())) for upload in uploads]
 if len(uploads) > 1:
-    st.dataframe(tables.predictions(results), hide_index=True, alt="One row per uploaded file")
-for upload, (name, result) in zip(uploads, results, strict=True):
-    show(name, upload.getvalue(), result, key=upload.file_id)
+    overview = tables.predictions(results)
+    st.dataframe(overview, hide_index=True, alt="One row per uploaded file")
+    st.download_button(
+        "Download as CSV", overview.to_csv(index=False), "predictions.csv", "text/csv", icon=":material/download:"
+    )
+for key, upload, (name, result) in zip(keys, uploads, results, strict=True):
+    show(name, upload.getvalue(), result, key)

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from medisync.dashboard import data, tables
+from medisync.dashboard import charts, comparison, data, tables, words
 from medisync.dashboard.pages import parts
 
 listings = data.list_runs()
@@ -18,6 +18,25 @@ if readable:
     st.caption("The run picker in the sidebar sets what the other pages show.")
 else:
     st.info("None yet.", icon=":material/info:")
+
+if len(readable) > 1:
+    st.subheader("Side by side")
+    names = {record.run: (record, meta) for record, meta in found}
+    chosen = st.multiselect("Runs to compare", list(names), default=list(names)[:2], max_selections=4)
+    if len(chosen) > 1:
+        pairs = [names[name] for name in chosen]
+        different = comparison.parameters([record for record, _ in pairs])
+        if different is None:
+            st.info("All parameters are the same.", icon=":material/info:")
+        else:
+            st.markdown("##### Parameters that differ")
+            st.table(different, border="horizontal", hide_index=True)
+        st.markdown("##### What came of it")
+        st.table(comparison.figures([meta for _, meta in pairs]), border="horizontal", hide_index=True)
+        for column, (record, meta) in zip(st.columns(len(pairs)), pairs, strict=True):
+            with column:
+                st.markdown(f"**{words.escape(record.run)}**")
+                parts.chart(charts.confusion(meta.metrics.test), key=f"confusion-{record.run}")
 
 unreadable = [listing for listing in listings if not listing.record]
 if unreadable:

@@ -5,6 +5,19 @@ import streamlit as st
 from medisync.dashboard import curves, data, tables
 from medisync.dashboard.pages import parts
 
+
+@st.fragment(run_every=2)
+def show_running() -> None:
+    """Runs in progress, redrawn every two seconds without the rest of the page."""
+    for name, standing, history in data.running():
+        with st.container(border=True):
+            st.markdown(tables.standing(name, standing))
+            st.progress(standing.round / max(1, standing.rounds))
+            if history:
+                parts.chart(curves.accuracies(history, history[-1].epoch), key=f"live-{name}")
+
+
+show_running()
 run = parts.require_run()
 meta = data.meta(run)
 history = data.history(run)

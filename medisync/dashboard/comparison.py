@@ -1,0 +1,51 @@
+"""Several runs side by side: what differs in their parameters, and what came of it; no streamlit, no torch."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pandas.io.formats.style import Styler
+
+from medisync.comparison import flatten
+from medisync.dashboard.tables import style
+from medisync.dashboard.words import NO_VALUE, escape, interval, percent, scope_name
+from medisync.records import Metrics, ModelMeta, RunRecord
+
+FIGURES = {"accuracy": "accuracy", "macro_f1": "macro F1", "ece": "calibration error"}
+
+
+def parameters(records: Sequence[RunRecord]) -> Styler | None:
+    """The parameters that are not the same in all runs, one row each; None where all are."""
+    settings = {record.run: flatten(record.configuration) for record in records}
+    names = sorted({name for setting in settings.values() for name in setting})
+    different = [name for name in names if len({repr(setting.get(name)) for setting in settings.values()}) > 1]
+    return _table("Parameter", {name: {run: _shown(s, name) for run, s in settings.items()} for name in different})
+
+
+def _shown(setting: Mapping[str, Any], name: str) -> str:
+    return escape(str(setting[name])) if name in setting else NO_VALUE
+
+
+def figures(metas: Sequence[ModelMeta]) -> Styler | None:
+    """Test figures with their intervals, over all hospitals and in each that any of the runs has."""
+    places: list[str | None] = [None, *dict.fromkeys(name for meta in metas for name in meta.metrics.hospitals)]
+    rows = {
+        f"{escape(scope_name(place))}: {words}": {meta.run: _figure(_scores(meta, place), name) for meta in metas}
+        for place in places
+        for name, words in FIGURES.items()
+    }
+    return _table("Test scans of", rows)
+
+
+def _scores(meta: ModelMeta, place: str | None) -> Metrics | None:
+    return meta.metrics.test if place is None else meta.metrics.hospitals.get(place)
+
+
+def _figure(scores: Metrics | None, name: str) -> str:
+    if scores is None:
+        return NO_VALUE
+    found = interval(scores.intervals.get(name))
+    return f"{percent(getattr(scores, name))}{f' ({found})' if found else ''}"
+
+
+def _table(head: str, rows: Mapping[str, Mapping[str, str]]) -> Styler | None:
+    return style([{head: name, **cells} for name, cells in rows.items()]) if rows else None
