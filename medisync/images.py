@@ -32,7 +32,13 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif"})
+"""What counts as an image in a hospital's dataset."""
+
+UPLOAD_SUFFIXES = (*sorted(IMAGE_SUFFIXES), ".dcm", ".nii", ".nii.gz")
+"""What a prediction takes: also one slice of a volume."""
+
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF")
+VOLUMES = ("DICOM", "NIfTI")
 MAX_PIXELS = 40_000_000
 MIN_SIDE = 32
 MAX_ASPECT = 4.0
@@ -59,16 +65,20 @@ class Decoded:
     colourfulness: float
     """Mean difference between colour channels, in [0, 1]; an MRI slice is near 0."""
     notes: tuple[str, ...]
+    slices: int = 1
+    """How many the file has; this is one of them."""
 
 
-def decode(data: bytes) -> Decoded:
-    """Decodes an image file completely, to grey.
+def decode(data: bytes, slice_number: int | None = None) -> Decoded:
+    """Decodes an image file completely, to grey; of a DICOM or NIfTI volume one slice, the middle one unless it is named.
 
     Raises ImageError with one sentence for anything that is no complete image of sensible size and content. Metadata
     (EXIF, text chunks) is read for the orientation alone and goes nowhere.
     """
     if not data:
         raise ImageError("the file is empty")
+    if _begins_like_volume(data):
+        return _decode_volume(data, slice_number)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns about metadata and sizes; what matters to us is raised
         image = _open(data)
@@ -78,11 +88,16 @@ def decode(data: bytes) -> Decoded:
         return _decode_pixels(image, [])
 
 
+def _begins_like_volume(data: bytes) -> bool:
+    """DICOM, gzip (of NIfTI), NIfTI-1 or NIfTI-2."""
+    return data[128:132] == b"DICM" or data[:2] == b"\x1f\x8b" or data[344:348] == b"n+1\x00" or data[4:8] == b"n+2\x00"
+
+
 def _open(data: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
-        raise ImageError(f"not an image that can be read here (accepted: {', '.join(FORMATS)})") from None
+        raise ImageError(f"not an image that can be read here (accepted: {', '.join((*FORMATS, *VOLUMES))})") from None
     except Image.DecompressionBombError:
         raise ImageError(f"more than the limit of {MAX_PIXELS // 10**6} million pixels") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
@@ -127,10 +142,30 @@ def _decode_pixels(image: Image.Image, file_notes: list[str]) -> Decoded:
         pixels, colourfulness, conversion_notes = _to_grey(upright)
     except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
         raise ImageError(f"the image is damaged ({_short(error)})") from None
+    _require_content(pixels)
+    return Decoded(pixels, width, height, mode, colourfulness, (*file_notes, *conversion_notes))
+
+
+def _require_content(pixels: Pixels) -> None:
     low, high = np.percentile(pixels, (1, 99))
     if high - low < MIN_CONTRAST and int(pixels.max()) - int(pixels.min()) < 4 * MIN_CONTRAST:
         raise ImageError("the image has no content: all its pixels are nearly the same")
-    return Decoded(pixels, width, height, mode, colourfulness, (*file_notes, *conversion_notes))
+
+
+def _decode_volume(data: bytes, slice_number: int | None) -> Decoded:
+    from medisync import volumes
+
+    found = volumes.read_slice(data, slice_number)
+    height, width = found.values.shape[:2]
+    _check_geometry(width, height)
+    notes, colourfulness = list(found.notes), 0.0
+    if found.values.ndim == 3:
+        pixels, colourfulness, colour_notes = _to_grey(Image.fromarray(found.values))
+        notes += colour_notes
+    else:
+        pixels = found.values if found.values.dtype == np.uint8 else _scale_high_depth(found.values)
+    _require_content(pixels)
+    return Decoded(pixels, width, height, found.kind, colourfulness, tuple(notes), found.count)
 
 
 def _short(error: BaseException) -> str:

@@ -58,9 +58,12 @@ def load(model_file: Path, distribution_file: Path, meta: ModelMeta) -> Classifi
     return Classifier(model.restore(state, device).eval(), device, distribution, meta)
 
 
-def predict(classifier: Classifier, data: bytes) -> Prediction:
-    """The prediction for the bytes of one image file. Raises ImageError with a sentence if it is none."""
-    decoded = images.decode(data)
+def predict(classifier: Classifier, data: bytes, slice_number: int | None = None) -> Prediction:
+    """The prediction for the bytes of one image file, or one slice of a volume, as `images.decode` takes it.
+
+    Raises ImageError with a sentence if it is none.
+    """
+    decoded = images.decode(data, slice_number)
     pixels = images.standardise(decoded.pixels, classifier.meta.image_size)
     return _interpret(classifier, decoded, *(values[0] for values in forward(classifier, pixels[np.newaxis])))
 
@@ -153,7 +156,7 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found += sorted(file for file in path.rglob("*") if file.suffix.lower() in images.IMAGE_SUFFIXES)
+            found += sorted(file for file in path.rglob("*") if file.name.lower().endswith(images.UPLOAD_SUFFIXES))
         elif path.is_file():
             found.append(path)
         else:

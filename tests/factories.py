@@ -3,6 +3,7 @@
 Written through `artifacts`, which validates it all. The weights are a real ResNet18 that never saw an image.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,9 @@ from medisync.records import (
     HistoryEntry,
     HospitalAudit,
     HospitalScores,
+    HospitalSplit,
     Interval,
+    Label,
     LabelMap,
     Location,
     Metrics,
@@ -34,6 +37,8 @@ from medisync.records import (
     PairedDifference,
     Refusal,
     ReliabilityBin,
+    SplitImage,
+    SplitRecord,
 )
 
 FEATURES = 256
@@ -57,9 +62,13 @@ def make_run(
     synthetic: bool = True,
     model: bytes = b"no weights",
     distance_threshold: float = 1e9,
+    rounds: int = 6,
+    splits: Mapping[str, Mapping[Label, str]] | None = None,
     without: str = "",
 ) -> Path:
-    """Writes a completed run and returns its folder; `without` names an artifact that it lacks."""
+    """Writes a completed run and returns its folder; `without` names an artifact that it lacks, `splits` the path of one
+    test image for some classes of some hospitals.
+    """
     run = artifacts.allocate(workspace)
     artifacts.write_bytes(run.folder / artifacts.MODEL, model)
     artifacts.write_bytes(run.folder / artifacts.DISTRIBUTION, distribution().to_bytes())
@@ -77,16 +86,28 @@ def make_run(
         artifacts.BASELINES: baselines(),
         artifacts.META: described.model_copy(update=digests),
     }
+    if splits is not None:
+        records[artifacts.SPLITS] = split_record(splits)
     records.pop(without, None)
     for name, record in records.items():
         artifacts.write(run.folder, name, record)
     artifacts.commit(
         run,
         synthetic=synthetic,
-        configuration=config.TrainingConfig().model_dump(mode="json"),
+        configuration={**config.TrainingConfig().model_dump(mode="json"), "rounds": rounds},
         software={"medisync": "0.1.0"},
     )
     return run.folder
+
+
+def split_record(paths: Mapping[str, Mapping[Label, str]]) -> SplitRecord:
+    def test_images(chosen: Mapping[Label, str]) -> list[SplitImage]:
+        return [SplitImage(path=path, label=label, group=0, sha256="") for label, path in chosen.items()]
+
+    hospitals = {name: HospitalSplit(train=[], val=[], test=test_images(chosen)) for name, chosen in paths.items()}
+    return SplitRecord(
+        seed=0, val_ratio=0.15, test_ratio=0.15, cross_hospital_duplicates="one-owner", hospitals=hospitals, notes=[]
+    )
 
 
 def datasets() -> dict[str, DatasetStats]:

@@ -9,10 +9,12 @@ import factories
 import numpy as np
 import pytest
 from PIL import Image
+from scans import save, texture
 from streamlit.testing.v1 import AppTest
 
 from medisync import artifacts, model
 from medisync.artifacts import Workspace
+from medisync.records import Progress
 
 ROOT = Path(__file__).parent.parent
 PAGES = {
@@ -157,6 +159,68 @@ def test_evaluation_of_one_hospital_leaves_undefined_metrics_undefined(workspace
     assert per_class["Recall (sensitivity)"].isna().tolist() == [False, False, False, True]
 
 
+def test_hospital_page_says_what_it_lacks_and_how_it_does_alone(workspace: Workspace) -> None:
+    factories.make_run(workspace)
+    app = open_page("hospitals")
+    app.segmented_control[0].set_value("NIMHANS Bengaluru").run()
+    assert not app.exception
+    assert "It has no scan of the class no tumour." in words(app)
+    assert [metric.value for metric in app.metric[:2]] == ["690", "660"]  # found: 10 more of each of its 3 classes
+    assert "The dataset is not on this machine" in words(app)
+
+
+def test_hospital_page_shows_its_test_scans_where_the_dataset_is(workspace: Workspace) -> None:
+    folder = factories.make_run(workspace, splits={"AIIMS Delhi": {"glioma": "one/a.png", "notumor": "one/gone.png"}})
+    save(workspace.dataset / "one" / "a.png", texture(1, 80))
+    assert (folder / artifacts.SPLITS).exists()
+    app = open_page("hospitals")
+    assert len(app.get("image")) == 1
+    assert "not on this machine" not in words(app)
+
+
+def test_logs_are_filtered_by_level_and_word(workspace: Workspace) -> None:
+    folder = factories.make_run(workspace)
+    record = artifacts.read(folder, artifacts.RUN)
+    (workspace.logs / record.log / artifacts.LOG).write_text(
+        "2026-11-24 10:00:00,001 INFO round 1/2: North\n"
+        "2026-11-24 10:01:00,001 WARNING round 2: South was refused: *NaN*\n"
+        "Traceback\n"
+    )
+    app = open_page("logs")
+    assert len(app.dataframe[0].value) == 2
+    app.main.selectbox[0].set_value("WARNING").run()
+    assert app.dataframe[0].value["Message"].tolist() == ["round 2: South was refused: *NaN* Traceback"]
+    app.text_input[0].set_value("north").run()
+    assert app.dataframe[0].value.empty
+
+
+def test_a_run_without_its_log_says_so(workspace: Workspace) -> None:
+    factories.make_run(workspace)
+    assert "not in this workspace" in words(open_page("logs"))
+
+
+def test_runs_are_compared_by_what_differs(workspace: Workspace) -> None:
+    factories.make_run(workspace)
+    factories.make_run(workspace, rounds=7)
+    app = open_page("runs")
+    tables = [table.value for table in app.table]
+    assert tables[1].to_numpy().tolist() == [["rounds", "7", "6"]]
+    assert tables[2].columns.tolist() == ["Test scans of", "run-002", "run-001"]
+    assert len(tables[2]) == 4 * 3
+
+
+def test_a_run_in_progress_is_followed(workspace: Workspace) -> None:
+    factories.make_run(workspace)
+    run = artifacts.allocate(workspace)
+    standing = Progress(stage="training", round=2, rounds=5, hospital="North", images_per_second=81.4, seconds_left=90)
+    artifacts.write(run.folder, artifacts.PROGRESS, standing.model_copy(update={"updated_at": artifacts.now()}))
+    assert "**run\\-002** is training: round 2 of 5, North, 81 images/s, 2 min left" in words(open_page("training"))
+    artifacts.write(
+        run.folder, artifacts.PROGRESS, standing.model_copy(update={"updated_at": "2026-11-24T09:00:00+00:00"})
+    )
+    assert "is training" not in words(open_page("training"))
+
+
 def test_refused_updates_are_named(workspace: Workspace) -> None:
     factories.make_run(workspace)
     assert "**Round 3, Tata Memorial Mumbai:** layer1.0.conv1.weight is not finite" in words(open_page("training"))
@@ -173,6 +237,9 @@ def test_upload_is_predicted_and_a_broken_one_explained(workspace: Workspace, we
     assert "Research use only, not a diagnosis" in words(app)
     assert "Unlike the training scans" not in words(app)
     assert [expander.label for expander in app.expander] == ["All 4 image checks passed"]
+    assert "The warmer, the more a place spoke for" in words(app)
+    app.slider[0].set_value(80).run()
+    assert not app.exception
 
 
 def test_scan_unlike_the_training_scans_is_flagged(workspace: Workspace, weights: bytes) -> None:

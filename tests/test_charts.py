@@ -4,6 +4,7 @@ import tomllib
 from pathlib import Path
 
 import factories
+import numpy as np
 import pytest
 
 from medisync.dashboard import charts, curves, hospital_map, tables, words
@@ -14,6 +15,15 @@ THEME = tomllib.loads((Path(__file__).parent.parent / ".streamlit" / "config.tom
 UNDEFINED = Metrics(
     n=0, loss=None, accuracy=None, balanced_accuracy=None, macro_f1=None, per_class={}, confusion_matrix=[[0] * 4] * 4, ece=None
 )  # fmt: skip
+
+
+def test_overlay_leaves_cold_places_grey_and_follows_the_opacity() -> None:
+    pixels, heat = np.full((2, 2), 100, np.uint8), np.array([[0.0, 1.0], [0.5, 0.0]])
+    assert (charts.overlay(pixels, heat, 0.0) == 100).all()
+    drawn = charts.overlay(pixels, heat, 1.0)
+    assert drawn[0, 0].tolist() == [100, 100, 100]
+    assert drawn[0, 1].tolist() == list(charts.HEAT_COLOURS[-1])
+    assert charts.overlay(pixels, heat, 0.5)[0, 1].tolist() == [178, 168, 115]  # half way, rounded to even
 
 
 def contrast(one: str, other: str) -> float:
