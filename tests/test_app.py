@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import factories
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
@@ -240,6 +241,37 @@ def test_upload_is_predicted_and_a_broken_one_explained(workspace: Workspace, we
     assert "The warmer, the more a place spoke for" in words(app)
     app.slider[0].set_value(80).run()
     assert not app.exception
+
+
+def test_one_overview_and_one_scan_at_a_time_for_many(workspace: Workspace, weights: bytes) -> None:
+    factories.make_run(workspace, model=weights)
+    app = open_page("prediction")
+    app.file_uploader[0].set_value([(f"{k}.png", SCAN, "image/png") for k in range(6)]).run()
+    assert not app.exception
+    assert app.dataframe[0].value["File"].tolist() == [f"{k}.png" for k in range(6)]
+    assert len(app.metric) == 2
+    app.main.selectbox[0].set_value(5).run()
+    assert [text.value for text in app.text] == ["5.png"]
+
+
+def test_a_slice_of_a_volume_is_chosen(workspace: Workspace, weights: bytes) -> None:
+    factories.make_run(workspace, model=weights)
+    volume = np.stack([texture(seed, 80) for seed in range(5)], axis=2).astype(np.int16)
+    app = open_page("prediction")
+    data = nibabel.Nifti1Image(volume, np.eye(4)).to_bytes()
+    app.file_uploader[0].set_value([("head.nii", data, "application/octet-stream")]).run()
+    assert not app.exception
+    assert "Slice 3 of 5 used" in words(app)
+    app.slider[0].set_value(5).run()
+    assert "Slice 5 of 5 used" in words(app)
+
+
+def test_a_sample_is_predicted_without_an_upload(workspace: Workspace, weights: bytes) -> None:
+    factories.make_run(workspace, model=weights)
+    app = open_page("prediction")
+    app.button_group[0].set_value("Glioma").run()
+    assert not app.exception
+    assert app.metric[0].label == "Predicted class"
 
 
 def test_scan_unlike_the_training_scans_is_flagged(workspace: Workspace, weights: bytes) -> None:

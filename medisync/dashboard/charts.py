@@ -4,6 +4,8 @@ A hospital has one colour and one symbol everywhere, a class one colour everywhe
 against the light and the dark background, and stay apart for colour-blind eyes or are told apart by symbol and label.
 """
 
+import base64
+import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +14,12 @@ from html import escape
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
+from PIL import Image
 
+from medisync import images
 from medisync.dashboard.words import CLASS_NAMES, axis_label, count, interval, percent, plain
 from medisync.dashboard.words import escape as markdown
+from medisync.errors import ImageError
 from medisync.records import (
     LABELS,
     AuditRecord,
@@ -88,6 +93,21 @@ def overlay(pixels: NDArray[np.uint8], heat: NDArray[np.floating], opacity: floa
     colours = np.stack([np.interp(heat, steps, channel) for channel in np.transpose(HEAT_COLOURS)], axis=2)
     cover = (opacity * np.clip(2 * heat, 0, 1))[..., np.newaxis]
     return np.rint(pixels[..., np.newaxis] * (1 - cover) + colours * cover).astype(np.uint8)
+
+
+THUMBNAIL = 48
+
+
+def thumbnail(content: bytes) -> str:
+    """A small picture of an image file as a data address; empty where it cannot be read."""
+    try:
+        picture = Image.fromarray(images.decode(content).pixels)
+    except ImageError:
+        return ""
+    picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    stream = io.BytesIO()
+    picture.save(stream, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
 def class_distribution(datasets: Mapping[str, DatasetStats]) -> Chart:

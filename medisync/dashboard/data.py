@@ -27,6 +27,8 @@ from medisync.records import (
 
 Classifier = TypeVar("Classifier")
 
+SAMPLES = Path(__file__).parent / "samples"
+
 STILL = 60.0
 """Seconds without a sign after which a run is not called running."""
 
@@ -105,6 +107,13 @@ def progress(run: RunListing) -> Progress | None:
         return artifacts.read(run.folder, artifacts.PROGRESS)
     except ArtifactError:
         return None  # a run that never got so far, or is writing it for the first time
+
+
+@st.cache_resource(show_spinner=False)
+def samples() -> dict[str, bytes]:
+    """Phantom slices that come with the program, by what they show."""
+    files = sorted(SAMPLES.glob("*.png"))
+    return {file.stem.replace("-", " ").capitalize(): file.read_bytes() for file in files}
 
 
 def log(run: RunListing) -> str:
