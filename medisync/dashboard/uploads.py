@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from medisync.images import UPLOAD_SUFFIXES
 
-ACCEPTED = tuple(suffix.lstrip(".") for suffix in UPLOAD_SUFFIXES if suffix != ".nii.gz")
+ACCEPTED = tuple(suffix.rpartition(".")[2] for suffix in UPLOAD_SUFFIXES)
 """File name endings for the uploader, which knows no double ones: `.nii.gz` ends in `.gz`."""
 
 MAX_MEMBERS = 200
