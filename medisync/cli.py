@@ -23,6 +23,9 @@ NOTEBOOK = PROJECT / "notebook.ipynb"
 
 DEMO_PARAMETERS: Mapping[str, Any] = {
     "IMAGE_SIZE": 96,
+    "IMAGE_SIZE_SCHEDULE": "constant",
+    "LOCAL_EPOCHS": 1,
+    "MISSING_CLASS_PRIOR": 0.3,
     "LEARNING_RATE": 1e-3,
     "BATCH_SIZE": 16,
     "ROUNDS": 20,
@@ -181,9 +184,16 @@ def _execute_notebook(workspace: "Workspace", parameters: Mapping[str, Any]) -> 
         except PapermillExecutionError as error:
             raise MediSyncError(f"{error.ename}: {error.evalue}") from error
         name: str = parameters.get("RESUME") or artifacts.list_runs(workspace)[0].name
-        artifacts.write_bytes(workspace.artifacts / name / artifacts.NOTEBOOK, executed.read_bytes())
+        artifacts.write_bytes(workspace.artifacts / name / artifacts.NOTEBOOK, _without_paths(executed.read_bytes()))
     _print_result(workspace, name)
     return name
+
+
+def _without_paths(notebook: bytes) -> bytes:
+    """An executed notebook without what papermill notes of the machine that it ran on."""
+    content = json.loads(notebook)
+    content["metadata"].pop("papermill", None)
+    return json.dumps(content, indent=1, ensure_ascii=False).encode()
 
 
 def _print_result(workspace: "Workspace", run: str) -> None:

@@ -221,16 +221,16 @@ def test_below_two_hospitals_the_round_fails_and_says_who_was_refused() -> None:
     assert "the global model stays as it was" in str(error.value)
 
 
-def images(count: int, classes: int, seed: int) -> ImageSet:
+def images(count: int, classes: int, seed: int, side: int = 32) -> ImageSet:
     """Squares that are brighter the higher their class: something a network can learn."""
     generator = np.random.default_rng(seed)
     labels = np.arange(count) % classes
-    pixels = (60 * labels[:, None, None] + generator.integers(0, 40, (count, 32, 32))).astype(np.uint8)
+    pixels = (60 * labels[:, None, None] + generator.integers(0, 40, (count, side, side))).astype(np.uint8)
     return ImageSet(pixels, labels.astype(np.int64), np.arange(count, dtype=np.int64))
 
 
-def hospital(seed: int, classes: int = 4) -> HospitalData:
-    return {name: images(count, classes, seed + k) for k, (name, count) in enumerate(SIZES.items())}  # type: ignore[misc]
+def hospital(seed: int, classes: int = 4, side: int = 32) -> HospitalData:
+    return {name: images(count, classes, seed + k, side) for k, (name, count) in enumerate(SIZES.items())}  # type: ignore[misc]
 
 
 SIZES = {"train": 16, "val": 8, "test": 8}
@@ -252,6 +252,17 @@ def test_a_federation_is_the_same_twice_and_tells_its_history() -> None:
     assert first.history[0].hospitals["North"].train_images == 16
     assert (first.test.n, first.hospitals["South"].n) == (16, 8)
     assert first.state["bn1.num_batches_tracked"].dtype == torch.int64
+
+
+def test_only_a_round_with_whole_images_is_kept_and_patience_waits_for_it() -> None:
+    from medisync.config import Configuration
+
+    large = {"North": hospital(0, side=64), "South": hospital(10, side=64)}
+    settings = SETTINGS.model_copy(update={"image_size": 64, "image_size_schedule": "progressive"})
+    federation = FederationConfig(rounds=6, patience=1)
+    outcome = grid.simulate(large, Configuration.model_construct(training=settings, federation=federation))
+    assert [entry.image_size for entry in outcome.history] == [32, 32, 32, 48, 48, 64]
+    assert outcome.best_round == 6
 
 
 def test_the_seed_decides_the_first_weights() -> None:

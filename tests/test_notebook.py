@@ -89,6 +89,18 @@ def test_the_executed_notebook_is_kept_with_its_tables(workspace: artifacts.Work
         assert words in shown
 
 
+def test_a_run_names_no_place_of_the_machine_that_it_ran_on(workspace: artifacts.Workspace) -> None:
+    logs = list(workspace.logs.rglob("*.log"))
+    written = [
+        file for file in (workspace.artifacts / "run-001").iterdir() if file.suffix in (".json", ".ipynb", ".md")
+    ]
+    assert len(written) > 8
+    for file in [*written, *logs]:
+        text = file.read_text(encoding="utf-8")
+        assert str(workspace.root) not in text, file.name
+        assert str(ROOT) not in text, file.name
+
+
 def test_a_class_that_a_hospital_lacks_is_in_the_statistics_as_none(workspace: artifacts.Workspace) -> None:
     stats = artifacts.read(workspace.artifacts / "run-001", artifacts.STATS)
     assert stats["NIMHANS Bengaluru"].class_distribution["notumor"] == 0
