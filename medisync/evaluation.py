@@ -32,6 +32,7 @@ LOG_ODDS_EDGES: Floats = np.linspace(-12.0, 12.0, 241)
 CONFORMITY_EDGES: Floats = np.linspace(0.0, 1.0, 1001)
 RANKS_SHAPE = (len(LABELS), 2, len(LOG_ODDS_EDGES) - 1)
 REPLICATES = 1000
+ROC_STEP = 0.05
 INTERVAL_PERCENTILES = (2.5, 97.5)
 
 
@@ -255,6 +256,7 @@ def per_class(totals: Totals) -> dict[Label, ClassMetrics]:
         label: ClassMetrics(
             support=int(totals.confusion[k].sum()),
             intervals=_intervals({name: values[:, k] for name, values in samples.items()}),
+            roc=roc_curve(totals.ranks[k]),
             **{name: _defined(values[k]) for name, values in figures.items()},
         )
         for k, label in enumerate(LABELS)
@@ -284,6 +286,19 @@ def area_under_curve(ranks: Ints) -> Floats:
     below = np.cumsum(others, axis=-1) - others
     twice_won = (members * (2 * below + others)).sum(axis=-1)
     return _ratio(twice_won, 2 * members.sum(axis=-1) * others.sum(axis=-1))
+
+
+def roc_curve(ranks: Ints) -> list[tuple[float, float]]:
+    """Points (false positive rate, sensitivity) of one class from [2, O], thinned to steps of 0.05 in their sum.
+
+    Empty where the class, or everything else, has no images.
+    """
+    rates = np.cumsum(ranks[:, ::-1], axis=1) / np.maximum(ranks.sum(axis=1, keepdims=True), 1)
+    if not ranks.sum(axis=1).all():
+        return []
+    step = np.floor(rates.sum(axis=0) / ROC_STEP + EPSILON)
+    kept = np.flatnonzero(np.diff(step, prepend=0.0))
+    return [(0.0, 0.0), *(tuple(np.round(rates[:, place], 4).tolist()) for place in kept)]
 
 
 def brier_score(totals: Totals) -> float | None:

@@ -234,6 +234,8 @@ class ClassMetrics(Record):
     specificity: Fraction | None = None
     auc: Fraction | None = None
     """Area under the one-against-rest ROC curve."""
+    roc: list[tuple[Fraction, Fraction]] = []
+    """Points of that curve, false positive rate and sensitivity, from (0, 0) to (1, 1)."""
     intervals: dict[str, Interval] = {}
     """For every figure above, by its name."""
 

@@ -26,6 +26,16 @@ def test_overlay_leaves_cold_places_grey_and_follows_the_opacity() -> None:
     assert charts.overlay(pixels, heat, 0.5)[0, 1].tolist() == [178, 168, 115]  # half way, rounded to even
 
 
+def test_roc_curves_name_their_areas_and_leave_out_undefined_classes() -> None:
+    chart = charts.roc(factories.metrics(factories.MATRICES["NIMHANS Bengaluru"]))
+    assert [line.name for line in chart.figure.data[1:]] == [
+        "Glioma 0.910",
+        "Meningioma 0.910",
+        "Pituitary tumour 0.910",
+    ]
+    assert "0.910 on average" in chart.title
+
+
 def contrast(one: str, other: str) -> float:
     """WCAG 2.2 contrast ratio of two #RRGGBB colours."""
     light, dark = sorted((_luminance(one), _luminance(other)), reverse=True)

@@ -23,6 +23,20 @@ def tally(
     return evaluation.tally(np.array(labels, np.int64), logits, grouped, **options)  # type: ignore[arg-type]
 
 
+def test_the_roc_curve_of_six_images_by_hand() -> None:
+    # by falling odds: glioma, glioma, other, glioma, other, other
+    odds = np.array([3.0, 2.0, 1.0, 0.0, -1.0, -2.0])
+    logits = np.zeros((6, 4))
+    logits[:, GLIOMA] = odds
+    curve = evaluation.metrics(tally([0, 0, 1, 0, 1, 1], logits)).per_class["glioma"].roc
+    third = pytest.approx(1 / 3, abs=1e-4)
+    assert curve[:3] == [(0, 0), (0, third), (0, pytest.approx(2 / 3, abs=1e-4))]
+    assert curve[3] == (third, pytest.approx(2 / 3, abs=1e-4))
+    assert curve[4] == (third, 1)
+    assert curve[-1] == (1, 1)
+    assert evaluation.metrics(tally([0, 0], logits[:2])).per_class["glioma"].roc == []
+
+
 def test_figures_of_five_images_by_hand() -> None:
     # glioma: 2 of 3 found; meningioma: 1 of 2 found; one glioma called meningioma, one meningioma called pituitary
     scores = evaluation.metrics(tally([0, 0, 0, 1, 1], logits_for([0, 0, 1, 1, 2])))

@@ -67,15 +67,6 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("data", "sentence"), REFUSED.values(), ids=REFUSED.keys())
-def test_resizing_averages_what_becomes_one_pixel() -> None:
-    tiles = torch.tensor([[0, 100], [200, 60]], dtype=torch.uint8).repeat_interleave(16, 0).repeat_interleave(16, 1)
-    smaller = images.resize(tiles[None], 16)[0]
-    assert smaller.dtype == torch.uint8
-    assert smaller[[0, 0, -1, -1], [0, -1, 0, -1]].tolist() == [0, 100, 200, 60]
-    assert images.resize(tiles[None], 32) is not None
-    assert torch.equal(images.resize(tiles[None], 0)[0], tiles)
-
-
 def test_refused_with_one_sentence(data: bytes, sentence: str) -> None:
     with pytest.raises(ImageError, match=sentence) as error:
         images.decode(data)
@@ -264,3 +255,12 @@ def test_a_file_that_is_not_the_audited_one_is_refused(tmp_path: Path, change: s
 def test_files_are_mapped_in_order_on_all_cores() -> None:
     assert list(images.map_files(abs, range(-200, 0))) == list(range(200, 0, -1))
     assert list(images.map_files(abs, [-1])) == [1]
+
+
+def test_resizing_averages_what_becomes_one_pixel() -> None:
+    tiles = torch.tensor([[0, 100], [200, 60]], dtype=torch.uint8).repeat_interleave(16, 0).repeat_interleave(16, 1)
+    smaller = images.resize(tiles[None], 16)[0]
+    assert smaller.dtype == torch.uint8
+    assert smaller[[0, 0, -1, -1], [0, -1, 0, -1]].tolist() == [0, 100, 200, 60]
+    assert torch.equal(images.resize(tiles[None], 32)[0], tiles)
+    assert torch.equal(images.resize(tiles[None], 0)[0], tiles)

@@ -299,6 +299,32 @@ def _reliability_points(bins: Sequence[ReliabilityBin]) -> dict[str, object]:
     }
 
 
+def roc(metrics: Metrics) -> Chart:
+    """One curve per class, the class against the rest; the diagonal is chance."""
+    known = {label: found for label, found in metrics.per_class.items() if found.roc}
+    figure = go.Figure(
+        go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": NEUTRAL, "dash": "dot"}, hoverinfo="skip")
+    )
+    figure.data[0].showlegend = False
+    for (label, found), dash in zip(known.items(), ("solid", "dash", "dashdot", "longdash"), strict=False):
+        figure.add_scatter(
+            name=f"{CLASS_NAMES[label]} {found.auc:.3f}",
+            x=[point[0] for point in found.roc],
+            y=[point[1] for point in found.roc],
+            mode="lines",
+            line={"color": CLASS_COLOURS[label], "dash": dash, "width": 2.5},
+            hovertemplate=f"{CLASS_NAMES[label]}<br>false positives %{{x:.1%}}<br>sensitivity %{{y:.1%}}<extra></extra>",
+        )
+    figure.update_xaxes(tickformat=".0%", range=[-0.01, 1.01])
+    figure.update_yaxes(tickformat=".0%", range=[0, 1.03])
+    words = [f"{CLASS_NAMES[label].lower()} {found.auc:.3f}" for label, found in known.items()]
+    return Chart(
+        "ROC curves" if metrics.macro_auc is None else f"Area under the ROC curves: {metrics.macro_auc:.3f} on average",
+        layout(figure, x="False positive rate", y="Sensitivity", height=420),
+        f"ROC curves, class against rest. Areas: {'; '.join(words)}",
+    )
+
+
 def hospital_accuracy(meta: ModelMeta) -> Chart:
     """Test accuracy per hospital with its interval; a hospital without test scans has no point."""
     known = {name: found for name, found in meta.metrics.hospitals.items() if found.accuracy is not None}

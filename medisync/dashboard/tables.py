@@ -269,6 +269,18 @@ def per_class(metrics: Metrics) -> Styler:
     return style(rows, fractions=["Precision", "Recall (sensitivity)", "Specificity", "F1"])
 
 
+def trust(metrics: Metrics) -> Styler:
+    """How far the model's own doubts can be relied on."""
+    size = NO_VALUE if metrics.set_size is None else f"{metrics.set_size:.2f}"
+    rows = {
+        "90 % prediction sets that hold the true class": percent(metrics.coverage),
+        "Classes in a prediction set, on average": size,
+        "Scans called unlike the training scans (5 % of validation)": percent(metrics.unlike_training),
+        "Brier score, 0 is perfect": NO_VALUE if metrics.brier is None else f"{metrics.brier:.3f}",
+    }
+    return style([{"What the model says of its own limits": name, "": value} for name, value in rows.items()])
+
+
 def per_hospital(meta: ModelMeta) -> Styler:
     rows = [
         {

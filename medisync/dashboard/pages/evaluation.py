@@ -24,7 +24,14 @@ with right:
     parts.chart(charts.reliability(metrics))
 
 st.subheader("Class by class")
-st.table(tables.per_class(metrics), border="horizontal", hide_index=True)
+left, right = st.columns(2, gap="large")
+with left:
+    st.table(tables.per_class(metrics), border="horizontal", hide_index=True)
+    st.markdown("##### Can its doubts be relied on")
+    st.table(tables.trust(metrics), border="horizontal", hide_index=True)
+with right:
+    if any(found.roc for found in metrics.per_class.values()):
+        parts.chart(charts.roc(metrics))
 st.subheader("Hospital by hospital")
 parts.chart(charts.hospital_accuracy(meta))
 st.table(tables.per_hospital(meta), border="horizontal", hide_index=True)
