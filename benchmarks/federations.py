@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from medisync import artifacts, cli, images, model, training
+from medisync import artifacts, baselines, cli, model, training
 from medisync.federation import grid
 from medisync.federation.server_app import Outcome
 from medisync.records import LABELS, SPLITS
@@ -54,12 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     fixed = {name: cli.parse_value(text) for name, text in options.parameters}
     hospitals = open_hospitals(options, fixed)
-    rows = [
-        {"choice": name, "seed": seed, **run(hospitals, {**fixed, **choice, "SEED": seed})}
-        for name, choice in CHOICES[options.comparison].items()
-        for seed in options.seeds
-    ]
-    keep(options, fixed, rows)
+    rows: list[dict[str, Any]] = []
+    for name, choice in CHOICES[options.comparison].items():
+        for seed in options.seeds:
+            rows.append({"choice": name, "seed": seed, **run(hospitals, {**fixed, **choice, "SEED": seed})})
+            keep(options, fixed, rows)
     return 0
 
 
@@ -92,19 +91,12 @@ def deal(
     """
     names = sorted(hospitals)
     shares = generator.dirichlet([concentration] * len(names), size=len(LABELS))
-    pools = {split: _pool([hospitals[name][split] for name in names]) for split in SPLITS}
+    pools = baselines.pool(hospitals)
     owners = {split: _owners(pools[split], shares, generator) for split in SPLITS}
     return {
         name: {split: _select(pools[split], owners[split] == number) for split in SPLITS}
         for number, name in enumerate(names)
     }
-
-
-def _pool(sets: Sequence[ImageSet]) -> ImageSet:
-    pixels: images.Pixels = np.concatenate([each.pixels for each in sets])
-    return ImageSet(
-        pixels, np.concatenate([each.labels for each in sets]), np.concatenate([each.groups for each in sets])
-    )
 
 
 def _owners(data: ImageSet, shares: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -137,7 +129,7 @@ def _validation(outcome: Outcome, hospitals: Mapping[str, HospitalData]) -> dict
 
 
 def keep(options: argparse.Namespace, fixed: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
-    """The table on the terminal, and with the figures on disk."""
+    """The table so far on the terminal, and with the figures on disk: a federation takes minutes, and the next may fail."""
     name = options.comparison + (f"-dirichlet-{options.dirichlet:g}" if options.dirichlet is not None else "")
     settings = ", ".join(f"{key} {value}" for key, value in fixed.items())
     table = f"{name}: validation accuracy in percent ({settings})\n\n{_markdown(rows)}\n"
