@@ -286,6 +286,7 @@ def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Black squares instead of heads, where only the files matter."""
     black = np.zeros((64, 64), dtype=np.uint8)
     empty = black.astype(bool)
+    regions = (empty,) * 4
     monkeypatch.setattr(
-        phantom, "draw_patient", lambda label, slices, **_: (PhantomSlice(black, empty, empty, empty, label),) * slices
+        phantom, "draw_patient", lambda label, slices, **_: (PhantomSlice(black, *regions, label),) * slices
     )
