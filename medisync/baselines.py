@@ -19,12 +19,10 @@ from medisync.config import BaselineKind, Configuration
 from medisync.federation import client_app, grid
 from medisync.federation.checkpoint import Checkpoints
 from medisync.federation.server_app import Outcome
-from medisync.novelty import FeatureDistribution
 from medisync.records import (
     SPLITS,
     BaselineModel,
     BaselineRecord,
-    Calibration,
     ModelKind,
     PairedDifference,
 )
@@ -39,10 +37,7 @@ class Model:
 
     kind: ModelKind
     hospitals: tuple[str, ...]
-    state: model.State
-    distribution: FeatureDistribution
-    calibration: Calibration
-    best_round: int
+    outcome: Outcome
 
 
 @dataclass(frozen=True)
@@ -86,7 +81,7 @@ def compare(
 ) -> BaselineRecord:
     """Trains the baselines that the configuration names and tests them, and the federated model, at every hospital."""
     models = [
-        _model("federated", tuple(sorted(hospitals)), outcome),
+        Model("federated", tuple(sorted(hospitals)), outcome),
         *_train_all(hospitals, configuration, checkpoints, on_images),
     ]
     tested = [_test(each, hospitals, configuration, on_images) for each in models]
@@ -118,11 +113,7 @@ def _train_all(
             on_round=partial(checkpoints.save, file),
             on_images=on_images,
         )
-        yield _model(kind, names, outcome)
-
-
-def _model(kind: ModelKind, names: tuple[str, ...], outcome: Outcome) -> Model:
-    return Model(kind, names, outcome.state, outcome.distribution, outcome.calibration, outcome.best_round)
+        yield Model(kind, names, outcome)
 
 
 def pool(hospitals: Mapping[str, HospitalData]) -> HospitalData:
@@ -147,8 +138,8 @@ def _test(
     device = model.select_device(configuration.training.device)
 
     def test(name: str, images: ImageSet) -> Tested:
-        report = partial(on_images, name, "test", trained.best_round)
-        return Tested(images, training.predict(trained.state, images, device, report))
+        report = partial(on_images, name, "test", trained.outcome.best_round)
+        return Tested(images, training.predict(trained.outcome.state, images, device, report))
 
     return {name: test(name, hospitals[name]["test"]) for name in sorted(hospitals)}
 
@@ -158,9 +149,9 @@ def _describe(trained: Model, tested: Mapping[str, Tested], configuration: Confi
     return BaselineModel(
         kind=trained.kind,
         trained_at=list(trained.hospitals),
-        best_round=trained.best_round,
-        test=evaluation.metrics(evaluation.add(totals.values()), trained.calibration),
-        hospitals={name: evaluation.metrics(part, trained.calibration) for name, part in totals.items()},
+        best_round=trained.outcome.best_round,
+        test=evaluation.metrics(evaluation.add(totals.values()), trained.outcome.calibration),
+        hospitals={name: evaluation.metrics(part, trained.outcome.calibration) for name, part in totals.items()},
     )
 
 
@@ -170,8 +161,8 @@ def _tally(result: Tested, name: str, trained: Model, configuration: Configurati
         result.images.labels,
         result.outputs.logits,
         result.images.groups,
-        temperature=trained.calibration.temperature,
-        distances=trained.distribution.distances(result.outputs.features),
+        temperature=trained.outcome.calibration.temperature,
+        distances=trained.outcome.distribution.distances(result.outputs.features),
         replicates=evaluation.REPLICATES,
         generator=np.random.default_rng(training.derive_seed(configuration.training.seed, "test", name)),
     )

@@ -6,7 +6,8 @@ one hospital and of the federation come from the same code.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,9 @@ from medisync.records import (
     Metrics,
     ReliabilityBin,
 )
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -66,6 +70,10 @@ class Totals:
     """[R, K, 2, O]: `ranks`."""
 
 
+Sums = TypeVar("Sums", bound="DataclassInstance")
+"""Dataclasses of arrays that hospitals add up: totals, and moments of features."""
+
+
 def tally(
     labels: Ints,
     logits: NDArray[np.floating],
@@ -98,10 +106,11 @@ def tally(
     )
 
 
-def add(totals: Iterable[Totals]) -> Totals:
-    """The totals of all images together."""
-    parts = list(totals)
-    return Totals(**{field.name: sum(getattr(part, field.name) for part in parts) for field in fields(Totals)})
+def add(sums: Iterable[Sums]) -> Sums:
+    """The sums over all images together, from those of some of them: field by field, at least one of them."""
+    parts = list(sums)
+    first = parts[0]
+    return replace(first, **{field.name: sum(getattr(part, field.name) for part in parts) for field in fields(first)})
 
 
 def softmax(logits: Floats) -> Floats:

@@ -80,8 +80,7 @@ def _watched(network: nn.Module) -> Iterator[list[Tensor]]:
 
 def _scaled(maps: Tensor, sides: tuple[int, ...]) -> Tensor:
     """[V, 1, h, w] -> [V, S, S], each with a maximum of 1, or all zeros."""
-    large = functional.interpolate(maps, size=sides, mode="bilinear", align_corners=False)[:, 0]
-    return large / large.amax(dim=(1, 2), keepdim=True).clamp_min(torch.finfo(large.dtype).tiny)
+    return _to_unit(functional.interpolate(maps, size=sides, mode="bilinear", align_corners=False)[:, 0])
 
 
 def _smooth(heat: Tensor) -> Tensor:
@@ -94,4 +93,5 @@ def _smooth(heat: Tensor) -> Tensor:
 
 
 def _to_unit(heat: Tensor) -> Tensor:
-    return heat / heat.max().clamp_min(torch.finfo(heat.dtype).tiny)
+    """[..., S, S], each map divided by its maximum."""
+    return heat / heat.amax(dim=(-2, -1), keepdim=True).clamp_min(torch.finfo(heat.dtype).tiny)

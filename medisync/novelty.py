@@ -6,8 +6,7 @@ covariance follow from sums that hospitals can add up, so that no features of si
 """
 
 import io
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,12 +79,6 @@ def measure(labels: NDArray[np.int64], features: NDArray[np.floating]) -> Moment
     values = np.asarray(features, np.float64)
     members = (labels[:, np.newaxis] == np.arange(len(LABELS))).astype(np.float64)
     return Moments(counts=members.sum(axis=0), sums=members.T @ values, products=values.T @ values)
-
-
-def add(moments: Iterable[Moments]) -> Moments:
-    """The moments of all images together."""
-    parts = list(moments)
-    return Moments(**{field.name: sum(getattr(part, field.name) for part in parts) for field in fields(Moments)})
 
 
 def fit(moments: Moments) -> FeatureDistribution:

@@ -5,7 +5,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from medisync import novelty
+from medisync import evaluation, novelty
 from medisync.errors import ModelError
 from medisync.novelty import FeatureDistribution
 
@@ -14,7 +14,7 @@ GENERATOR = np.random.default_rng(5)
 
 def test_moments_of_two_hospitals_add_to_those_of_all_images() -> None:
     labels, features = np.array([0, 0, 3, 1]), GENERATOR.normal(size=(4, 3))
-    apart = novelty.add([novelty.measure(labels[:1], features[:1]), novelty.measure(labels[1:], features[1:])])
+    apart = evaluation.add([novelty.measure(labels[:1], features[:1]), novelty.measure(labels[1:], features[1:])])
     together = novelty.measure(labels, features)
     for field in fields(together):
         assert np.allclose(getattr(apart, field.name), getattr(together, field.name))

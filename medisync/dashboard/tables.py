@@ -97,7 +97,7 @@ def hospitals(meta: ModelMeta) -> Styler:
 
 
 def _hospital_row(name: str, stats: DatasetStats, metrics: Metrics | None) -> dict[str, Any]:
-    missing = [CLASS_NAMES[label] for label in LABELS if not stats.class_distribution.get(label)]
+    missing = _lacking(stats)
     split = {part: sum(stats.splits.get(part, {}).values()) if stats.splits else None for part in SPLITS}
     return {
         "Hospital": escape(name),
@@ -113,10 +113,14 @@ def _hospital_row(name: str, stats: DatasetStats, metrics: Metrics | None) -> di
     }
 
 
+def _lacking(stats: DatasetStats) -> list[str]:
+    return [CLASS_NAMES[label] for label in LABELS if not stats.class_distribution.get(label)]
+
+
 def hospital_summary(name: str, stats: DatasetStats) -> str:
     """Who this is and what it lacks, as Markdown."""
-    missing = [CLASS_NAMES[label].lower() for label in LABELS if not stats.class_distribution.get(label)]
-    lacks = f" It has no scan of the class {' or '.join(missing)}." if missing else ""
+    missing = _lacking(stats)
+    lacks = f" It has no scan of the class {' or '.join(missing).lower()}." if missing else ""
     return f"**{escape(name)}** (simulated){f', {escape(stats.specialty)}' if stats.specialty else ''}.{lacks}"
 
 
@@ -134,8 +138,8 @@ def hospital_headlines(stats: DatasetStats, metrics: Metrics) -> list[Headline]:
 LEVELS = ("INFO", "WARNING", "ERROR")
 
 
-def log_lines(text: str, least: str = "INFO", wanted: str = "") -> pd.DataFrame:
-    """The lines of a log from a level on that hold `wanted`, whatever the case; a line without level goes with the last."""
+def log_lines(text: str) -> list[tuple[str, str, str]]:
+    """The lines of a log as (time, level, message); a line without level goes with the one before."""
     rows: list[tuple[str, str, str]] = []
     for line in text.splitlines():
         day, clock, level, message = (line.split(" ", 3) + [""] * 4)[:4]
@@ -143,6 +147,11 @@ def log_lines(text: str, least: str = "INFO", wanted: str = "") -> pd.DataFrame:
             rows.append((f"{day} {clock.partition(',')[0]}", level, plain(message, 500)))
         elif rows:
             rows[-1] = (*rows[-1][:2], f"{rows[-1][2]} {plain(line, 500)}")
+    return rows
+
+
+def log_table(rows: Sequence[tuple[str, str, str]], least: str, wanted: str) -> pd.DataFrame:
+    """Those of a level or a graver one that hold `wanted`, whatever the case."""
     kept = [
         row for row in rows if LEVELS.index(row[1]) >= LEVELS.index(least) and wanted.lower() in " ".join(row).lower()
     ]

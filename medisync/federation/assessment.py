@@ -54,7 +54,7 @@ class Assembly:
         """Where the features of all training images lie. Raises FederationError if no hospital answers."""
         replies = self._ask(self._question(order), MessageType.QUERY, "described its training images")
         moments = (from_arrays(Moments, reply.content.array_records[MOMENTS]) for reply in replies.values())
-        return novelty.fit(novelty.add(moments))
+        return novelty.fit(evaluation.add(moments))
 
     def _question(self, order: EvaluateOrder) -> RecordDict:
         config = ConfigRecord({**order.to_record(), ROUND: self.round_number})

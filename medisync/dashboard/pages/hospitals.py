@@ -41,8 +41,7 @@ st.subheader("Scans of this hospital")
 samples = data.sample_scans(run, chosen)
 if not samples:
     st.caption("The dataset is not on this machine, so there is nothing to show.")
-for column, (label, pixels) in zip(st.columns(max(1, len(samples))), samples, strict=False):
-    with column:
-        st.image(
-            pixels, width="stretch", caption=words.CLASS_NAMES[label], alt=f"A test scan: {words.CLASS_NAMES[label]}"
-        )
+    st.stop()
+for column, (label, pixels) in zip(st.columns(len(samples)), samples, strict=True):
+    name = words.CLASS_NAMES[label]
+    column.image(pixels, width="stretch", caption=name, alt=f"A test scan: {name}")

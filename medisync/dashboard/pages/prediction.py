@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from medisync import artifacts, images
-from medisync.dashboard import charts, data, report, tables, uploads, words
+from medisync.dashboard import charts, data, tables, uploads, words
 from medisync.dashboard.pages import parts
 from medisync.dashboard.uploads import Scan
 from medisync.errors import ImageError, ModelError
@@ -128,6 +128,8 @@ def offer_report(scan: Scan, number: int | None, result: Prediction) -> None:
     """The PDF is written when it is asked for."""
 
     def written() -> bytes:
+        from medisync.dashboard import report  # its PDF library takes long to import
+
         return report.write(*looked_at(scan, number, result), result, data.meta(run), artifacts.now())
 
     st.download_button(
