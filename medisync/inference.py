@@ -126,6 +126,7 @@ def _interpret(
         unlike_training=bool(distance > calibrated.distance_threshold),
         checks=check_image(decoded),
         notes=list(decoded.notes),
+        slices=decoded.slices,
     )
 
 

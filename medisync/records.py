@@ -419,3 +419,5 @@ class Prediction(Record):
     unlike_training: bool
     checks: list[ImageCheck]
     notes: list[str]
+    slices: Count = 1
+    """How many the file has; this is about one of them."""

@@ -57,7 +57,7 @@ def show(scan: Scan, result: Prediction | str) -> None:
             st.text(words.plain(scan.name, 80))
             st.error(words.sentence(result), icon=":material/broken_image:")
             return
-        number = choose_slice(scan)
+        number = choose_slice(scan, result.slices)
         chosen = predict(scan, number) if number else result
         if isinstance(chosen, str):
             st.error(words.sentence(chosen), icon=":material/broken_image:")
@@ -70,12 +70,11 @@ def show(scan: Scan, result: Prediction | str) -> None:
             offer_report(scan, number, chosen)
 
 
-def choose_slice(scan: Scan) -> int | None:
-    """The slice of a volume, from 1; None for an image that is one."""
-    count = images.decode(scan.content).slices
-    if count == 1:
-        return None
-    return st.slider("Slice", 1, count, count // 2 + 1, key=f"slice-{scan.key}")
+def choose_slice(scan: Scan, count: int) -> int | None:
+    """The slice of a volume, from 1; None for the one that is predicted unasked: the middle one, or the only one."""
+    middle = count // 2 + 1
+    chosen = st.slider("Slice", 1, count, middle, key=f"slice-{scan.key}") if count > 1 else middle
+    return None if chosen == middle else chosen
 
 
 @st.fragment
