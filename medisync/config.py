@@ -101,6 +101,8 @@ class FederationConfig(Section):
     min_hospitals: Annotated[int, Field(ge=2, strict=True)] = 2
     participation: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the hospitals that train in a round, drawn anew each round; never fewer than `min_hospitals`."""
+    round_deadline: Annotated[float, Field(gt=0, le=7 * 86400)] = 3600
+    """Seconds that a networked hospital may take for its part of a round; the round then goes on without it."""
     strategy: Literal["fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "fedmedian", "trimmed-mean", "krum"] = (
         "fedavg"
     )

@@ -185,6 +185,9 @@ class HospitalScores(Scores):
     seconds: float = 0.0
     update_norm: float | None = None
     """L2 distance between the returned and the received weights (BatchNorm statistics left out)."""
+    bytes_down: Count = 0
+    """Of the arrays that the hospital received in this round, and sent."""
+    bytes_up: Count = 0
 
 
 class Refusal(Record):
@@ -371,6 +374,23 @@ class LabelMap(Record):
     meningioma: Literal[1] = 1
     pituitary: Literal[2] = 2
     notumor: Literal[3] = 3
+
+
+class Introduction(Record):
+    """What a hospital says of itself before it takes part in a networked federation: names and counts."""
+
+    hospital: str
+    version: str
+    """Of medisync, and of its code."""
+    labels: list[str]
+    """In the order of the model's outputs."""
+    synthetic: bool
+    dataset_id: str
+    specialty: str = ""
+    source: str = ""
+    licence: str = ""
+    stats: DatasetStats
+    audit: HospitalAudit
 
 
 class RunStart(Record):

@@ -14,7 +14,7 @@ from medisync.config import FederationConfig, TrainingConfig
 from medisync.errors import ConfigError, DataError, FederationError
 from medisync.federation import client_app, grid, server_app, strategy
 from medisync.federation.checkpoint import Checkpoint
-from medisync.federation.messages import ARRAYS, CONFIG, COUNT, METRICS, ROUND, TrainOrder
+from medisync.federation.messages import ARRAYS, CONFIG, COUNT, METRICS, ROUND, Roll, TrainOrder
 from medisync.federation.screening import MAX_IMAGES, Screened
 from medisync.records import HistoryEntry, HospitalScores
 from medisync.training import HospitalData, ImageSet
@@ -355,12 +355,13 @@ def test_patience_ends_a_federation_that_no_longer_improves(monkeypatch: pytest.
 
     def scripted(*arguments: object) -> tuple[str, HistoryEntry]:
         accuracy, loss = next(figures)
-        return f"weights of round {arguments[3]}", entry(accuracy, loss)
+        return f"weights of round {arguments[4]}", entry(accuracy, loss)
 
     monkeypatch.setattr(server_app, "run_round", scripted)
     federation = FederationConfig(rounds=6, patience=2)
     start = Checkpoint("start", "start")  # type: ignore[arg-type]
-    end = server_app.run_rounds(None, None, start, SETTINGS, federation, lambda state: None)  # type: ignore[arg-type]
+    nobody: Any = strategy.build(federation, NAMES)
+    end = server_app.run_rounds(None, lambda: Roll(NAMES), nobody, start, SETTINGS, federation, lambda state: None)  # type: ignore[arg-type]
     assert (end.best, end.best_round, end.rounds_done) == ("weights of round 3", 3, 5)
 
 

@@ -1,5 +1,6 @@
 """After the last round: what the hospitals together find out about the global model."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -25,6 +26,8 @@ from medisync.federation.messages import (
 from medisync.novelty import FeatureDistribution, Moments
 from medisync.records import Calibration
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Assembly:
@@ -36,6 +39,8 @@ class Assembly:
     arrays: ArrayRecord
     round_number: int
     """The round that the model is of."""
+    deadline: float
+    """Seconds that a hospital may take for an answer."""
 
     def collect_totals(
         self, order: EvaluateOrder, distribution: FeatureDistribution | None = None
@@ -61,13 +66,20 @@ class Assembly:
         return RecordDict({ARRAYS: self.arrays, CONFIG: config})
 
     def _ask(self, content: RecordDict, message_type: str, deed: str) -> dict[str, Message]:
-        questions = [Message(content, node, message_type) for node in sorted(self.hospitals)]
-        replies = ask(self.grid, questions)
-        answers = {self.hospitals[reply.metadata.src_node_id]: reply for reply in replies if reply.has_content()}
+        questions = [Message(content, node, message_type) for node in self.hospitals]
+        exchange = ask(self.grid, questions, self.hospitals, self.deadline)
+        answers = {self._name(reply): reply for reply in exchange.replies if reply.has_content()}
+        failed = {self._name(reply): str(reply.error.reason) for reply in exchange.replies if reply.has_error()}
+        failed |= {refusal.hospital: refusal.reason for refusal in exchange.silent}
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(failed.items()))
         if not answers:
-            reasons = "; ".join(str(reply.error.reason) for reply in replies)
             raise FederationError(f"no hospital {deed}: {reasons}")
+        if failed:
+            log.warning("not every hospital %s: %s", deed, reasons)
         return answers
+
+    def _name(self, reply: Message) -> str:
+        return self.hospitals[reply.metadata.src_node_id]
 
 
 def calibrate(hospitals: Assembly, config: TrainingConfig) -> tuple[Calibration, FeatureDistribution]:

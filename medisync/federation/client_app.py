@@ -5,12 +5,15 @@ from functools import partial
 
 import numpy as np
 import torch
-from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from medisync import evaluation, model, novelty, training
+from medisync.errors import MediSyncError
+from medisync.federation import handshake
 from medisync.federation.messages import (
     ARRAYS,
+    CLIENT_RAISED,
     CONFIG,
     COUNT,
     DISTRIBUTION,
@@ -25,6 +28,7 @@ from medisync.federation.messages import (
     to_arrays,
 )
 from medisync.novelty import FeatureDistribution
+from medisync.records import Introduction
 from medisync.training import HospitalData, ImageSet
 
 ACTIVITIES = {"train": "training images", "val": "validation", "test": "test"}
@@ -41,26 +45,40 @@ def ignore_images(hospital: str, activity: str, round_number: int, images: int) 
     pass
 
 
-def build(open_hospital: OpenHospital, on_images: OnImages = ignore_images) -> ClientApp:
+Introduce = Callable[[Context], Introduction]
+"""What a hospital says of itself and of its data: once, before it takes part in a networked federation."""
+
+
+def build(
+    open_hospital: OpenHospital, introduce: Introduce | None = None, on_images: OnImages = ignore_images
+) -> ClientApp:
     """The Flower app that every hospital runs; `open_hospital` is all that differs between them."""
     app = ClientApp()
 
-    @app.train()
-    def train(message: Message, context: Context) -> Message:
-        name, data = open_hospital(context)
-        return Message(_train(message, name, data, on_images), reply_to=message)
+    def on_images_of(work: Work) -> Callable[[Message, Context], Message]:
+        return _answering(lambda message, context: work(message, *open_hospital(context), on_images))
 
-    @app.evaluate()
-    def evaluate(message: Message, context: Context) -> Message:
-        name, data = open_hospital(context)
-        return Message(_evaluate(message, name, data, on_images), reply_to=message)
-
-    @app.query()
-    def describe(message: Message, context: Context) -> Message:
-        name, data = open_hospital(context)
-        return Message(_describe(message, name, data, on_images), reply_to=message)
-
+    app.train()(on_images_of(_train))
+    app.evaluate()(on_images_of(_evaluate))
+    app.query()(on_images_of(_describe))
+    if introduce is not None:
+        app.query(handshake.HELLO)(_answering(lambda _, context: handshake.to_record(introduce(context))))
     return app
+
+
+Work = Callable[[Message, str, HospitalData, OnImages], RecordDict]
+
+
+def _answering(work: Callable[[Message, Context], RecordDict]) -> Callable[[Message, Context], Message]:
+    """A mistake that a person can act on reaches the server as that sentence, in one process and over the network."""
+
+    def reply(message: Message, context: Context) -> Message:
+        try:
+            return Message(work(message, context), reply_to=message)
+        except MediSyncError as error:
+            return Message(Error(code=CLIENT_RAISED, reason=str(error)), reply_to=message)
+
+    return reply
 
 
 def _train(message: Message, name: str, data: HospitalData, on_images: OnImages) -> RecordDict:

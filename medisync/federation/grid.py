@@ -23,17 +23,16 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from medisync.config import Configuration
-from medisync.errors import FederationError, MediSyncError
+from medisync.errors import FederationError
 from medisync.federation import client_app, server_app
 from medisync.federation.checkpoint import Checkpoint
+from medisync.federation.messages import CLIENT_RAISED, Roll
 from medisync.training import HospitalData
 
 log = logging.getLogger(__name__)
 
 CHECKED_VERSION = "1.41."
 SERVER_NODE = 1
-CLIENT_RAISED = 2
-"""flwr's ErrorCode.CLIENT_APP_RAISED_EXCEPTION."""
 
 
 class InProcessGrid(Grid):
@@ -69,27 +68,28 @@ class InProcessGrid(Grid):
         return [NodeInfo(node_id=node) for node in self._contexts]
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
-        replies = {uuid.uuid4().hex: self._deliver(message) for message in messages}
-        self._replies.update(replies)
-        return list(replies)
+        questions = {uuid.uuid4().hex: message for message in messages}
+        for identity, message in questions.items():
+            self._replies[identity] = self._deliver(message, identity)
+        return list(questions)
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
         return [self._replies.pop(name) for name in list(message_ids) if name in self._replies]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:  # noqa: ARG002
-        return [self._deliver(message) for message in sorted(messages, key=lambda each: each.metadata.dst_node_id)]
+        return self.pull_messages(self.push_messages(messages))
 
-    def _deliver(self, message: Message) -> Message:
+    def _deliver(self, message: Message, identity: str) -> Message:
         """A client's exception becomes an error reply, as on the network; Ctrl-C goes through."""
         node = message.metadata.dst_node_id
         incoming = Message(_copy(message.content), node, message.metadata.message_type)
-        incoming.metadata.__dict__["_message_id"] = uuid.uuid4().hex
+        incoming.metadata.__dict__["_message_id"] = identity
         try:
             return self._app(incoming, self._contexts[node])
         except Exception as error:  # whatever a hospital does, the round goes on
             log.debug("node %d raised", node, exc_info=True)
-            kind = "" if isinstance(error, MediSyncError) else f"{type(error).__name__}: "
-            return Message(Error(code=CLIENT_RAISED, reason=f"{kind}{error}"), reply_to=incoming)
+            reason = f"{type(error).__name__}: {error}"
+            return Message(Error(code=CLIENT_RAISED, reason=reason), reply_to=incoming)
 
 
 def _copy(content: RecordDict) -> RecordDict:
@@ -142,6 +142,13 @@ def simulate(
         name = str(context.node_config["hospital"])
         return name, hospitals[name]
 
-    server = server_app.build(configuration.training, configuration.federation, names, on_round, resumed)
-    client = client_app.build(open_hospital, on_images)
-    return server_app.read_outcome(run_apps(server, client, nodes))
+    outcomes: list[server_app.Outcome] = []
+    server, client = ServerApp(), client_app.build(open_hospital, on_images=on_images)
+
+    @server.main()
+    def main(grid: Grid, context: Context) -> None:  # noqa: ARG001
+        settings = configuration.training, configuration.federation
+        outcomes.append(server_app.federate(grid, lambda: Roll(names), *settings, on_round=on_round, resumed=resumed))
+
+    run_apps(server, client, nodes)
+    return outcomes[0]

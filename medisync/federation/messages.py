@@ -1,23 +1,30 @@
-"""What crosses between server and hospitals: the names in Flower's records, and the two things they carry."""
+"""What crosses between server and hospitals: the names in Flower's records, what they carry, and how it is asked for."""
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from medisync.config import TrainingConfig
 from medisync.evaluation import Totals
 from medisync.model import State
 from medisync.novelty import FeatureDistribution, Moments
-from medisync.records import Split
+from medisync.records import Refusal, Split
 
 ARRAYS, CONFIG, METRICS, TOTALS = "arrays", "config", "metrics", "totals"
 DISTRIBUTION, MOMENTS = "distribution", "moments"
 COUNT = "num-examples"
 ROUND = "server-round"
 TRAIN_METRICS = ("loss", "accuracy", "seconds", "norm")
+
+CLIENT_RAISED = 2
+"""flwr's ErrorCode.CLIENT_APP_RAISED_EXCEPTION."""
+
+POLL_SECONDS = 0.2
+"""Between two looks for replies; a look that finds nothing costs the server a millisecond."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +85,54 @@ class EvaluateOrder:
         )
 
 
-def ask(grid: Grid, messages: Iterable[Message]) -> list[Message]:
-    """Answers in the order of the nodes: a float sum must not depend on who was first."""
-    return sorted(grid.send_and_receive(messages), key=lambda reply: reply.metadata.src_node_id)
+@dataclass(frozen=True)
+class Roll:
+    """Who takes part now: the hospitals' names by node, and the members that do not, with the reason."""
+
+    hospitals: Mapping[int, str]
+    absent: tuple[Refusal, ...] = ()
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """What came of one question to several hospitals."""
+
+    replies: list[Message]
+    """In the order of the hospitals' names, whoever was first: a float sum must not depend on that, nor on node numbers."""
+    silent: list[Refusal]
+    """Hospitals from which nothing came."""
+    sent: dict[int, int]
+    """Bytes of the arrays sent to each node."""
+
+
+def ask(grid: Grid, messages: Iterable[Message], hospitals: Mapping[int, str], deadline: float) -> Exchange:
+    """Sends every message and waits for the replies, at most `deadline` seconds."""
+    questions = sorted(messages, key=lambda message: hospitals[message.metadata.dst_node_id])
+    sent = {message.metadata.dst_node_id: array_bytes(message.content) for message in questions}
+    waiting = dict(zip(grid.push_messages(questions), sent, strict=True))
+    replies, silent = dict[str, Message](), dict[str, str]()
+    end = time.monotonic() + deadline
+    while True:
+        for reply in grid.pull_messages(list(waiting)):
+            node = waiting.pop(reply.metadata.reply_to_message_id)
+            if reply.has_error() and reply.metadata.src_node_id != node:  # the network answers in the node's place
+                silent[hospitals[node]] = f"could not be reached: {reply.error.reason}"
+            else:
+                replies[hospitals[node]] = reply
+        if not waiting or time.monotonic() >= end:
+            break
+        time.sleep(POLL_SECONDS)
+    silent |= {hospitals[node]: f"did not answer within {deadline:g} s" for node in waiting.values()}
+    return Exchange(
+        [replies[name] for name in sorted(replies)],
+        [Refusal(hospital=name, reason=reason) for name, reason in sorted(silent.items())],
+        sent,
+    )
+
+
+def array_bytes(content: RecordDict) -> int:
+    """What the arrays of a message weigh; all else in it is small."""
+    return sum(len(array.data) for record in content.array_records.values() for array in record.values())
 
 
 def arrays_from_state(state: State) -> ArrayRecord:

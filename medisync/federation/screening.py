@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,18 @@ from medisync.records import Refusal
 
 MAX_IMAGES = 10_000_000
 """More images than any hospital has; a larger count is a mistake or an attempt to own the average."""
+
+
+@dataclass(frozen=True)
+class _Members:
+    """As much of a grid as Flower's drawing of participants looks at: who takes part, in the order of their names, so that
+    the same draw means the same hospitals whatever their nodes are called.
+    """
+
+    hospitals: Mapping[int, str]
+
+    def get_node_ids(self) -> list[int]:
+        return sorted(self.hospitals, key=self.hospitals.__getitem__)
 
 
 class Screened(FedAvg):
@@ -44,8 +57,8 @@ class Screened(FedAvg):
         super().__init__(
             fraction_train=participation,
             min_train_nodes=min(min_hospitals, len(hospitals)),
-            min_evaluate_nodes=len(hospitals),
-            min_available_nodes=len(hospitals),
+            min_evaluate_nodes=1,
+            min_available_nodes=1,
             weighted_by_key=COUNT,
             **options,
         )
@@ -57,12 +70,28 @@ class Screened(FedAvg):
         self._global = ArrayRecord()
 
     def configure_train(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+        self,
+        server_round: int,
+        arrays: ArrayRecord,
+        config: ConfigRecord,
+        grid: Grid,  # noqa: ARG002
     ) -> Iterable[Message]:
         self._global = arrays
-        messages: list[Message] = list(super().configure_train(server_round, self._aggregated(arrays), config, grid))
+        members: Any = _Members(self.hospitals)
+        messages: list[Message] = list(super().configure_train(server_round, self._aggregated(arrays), config, members))
         for message in messages:
             message.content[ARRAYS] = arrays
+        return messages
+
+    def configure_evaluate(
+        self,
+        server_round: int,
+        arrays: ArrayRecord,
+        config: ConfigRecord,
+        grid: Grid,  # noqa: ARG002
+    ) -> Iterable[Message]:
+        members: Any = _Members(self.hospitals)
+        messages: Iterable[Message] = super().configure_evaluate(server_round, arrays, config, members)
         return messages
 
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord, MetricRecord | None]:
@@ -107,9 +136,9 @@ class Screened(FedAvg):
         return Array(np.asarray(merged))
 
     def screen(self, server_round: int, replies: Iterable[Message]) -> None:
-        """Sorts the replies into `accepted`, in the order of their nodes, and `refused`."""
+        """Sorts the replies into `accepted`, in the order of the hospitals' names, and `refused`."""
         self.accepted, self.refused = [], []
-        for reply in sorted(replies, key=lambda reply: reply.metadata.src_node_id):
+        for reply in sorted(replies, key=self.name):
             try:
                 self._check(server_round, reply)
                 self.accepted.append(reply)

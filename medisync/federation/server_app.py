@@ -1,16 +1,14 @@
 """The server's side: rounds, the choice of the best one, calibration on validation, one reading of the test split."""
 
-import json
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message
-from flwr.serverapp import Grid, ServerApp
-from pydantic import TypeAdapter
+from flwr.app import ArrayRecord, Message
+from flwr.serverapp import Grid
 
 from medisync import evaluation, model, training
 from medisync.config import FederationConfig, TrainingConfig
@@ -19,16 +17,15 @@ from medisync.federation import strategy as strategies
 from medisync.federation.assessment import Assembly
 from medisync.federation.checkpoint import Checkpoint
 from medisync.federation.messages import (
-    ARRAYS,
     COUNT,
-    DISTRIBUTION,
     METRICS,
     EvaluateOrder,
+    Exchange,
+    Roll,
     TrainOrder,
+    array_bytes,
     arrays_from_state,
     ask,
-    from_arrays,
-    to_arrays,
 )
 from medisync.federation.screening import Screened
 from medisync.novelty import FeatureDistribution
@@ -36,7 +33,6 @@ from medisync.records import Calibration, HistoryEntry, HospitalScores, Metrics,
 
 log = logging.getLogger(__name__)
 
-OUTCOME = "outcome"
 OnRound = Callable[[Checkpoint], None]
 """Called after each round, before the next."""
 
@@ -57,36 +53,39 @@ class Outcome:
     """The same per hospital."""
 
 
-_history_schema = TypeAdapter(list[HistoryEntry])
-_metrics_schema = TypeAdapter(dict[str, Metrics])
+CallRoll = Callable[[], Roll]
+"""Who takes part now; asked before every round."""
 
 
-def build(
+def federate(
+    grid: Grid,
+    call_roll: CallRoll,
     train_config: TrainingConfig,
     federation: FederationConfig,
-    hospitals: Mapping[int, str],
+    *,
     on_round: OnRound = lambda state: None,
     resumed: Checkpoint | None = None,
-) -> ServerApp:
-    """The Flower app of the server, for hospitals by node. It has no dataset and sees updates, counts and totals only.
+) -> Outcome:
+    """A whole federation from the server's side, which has no dataset and sees updates, counts and totals only.
 
-    With `resumed` it goes on after that checkpoint's last round.
+    With `resumed` it goes on after that checkpoint's last round. Raises FederationError where a round cannot be completed.
     """
-    app = ServerApp()
-
-    @app.main()
-    def main(grid: Grid, context: Context) -> None:
-        strategy = strategies.build(federation, hospitals)
-        end = run_rounds(grid, strategy, resumed or _begin(train_config), train_config, federation, on_round)
-        best = arrays_from_state(model.round_weights(end.best.to_torch_state_dict()))
-        assembly = Assembly(grid, hospitals, best, end.best_round)
-        calibrated, distribution = assessment.calibrate(assembly, train_config)
-        test = EvaluateOrder(train_config, "test", calibrated.temperature, evaluation.REPLICATES)
-        totals = assembly.collect_totals(test, distribution)
-        context.state[ARRAYS], context.state[DISTRIBUTION] = best, to_arrays(distribution)
-        context.state[OUTCOME] = _summary(end, calibrated, totals)
-
-    return app
+    strategy = strategies.build(federation, call_roll().hospitals)
+    end = run_rounds(grid, call_roll, strategy, resumed or _begin(train_config), train_config, federation, on_round)
+    best = arrays_from_state(model.round_weights(end.best.to_torch_state_dict()))
+    assembly = Assembly(grid, call_roll().hospitals, best, end.best_round, federation.round_deadline)
+    calibrated, distribution = assessment.calibrate(assembly, train_config)
+    test = EvaluateOrder(train_config, "test", calibrated.temperature, evaluation.REPLICATES)
+    totals = assembly.collect_totals(test, distribution)
+    return Outcome(
+        state=best.to_torch_state_dict(),
+        distribution=distribution,
+        history=end.history,
+        best_round=end.best_round,
+        calibration=calibrated,
+        test=evaluation.metrics(evaluation.add(totals.values()), calibrated),
+        hospitals={name: evaluation.metrics(part, calibrated) for name, part in totals.items()},
+    )
 
 
 def _begin(config: TrainingConfig) -> Checkpoint:
@@ -96,6 +95,7 @@ def _begin(config: TrainingConfig) -> Checkpoint:
 
 def run_rounds(
     grid: Grid,
+    call_roll: CallRoll,
     strategy: Screened,
     state: Checkpoint,
     train_config: TrainingConfig,
@@ -109,7 +109,9 @@ def run_rounds(
         random.seed(training.derive_seed(federation.seed, "participants", number))  # Flower draws them with it
         strategies.set_learning_rate(strategy, _server_rate(federation, number))
         order = _order(train_config, federation.rounds, number)
-        arrays, entry = run_round(grid, strategy, state.arrays, number, order)
+        roll = call_roll()
+        strategies.set_hospitals(strategy, roll.hospitals)
+        arrays, entry = run_round(grid, roll, strategy, state.arrays, number, order, federation.round_deadline)
         _log_round(entry, federation.rounds)
         state = _advance(state, arrays, entry, strategies.optimiser_state(strategy))
         on_round(state)
@@ -152,15 +154,15 @@ def _server_rate(config: FederationConfig, number: int) -> float:
 
 
 def run_round(
-    grid: Grid, strategy: Screened, arrays: ArrayRecord, number: int, order: TrainOrder
+    grid: Grid, roll: Roll, strategy: Screened, arrays: ArrayRecord, number: int, order: TrainOrder, deadline: float
 ) -> tuple[ArrayRecord, HistoryEntry]:
     """One round of FederatedAveraging, Algorithm 1 in McMahan et al. 2017, https://arxiv.org/abs/1602.05629."""
     started = time.monotonic()
-    updates = ask(grid, strategy.configure_train(number, arrays, order.to_record(), grid))
-    average, train_means = strategy.aggregate_train(number, updates)
+    training = ask(grid, strategy.configure_train(number, arrays, order.to_record(), grid), roll.hospitals, deadline)
+    average, train_means = strategy.aggregate_train(number, training.replies)
     question = EvaluateOrder(order.training, image_size=order.image_size).to_record()
-    answers = ask(grid, strategy.configure_evaluate(number, average, question, grid))
-    val_means = strategy.aggregate_evaluate(number, _with_images(answers))
+    scoring = ask(grid, strategy.configure_evaluate(number, average, question, grid), roll.hospitals, deadline)
+    val_means = strategy.aggregate_evaluate(number, _with_images(scoring.replies))
     entry = HistoryEntry(
         epoch=number,
         learning_rate=order.learning_rate,
@@ -170,8 +172,14 @@ def run_round(
         train_accuracy=_figure(train_means, "accuracy"),
         val_loss=_figure(val_means, "loss"),
         val_accuracy=_figure(val_means, "accuracy"),
-        hospitals=_hospital_scores(strategy, answers),
-        refused=[*strategy.refused, *_failed_evaluations(strategy, answers)],
+        hospitals=_hospital_scores(strategy, training, scoring),
+        refused=[
+            *roll.absent,
+            *strategy.refused,
+            *training.silent,
+            *_failed_evaluations(strategy, scoring.replies),
+            *scoring.silent,
+        ],
     )
     return average, entry
 
@@ -196,10 +204,25 @@ def _figure(means: Any, name: str) -> float | None:
     return None if means is None else float(means[name])
 
 
-def _hospital_scores(strategy: Screened, answers: Sequence[Message]) -> dict[str, HospitalScores]:
+def _hospital_scores(strategy: Screened, training: Exchange, scoring: Exchange) -> dict[str, HospitalScores]:
     trained = {strategy.name(update): update for update in strategy.accepted}
-    scored = {strategy.name(answer): answer for answer in _with_images(answers)}
-    return {name: _scores(trained.get(name), scored.get(name)) for name in sorted(trained | scored)}
+    scored = {strategy.name(answer): answer for answer in _with_images(scoring.replies)}
+    traffic = _traffic(strategy, training, scoring)
+    return {
+        name: _scores(trained.get(name), scored.get(name)).model_copy(update=traffic[name])
+        for name in sorted(trained | scored)
+    }
+
+
+def _traffic(strategy: Screened, *exchanges: Exchange) -> dict[str, dict[str, int]]:
+    """Bytes of arrays to each hospital and back."""
+    traffic: dict[str, dict[str, int]] = {}
+    for exchange in exchanges:
+        for reply in exchange.replies:
+            both = traffic.setdefault(strategy.name(reply), {"bytes_down": 0, "bytes_up": 0})
+            both["bytes_down"] += exchange.sent[reply.metadata.src_node_id]
+            both["bytes_up"] += array_bytes(reply.content) if reply.has_content() else 0
+    return traffic
 
 
 def _scores(update: Message | None, answer: Message | None) -> HospitalScores:
@@ -215,10 +238,14 @@ def _scores(update: Message | None, answer: Message | None) -> HospitalScores:
     )
 
 
-def _quality(entry: HistoryEntry) -> tuple[float, float]:
-    """Validation accuracy, then validation loss; test images have no say."""
+def _quality(entry: HistoryEntry) -> tuple[int, float, float]:
+    """Hospitals that validated it, validation accuracy, then validation loss; test images have no say.
+
+    A round is not better for the absence of a hospital whose scans are hard.
+    """
+    heard = sum(scores.val_images > 0 for scores in entry.hospitals.values())
     accuracy = -1.0 if entry.val_accuracy is None else entry.val_accuracy
-    return accuracy, -(entry.val_loss or 0.0)
+    return heard, accuracy, -(entry.val_loss or 0.0)
 
 
 def _log_round(entry: HistoryEntry, rounds: int) -> None:
@@ -238,32 +265,3 @@ def _log_round(entry: HistoryEntry, rounds: int) -> None:
 
 def _percent(fraction: float | None) -> str:
     return "undefined" if fraction is None else f"{100 * fraction:.1f} %"
-
-
-def _summary(end: Checkpoint, calibrated: Calibration, totals: Mapping[str, evaluation.Totals]) -> ConfigRecord:
-    """All of the outcome but its arrays, as JSON in what Flower keeps text in."""
-    together = evaluation.add(totals.values())
-    overall, *each = (evaluation.metrics(part, calibrated) for part in (together, *totals.values()))
-    return ConfigRecord(
-        {
-            "best-round": end.best_round,
-            "history": _history_schema.dump_json(end.history).decode(),
-            "calibration": calibrated.model_dump_json(),
-            "test": overall.model_dump_json(),
-            "hospitals": _metrics_schema.dump_json(dict(zip(totals, each, strict=True))).decode(),
-        }
-    )
-
-
-def read_outcome(context: Context) -> Outcome:
-    """The outcome that a finished server app left in its context."""
-    stored = context.state.config_records[OUTCOME]
-    return Outcome(
-        state=context.state.array_records[ARRAYS].to_torch_state_dict(),
-        distribution=from_arrays(FeatureDistribution, context.state.array_records[DISTRIBUTION]),
-        history=_history_schema.validate_json(str(stored["history"])),
-        best_round=int(stored["best-round"]),  # type: ignore[arg-type]
-        calibration=Calibration.model_validate_json(str(stored["calibration"])),
-        test=Metrics.model_validate_json(str(stored["test"])),
-        hospitals=_metrics_schema.validate_python(json.loads(str(stored["hospitals"]))),
-    )

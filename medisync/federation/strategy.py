@@ -41,6 +41,8 @@ class CheckedTrimmedMean(Screened, FedTrimmedAvg):
     """The mean of each weight without its extremes: Yin et al. 2018, https://arxiv.org/abs/1803.01498."""
 
     robust = True
+    suspects = 1
+    """How many of the updates to cut off at either end."""
 
 
 class CheckedKrum(Screened, Krum):
@@ -70,7 +72,10 @@ def build(config: FederationConfig, hospitals: Mapping[int, str]) -> Screened:
         case "fedmedian":
             return CheckedFedMedian(*member)
         case "trimmed-mean":
-            return CheckedTrimmedMean(*member, beta=_trimmed_share(suspects, len(hospitals)))
+            strategy = CheckedTrimmedMean(*member)
+            strategy.suspects = suspects
+            set_hospitals(strategy, hospitals)
+            return strategy
         case "krum":
             return CheckedKrum(*member, num_malicious_nodes=suspects)
 
@@ -83,6 +88,13 @@ def _trimmed_share(suspects: int, hospitals: int) -> float:
             f" there are {hospitals}"
         )
     return (suspects + 0.25) / hospitals if suspects else 0.0
+
+
+def set_hospitals(strategy: Screened, hospitals: Mapping[int, str]) -> None:
+    """Who takes part in the next round. Raises ConfigError where too few are left to cut the suspects off."""
+    strategy.hospitals = hospitals
+    if isinstance(strategy, CheckedTrimmedMean):
+        strategy.beta = _trimmed_share(strategy.suspects, len(hospitals))
 
 
 def set_learning_rate(strategy: Screened, rate: float) -> None:
