@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from medisync import artifacts, baselines, cli, model, training
+from medisync import artifacts, baselines, cli, model, notebook, training
 from medisync.federation import grid
 from medisync.federation.server_app import Outcome
 from medisync.records import LABELS, SPLITS
@@ -77,7 +77,7 @@ def open_hospitals(options: argparse.Namespace, fixed: Mapping[str, Any]) -> dic
     """The images of the run's splits, at their hospitals or dealt out anew."""
     workspace = artifacts.locate(options.workspace)
     split = artifacts.read(workspace.artifacts / options.run, artifacts.SPLITS)
-    size = cli.notebook_configuration(fixed).training.image_size
+    size = notebook.configuration(fixed).training.image_size
     hospitals = training.open_hospitals(split, workspace.dataset, size, workspace.cache)
     return hospitals if options.dirichlet is None else deal(hospitals, options.dirichlet, np.random.default_rng(0))
 
@@ -112,7 +112,7 @@ def _select(data: ImageSet, chosen: np.ndarray) -> ImageSet:
 def run(hospitals: Mapping[str, HospitalData], parameters: Mapping[str, Any]) -> dict[str, Any]:
     """One federation: its best round's validation figures."""
     started = time.monotonic()
-    outcome = grid.simulate(hospitals, cli.notebook_configuration(parameters))
+    outcome = grid.simulate(hospitals, notebook.configuration(parameters))
     figures = _validation(outcome, hospitals)
     return {**figures, "best_round": outcome.best_round, "seconds": round(time.monotonic() - started)}
 

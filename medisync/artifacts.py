@@ -32,6 +32,7 @@ from medisync.records import (
     RunRecord,
     RunStart,
     SplitRecord,
+    Transport,
 )
 
 AUDIT = "audit.json"
@@ -270,7 +271,14 @@ def sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def commit(run: Run, *, synthetic: bool, configuration: Mapping[str, object], software: Mapping[str, str]) -> RunRecord:
+def commit(
+    run: Run,
+    *,
+    synthetic: bool,
+    configuration: Mapping[str, object],
+    software: Mapping[str, str],
+    transport: Transport = "in one process",
+) -> RunRecord:
     """Writes run.json, which makes the run complete. Everything else of the run must be written before."""
     files = sorted(entry for entry in run.folder.iterdir() if entry.is_file() and entry.name not in TRANSIENT)
     record = RunRecord(
@@ -282,6 +290,7 @@ def commit(run: Run, *, synthetic: bool, configuration: Mapping[str, object], so
         log=run.log_folder.name,
         configuration=dict(configuration),
         software=dict(software),
+        transport=transport,
         files={entry.name: sha256(entry) for entry in files},
     )
     write(run.folder, RUN, record)

@@ -5,21 +5,21 @@ import ast
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medisync.errors import ConfigError, DataError, MediSyncError
+from medisync import notebook
+from medisync.errors import ConfigError, DataError, FederationError, MediSyncError
 
 if TYPE_CHECKING:
     from medisync.artifacts import Workspace
-    from medisync.config import Configuration
     from medisync.inference import Classifier
 
-PROJECT = Path(__file__).resolve().parent.parent
-NOTEBOOK = PROJECT / "notebook.ipynb"
 
 DEMO_PARAMETERS: Mapping[str, Any] = {
     "IMAGE_SIZE": 96,
@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (_add_demo, _add_train, _add_serve, _add_audit, _add_predict, _add_evaluate, _add_download, _add_runs):
         add(commands, shared)
+    _add_federation(commands, shared)
     return parser
 
 
@@ -97,7 +98,7 @@ def demo(options: argparse.Namespace) -> int:
     from medisync import artifacts, phantom
     from medisync.records import PHANTOM_MARKER
 
-    workspace = artifacts.locate(options.workspace or PROJECT / "demo")
+    workspace = artifacts.locate(options.workspace or notebook.PROJECT / "demo")
     if not (workspace.dataset / PHANTOM_MARKER).exists():
         print(f"making phantom hospitals in {_shown(workspace.dataset)} ...", flush=True)
         phantom.write_hospitals(workspace.dataset, seed=0)
@@ -129,7 +130,7 @@ def train(options: argparse.Namespace) -> int:
         _execute_notebook(workspace, parameters)
         return 0
     for seed in options.seeds:  # a wrong one is refused before the first run starts
-        notebook_configuration({**parameters, "SEED": seed})
+        notebook.configuration({**parameters, "SEED": seed})
     runs = [_execute_notebook(workspace, {**parameters, "SEED": seed}) for seed in options.seeds]
     print(f"\n{comparison.spread(workspace, runs)}")
     return 0
@@ -142,7 +143,7 @@ def _parameters_of(workspace: "Workspace", run: str) -> dict[str, Any]:
     _, start = artifacts.reopen(workspace, run)
     sections = [section for section in start.configuration.values() if isinstance(section, dict)]
     began = {name.upper(): value for section in sections for name, value in section.items()}
-    return {**{name: began[name] for name in _notebook_literals(NOTEBOOK) if name in began}, "RESUME": run}
+    return {**{name: began[name] for name in notebook.literals() if name in began}, "RESUME": run}
 
 
 def _parse_parameters(pairs: Sequence[Sequence[str]]) -> dict[str, Any]:
@@ -166,17 +167,17 @@ def _execute_notebook(workspace: "Workspace", parameters: Mapping[str, Any]) -> 
 
     from medisync import artifacts
 
-    notebook_configuration(parameters)  # a wrong value is refused here, before anything starts
+    notebook.configuration(parameters)  # a wrong value is refused here, before anything starts
     os.environ |= {"MEDISYNC_WORKSPACE": str(workspace.root), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     with tempfile.TemporaryDirectory() as folder:
-        executed = Path(folder) / NOTEBOOK.name
+        executed = Path(folder) / notebook.PATH.name
         try:
             papermill.execute_notebook(
-                NOTEBOOK,
+                notebook.PATH,
                 executed,
                 dict(parameters),
                 kernel_name="python3",
-                cwd=PROJECT,
+                cwd=notebook.PROJECT,
                 progress_bar=False,
                 stdout_file=sys.stdout,
                 stderr_file=sys.stderr,
@@ -189,9 +190,9 @@ def _execute_notebook(workspace: "Workspace", parameters: Mapping[str, Any]) -> 
     return name
 
 
-def _without_paths(notebook: bytes) -> bytes:
+def _without_paths(executed: bytes) -> bytes:
     """An executed notebook without what papermill notes of the machine that it ran on."""
-    content = json.loads(notebook)
+    content = json.loads(executed)
     content["metadata"].pop("papermill", None)
     return json.dumps(content, indent=1, ensure_ascii=False).encode()
 
@@ -212,31 +213,6 @@ def _shown(path: Path) -> str:
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def notebook_configuration(parameters: Mapping[str, Any] | None = None) -> "Configuration":
-    """The configuration that the notebook holds, with some parameters replaced."""
-    from medisync import config
-
-    names = _notebook_literals(NOTEBOOK)
-    if unknown := set(parameters or {}) - set(names):
-        known = ", ".join(sorted(names.keys() - {"HOSPITAL_CONFIGS", "DATASETS"}))
-        raise ConfigError(f"{sorted(unknown)[0]} is not in the notebook's parameters cell ({known})")
-    return config.from_dict({**names, **(parameters or {})})
-
-
-def _notebook_literals(notebook: Path) -> dict[str, Any]:
-    """The capital-letter names that the notebook's cells assign plain values to; nothing is executed."""
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    sources = ("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    statements = (statement for source in sources for statement in ast.parse(source).body)
-    return {
-        statement.targets[0].id: ast.literal_eval(statement.value)
-        for statement in statements
-        if isinstance(statement, ast.Assign)
-        and isinstance(statement.targets[0], ast.Name)
-        and statement.targets[0].id.isupper()
-    }
-
-
 def _add_serve(commands: Any, shared: argparse.ArgumentParser) -> None:
     command = _add(commands, shared, "serve", serve, "Open the dashboard on a workspace.")
     command.add_argument("--port", type=int, default=8501, help="on 127.0.0.1 (default: 8501)")
@@ -251,7 +227,7 @@ def serve(options: argparse.Namespace) -> int:
 def _serve(workspace: "Workspace", port: int = 8501) -> int:
     environment = {**os.environ, "MEDISYNC_WORKSPACE": str(workspace.root)}
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
-    return subprocess.run(command, cwd=PROJECT, env=environment, check=False).returncode
+    return subprocess.run(command, cwd=notebook.PROJECT, env=environment, check=False).returncode
 
 
 def _add_audit(commands: Any, shared: argparse.ArgumentParser) -> None:
@@ -263,7 +239,7 @@ def audit(options: argparse.Namespace) -> int:
     from medisync import artifacts
     from medisync import audit as auditing
 
-    workspace, hospitals = artifacts.locate(options.workspace), notebook_configuration().hospitals
+    workspace, hospitals = artifacts.locate(options.workspace), notebook.configuration().hospitals
     record = auditing.audit(hospitals, workspace.dataset)
     print("\n".join(auditing.log_lines(record)))
     if options.json:
@@ -362,3 +338,103 @@ def runs(options: argparse.Namespace) -> int:
     else:
         print(comparison.listing(workspace))
     return 0
+
+
+def _add_federation(commands: Any, shared: argparse.ArgumentParser) -> None:
+    summary = "A federation over a network: one process tree per hospital."
+    group = commands.add_parser("federation", help=summary, description=summary)
+    steps = group.add_subparsers(required=True, metavar="STEP")
+    init = _add(
+        steps, shared, "init", federation_init, "Make keys, certificates and settings for a server and its hospitals."
+    )
+    init.add_argument("folder", type=Path, metavar="DIR", help="a new folder; nothing in it is replaced")
+    init.add_argument(
+        "--server", default="127.0.0.1:9443", metavar="HOST:PORT", help="where hospitals will find the server"
+    )
+    server = _add(steps, shared, "server", federation_server, "Let hospitals connect, until Ctrl-C.")
+    server.add_argument("settings", type=Path, metavar="server.toml")
+    hospital = _add(steps, shared, "hospital", federation_hospital, "Take part as one hospital, until Ctrl-C.")
+    hospital.add_argument("settings", type=Path, metavar="hospital.toml")
+    run = _add(steps, shared, "run", federation_run, "Start a run on a server that is up, and follow it.")
+    run.add_argument("settings", type=Path, metavar="server.toml")
+    local = _add(
+        steps, shared, "local", federation_local, "Server and hospitals of this workspace on this machine, for a try."
+    )
+    for command in (run, local):
+        _add_parameters(command)
+        command.add_argument("--resume", metavar="RUN", help="go on with an interrupted run after its last whole round")
+
+
+def federation_init(options: argparse.Namespace) -> int:
+    from medisync.network import setup
+
+    made = setup.make(options.folder, options.server, notebook.configuration().hospitals)
+    print(f"made {_shown(made.server)}; give each hospital its own folder, by hand, and nothing else:")
+    print("\n".join(f"  {_shown(file.parent)}" for file in made.hospitals.values()))
+    return 0
+
+
+def federation_server(options: argparse.Namespace) -> int:
+    from medisync.network import processes, settings
+
+    server = settings.read(settings.ServerSettings, options.settings)
+    with _stopped_by_signals(), processes.superlink(server) as link:
+        print(f"listening at {server.listen} for {', '.join(each.name for each in server.hospitals)}", flush=True)
+        link.process.wait()
+    raise FederationError(f"the server ended: {link.last_words()} (log: {link.log})")
+
+
+def federation_hospital(options: argparse.Namespace) -> int:
+    from medisync.network import processes
+
+    with _stopped_by_signals():
+        processes.take_part(options.settings.resolve())
+    return 0
+
+
+def federation_run(options: argparse.Namespace) -> int:
+    from medisync import artifacts
+    from medisync.network import processes, settings
+
+    workspace, file = artifacts.locate(options.workspace), options.settings.resolve()
+    parameters = _run_parameters(workspace, options)
+    server = settings.read(settings.ServerSettings, file)
+    with _stopped_by_signals():
+        name = processes.run(server, file, workspace.root, parameters, options.resume or "")
+    _print_result(workspace, name)
+    return 0
+
+
+def federation_local(options: argparse.Namespace) -> int:
+    from medisync import artifacts
+    from medisync.network import local
+
+    workspace = artifacts.locate(options.workspace)
+    parameters = _run_parameters(workspace, options)
+    with _stopped_by_signals():
+        name = local.run(workspace, parameters, options.resume or "")
+    _print_result(workspace, name)
+    return 0
+
+
+def _run_parameters(workspace: "Workspace", options: argparse.Namespace) -> dict[str, Any]:
+    """What a run is to begin or, resumed, began with. Raises ConfigError for a wrong one before anything starts."""
+    parameters = _parse_parameters(options.parameters)
+    if options.resume:
+        parameters = {**_parameters_of(workspace, options.resume), **parameters}
+    notebook.configuration(parameters)
+    return parameters
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """An administrator's `kill` or `systemctl stop` ends a command as Ctrl-C does: its children first."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from medisync.config import Configuration
-from medisync.records import BaselineRecord, DatasetStats, Interval, Metrics, ModelMeta
+from medisync.records import BaselineRecord, DatasetStats, Interval, Metrics, ModelMeta, Transport
 
 CLASS_NAMES = {
     "glioma": "glioma",
@@ -25,6 +25,10 @@ USED = """Used are the images that are left after each slice that several hospit
 a slice and slices of a patient are on one side of a split, across hospitals too; slices that occur under two labels are left
 out."""
 
+USED_APART = """Each hospital split its own images: copies of a slice and slices of a patient are on one side of a split there;
+slices that occur under two labels are left out. Images never met, so that copies of one hospital's scans at another could
+not be found: where hospitals share patients, these figures are too good."""
+
 LIMITS = """- Slices, not examinations: a radiologist reads all sequences of a patient, this model one slice of one sequence.
 - The scans are public collections in the roles of hospitals; no hospital named here gave data or endorsed anything.
 - Labels are those of the collections; nobody re-read them. Age, sex, scanner and field strength are not recorded there, so
@@ -36,7 +40,11 @@ LIMITS = """- Slices, not examinations: a radiologist reads all sequences of a p
 
 
 def write(
-    meta: ModelMeta, configuration: Configuration, software: Mapping[str, str], baselines: BaselineRecord | None
+    meta: ModelMeta,
+    configuration: Configuration,
+    software: Mapping[str, str],
+    baselines: BaselineRecord | None,
+    transport: Transport = "in one process",
 ) -> str:
     """The card of a run."""
     sections = [
@@ -44,7 +52,7 @@ def write(
         _synthetic(meta),
         f"## What it is for\n\n{PURPOSE}",
         f"## The model\n\n{_model(meta, software, configuration)}",
-        f"## Data\n\n{_data(meta, configuration)}",
+        f"## Data\n\n{_data(meta, configuration, transport)}",
         f"## Figures\n\n{_figures(meta)}",
         f"## By class\n\n{_classes(meta.metrics.test)}",
         f"## Trust\n\n{_trust(meta)}",
@@ -76,7 +84,7 @@ def _model(meta: ModelMeta, software: Mapping[str, str], configuration: Configur
     return _table(("", ""), rows.items())
 
 
-def _data(meta: ModelMeta, configuration: Configuration) -> str:
+def _data(meta: ModelMeta, configuration: Configuration, transport: Transport) -> str:
     rows = [
         (
             each.name,
@@ -90,7 +98,8 @@ def _data(meta: ModelMeta, configuration: Configuration) -> str:
         for each in configuration.hospitals
     ]
     head = ("hospital in the simulation", "source", "licence", "found", "used", "train / val / test", "classes used")
-    parts = [_table(head, rows), USED, configuration.card.data_note]
+    used = USED if transport == "in one process" else USED_APART
+    parts = [_table(head, rows), used, configuration.card.data_note]
     return "\n\n".join(part for part in parts if part)
 
 

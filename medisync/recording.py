@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from flwr.serverapp import Grid
 
 from medisync import artifacts, audit, baselines, model, model_card
 from medisync.artifacts import Run, Workspace
 from medisync.config import Configuration
 from medisync.errors import ArtifactError, ConfigError, DataError
 from medisync.evaluation import mean_of_defined
-from medisync.federation import grid
+from medisync.federation import grid, server_app
 from medisync.federation.checkpoint import Checkpoint, Checkpoints
 from medisync.federation.progress import ProgressBar
 from medisync.federation.server_app import Outcome
@@ -30,6 +31,7 @@ from medisync.records import (
     Progress,
     RunStart,
     SplitRecord,
+    Transport,
 )
 from medisync.training import HospitalData
 
@@ -148,9 +150,29 @@ def federate(run: Run, hospitals: Mapping[str, HospitalData], configuration: Con
         checkpoints.save(FEDERATED, state)
         artifacts.write(run.folder, artifacts.HISTORY, state.history)
 
-    with _failure_logged(), _progress(run, hospitals, configuration, checkpoints) as bar:
+    with failure_logged(), _progress(run, hospitals, configuration, checkpoints) as bar:
         resumed = checkpoints.load(FEDERATED)
         return grid.simulate(hospitals, configuration, resumed=resumed, on_round=keep, on_images=bar.advance)
+
+
+def federate_over_network(
+    run: Run, network: Grid, call_roll: server_app.CallRoll, configuration: Configuration
+) -> Outcome:
+    """The same with hospitals that are elsewhere, whose images nobody here counts: progress is told by rounds."""
+    checkpoints, rounds = _CheckpointFolder(run), configuration.federation.rounds
+
+    def keep(state: Checkpoint) -> None:
+        checkpoints.save(FEDERATED, state)
+        artifacts.write(run.folder, artifacts.HISTORY, state.history)
+        left = (rounds - state.rounds_done) * state.history[-1].seconds
+        done = Progress(
+            stage="training", round=state.rounds_done, rounds=rounds, seconds_left=left, updated_at=artifacts.now()
+        )
+        artifacts.write(run.folder, artifacts.PROGRESS, done)
+
+    settings = configuration.training, configuration.federation
+    resumed = checkpoints.load(FEDERATED)
+    return server_app.federate(network, call_roll, *settings, on_round=keep, resumed=resumed)
 
 
 def compare(
@@ -158,7 +180,7 @@ def compare(
 ) -> BaselineRecord:
     """The baselines, with a progress bar; the comparison is on disk and in the log afterwards."""
     checkpoints = _CheckpointFolder(run)
-    with _failure_logged(), _baseline_progress(run, hospitals, configuration, checkpoints) as bar:
+    with failure_logged(), _baseline_progress(run, hospitals, configuration, checkpoints) as bar:
         record = baselines.compare(hospitals, outcome, configuration, checkpoints=checkpoints, on_images=bar.advance)
     artifacts.write(run.folder, artifacts.BASELINES, record)
     for each in record.models:
@@ -169,7 +191,8 @@ def compare(
 
 
 @contextmanager
-def _failure_logged() -> Iterator[None]:
+def failure_logged() -> Iterator[None]:
+    """What ends a run stands in its log."""
     try:
         yield
     except BaseException as error:
@@ -216,9 +239,10 @@ def finish(
     configuration: Configuration,
     stats: Mapping[str, DatasetStats],
     outcome: Outcome,
-    compared: BaselineRecord,
+    compared: BaselineRecord | None,
     *,
     synthetic: bool,
+    transport: Transport = "in one process",
 ) -> ModelMeta:
     """Writes the model, what is known about it and its card, completes the run and publishes it to models/."""
     artifacts.write(run.folder, artifacts.HISTORY, outcome.history)
@@ -228,9 +252,10 @@ def finish(
     meta = describe(run, configuration, stats, outcome, synthetic=synthetic)
     artifacts.write(run.folder, artifacts.META, meta)
     software = {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}}
-    card = model_card.write(meta, configuration, software, compared)
+    card = model_card.write(meta, configuration, software, compared, transport)
     artifacts.write_bytes(run.folder / artifacts.CARD, card.encode())
-    artifacts.commit(run, synthetic=synthetic, configuration=configuration.to_record(), software=software)
+    record = configuration.to_record()
+    artifacts.commit(run, synthetic=synthetic, configuration=record, software=software, transport=transport)
     _release(run)
     artifacts.publish(workspace, run.name)
     log.info("%s completed: test accuracy %.1f %%", run.name, 100 * meta.metrics.test_accuracy)

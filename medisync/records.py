@@ -402,6 +402,10 @@ class RunStart(Record):
     configuration: dict[str, object]
 
 
+Transport = Literal["in one process", "over the network"]
+"""Where the hospitals of a federation were."""
+
+
 class RunRecord(Record):
     """run.json, written last: a run without it did not finish."""
 
@@ -414,6 +418,7 @@ class RunRecord(Record):
     """Folder under `logs/`."""
     configuration: dict[str, object]
     software: dict[str, str]
+    transport: Transport = "in one process"
     files: dict[str, str]
     """SHA-256 of every file of the run, by its name."""
 

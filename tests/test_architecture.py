@@ -40,7 +40,9 @@ ALLOWED = {
     "baselines": FEDERATION,
     "model_card": STAGE,
     "recording": FEDERATION | {"artifacts", "audit", "baselines", "model_card"},
-    "cli": FEDERATION | {"artifacts", "audit", "comparison", "download", "inference", "phantom"},
+    "notebook": STAGE,
+    "network": FEDERATION | {"artifacts", "audit", "splits", "notebook", "recording", "network"},
+    "cli": FEDERATION | {"notebook", "network"} | {"artifacts", "audit", "comparison", "download", "inference", "phantom"},
     "__main__": {"cli"},
     "dashboard.words": BASE,
     "dashboard.data": BASE | {"artifacts", "images"},
@@ -63,10 +65,10 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init_
 
 
 def name_of(path: Path) -> str:
-    """`training`, `federation` for all of that folder, `dashboard.pages`, `dashboard.data`."""
+    """`training`, `federation` and `network` for all of their folders, `dashboard.pages`, `dashboard.data`."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
-    if parts[0] == "federation":
-        return "federation"
+    if parts[0] in ("federation", "network"):
+        return parts[0]
     return ".".join(parts[:2]) if parts[0] == "dashboard" else parts[0]
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from medisync import baselines, cli
+from medisync import baselines, notebook
 from medisync.config import Configuration
 from medisync.federation import grid
 from medisync.federation.checkpoint import Checkpoints
@@ -38,7 +38,7 @@ HOSPITALS = {EAST: hospital(1), WEST: hospital(2)}
 
 
 def configuration(*kinds: str) -> Configuration:
-    return cli.notebook_configuration(
+    return notebook.configuration(
         {"IMAGE_SIZE": 32, "BATCH_SIZE": 8, "ROUNDS": 2, "LEARNING_RATE": 1e-3, "DEVICE": "cpu", "BASELINES": kinds}
     )
 

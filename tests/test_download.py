@@ -50,10 +50,10 @@ def test_a_file_of_another_kind_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_versions_are_pinned_and_folders_are_those_of_the_notebook() -> None:
-    from medisync.cli import notebook_configuration
+    from medisync import notebook
 
     assert all(source.handle.split("/")[2] == "versions" for source in download.SOURCES.values())
-    roots = {hospital.path.split("/")[0] for hospital in notebook_configuration().hospitals}
+    roots = {hospital.path.split("/")[0] for hospital in notebook.configuration().hospitals}
     assert download.SOURCES.keys() == roots
 
 
@@ -77,10 +77,10 @@ def test_a_folder_that_has_files_is_left_alone_and_a_failure_leaves_nothing(
 
 
 def test_what_was_downloaded_is_found_by_the_audit(tmp_path: Path) -> None:
-    from medisync.cli import notebook_configuration
+    from medisync import notebook
 
     write_slice(tmp_path / "in/1.mat", 3, "P1", pixels(1))
     download.convert_figshare(tmp_path / "in", tmp_path / "dataset/dataset-2")
-    (hospital,) = (each for each in notebook_configuration().hospitals if each.path == "dataset-2")
+    (hospital,) = (each for each in notebook.configuration().hospitals if each.path == "dataset-2")
     (file,) = discover(hospital, tmp_path / "dataset").files
     assert (file.label, file.patient) == ("pituitary", "P1")

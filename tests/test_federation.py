@@ -325,7 +325,7 @@ def test_a_hospital_that_fails_is_named_and_the_others_go_on() -> None:
 def test_the_clients_state_and_data_stay_on_their_side() -> None:
     """What crosses to the server is weights, counts and totals: nothing as large as an image set."""
     seen: list[RecordDict] = []
-    app = client_app.build(lambda context: ("North", hospital(0)))
+    app = client_app.build(lambda context, size: ("North", hospital(0)))
     server = ServerApp()
     settings = TrainOrder(SETTINGS, 1e-3).to_record()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import factories
 import pytest
 
-from medisync import artifacts, cli, model_card
+from medisync import artifacts, model_card, notebook
 from medisync.records import BaselineModel, BaselineRecord, ModelMeta
 
 
@@ -17,7 +17,7 @@ def meta(tmp_path: Path) -> ModelMeta:
 
 
 def card(meta: ModelMeta, compared: BaselineRecord | None = None, **parameters: object) -> str:
-    return model_card.write(meta, cli.notebook_configuration(parameters), {"torch": "1.2.3"}, compared)
+    return model_card.write(meta, notebook.configuration(parameters), {"torch": "1.2.3"}, compared)
 
 
 def test_figures_are_those_of_the_records(meta: ModelMeta) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from medisync import artifacts, cli, phantom
+from medisync import artifacts, cli, notebook, phantom
 from medisync.errors import ConfigError, MediSyncError
 
 ROOT = Path(__file__).parent.parent
@@ -127,7 +127,7 @@ def test_a_mistyped_parameter_is_refused_before_anything_starts(workspace: artif
     assert train(workspace.root, "-p", "ROUND", "3") == 2
     assert sorted(workspace.artifacts.iterdir()) == before
     with pytest.raises(ConfigError, match="ROUND is not in the notebook's parameters cell"):
-        cli.notebook_configuration({"ROUND": 3})
+        notebook.configuration({"ROUND": 3})
 
 
 def test_a_run_that_dies_publishes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,7 +145,7 @@ def test_a_run_that_dies_publishes_nothing(tmp_path: Path, capsys: pytest.Captur
 
 def test_a_fourth_hospital_is_one_entry_in_each_dictionary(tmp_path: Path) -> None:
     """The notebook with two entries more, and nothing else changed."""
-    names = cli._notebook_literals(ROOT / "notebook.ipynb")
+    names = notebook.literals()
     names["HOSPITAL_CONFIGS"]["CMC Vellore"] = {
         "dataset_id": "dataset-4",
         "specialty": "Neurosurgery",

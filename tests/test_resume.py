@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from medisync import artifacts, cli, phantom, recording
+from medisync import artifacts, cli, notebook, phantom, recording
 from medisync.config import Configuration
 from medisync.errors import ArtifactError, ConfigError, DataError, FederationError
 from medisync.federation import grid
@@ -37,7 +37,7 @@ HOSPITALS = {name: hospital(seed) for seed, name in enumerate(("North", "South",
 
 def configuration(**parameters: object) -> Configuration:
     tiny = {"IMAGE_SIZE": 32, "BATCH_SIZE": 4, "LEARNING_RATE": 1e-3, "ROUNDS": 4, "DEVICE": "cpu"}
-    return cli.notebook_configuration({**tiny, **parameters})
+    return notebook.configuration({**tiny, **parameters})
 
 
 @pytest.mark.parametrize(
@@ -109,8 +109,8 @@ def test_a_run_is_begun_once_and_gone_on_with_by_one_process(workspace: artifact
     assert "run-001 begins" in log
     assert "run-001 goes on" in log
     code = (
-        "from medisync import artifacts, cli, recording\n"
-        f"settings = cli.notebook_configuration({ {'IMAGE_SIZE': 32, 'BATCH_SIZE': 4, 'LEARNING_RATE': 1e-3, 'ROUNDS': 4, 'DEVICE': 'cpu', 'RESUME': 'run-001'} })\n"
+        "from medisync import artifacts, notebook, recording\n"
+        f"settings = notebook.configuration({ {'IMAGE_SIZE': 32, 'BATCH_SIZE': 4, 'LEARNING_RATE': 1e-3, 'ROUNDS': 4, 'DEVICE': 'cpu', 'RESUME': 'run-001'} })\n"
         f"recording.begin(artifacts.locate({str(workspace.root)!r}), settings)\n"
     )
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -9,6 +9,7 @@ from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, Record
 from flwr.clientapp import ClientApp
 
 from medisync import evaluation, model, novelty, training
+from medisync.config import TrainingConfig
 from medisync.errors import MediSyncError
 from medisync.federation import handshake
 from medisync.federation.messages import (
@@ -34,8 +35,8 @@ from medisync.training import HospitalData, ImageSet
 ACTIVITIES = {"train": "training images", "val": "validation", "test": "test"}
 """What a hospital does while it scores a split."""
 
-OpenHospital = Callable[[Context], tuple[str, HospitalData]]
-"""From a node's own context to the hospital's name and images."""
+OpenHospital = Callable[[Context, int], tuple[str, HospitalData]]
+"""From a node's own context, and the side that images are kept at, to the hospital's name and images."""
 
 OnImages = Callable[[str, str, int, int], None]
 """Called with (hospital, what it is doing, round, images done since the last call)."""
@@ -56,7 +57,11 @@ def build(
     app = ClientApp()
 
     def on_images_of(work: Work) -> Callable[[Message, Context], Message]:
-        return _answering(lambda message, context: work(message, *open_hospital(context), on_images))
+        def answer(message: Message, context: Context) -> RecordDict:
+            settings = TrainingConfig.model_validate_json(str(message.content.config_records[CONFIG]["training"]))
+            return work(message, *open_hospital(context, settings.image_size), on_images)
+
+        return _answering(answer)
 
     app.train()(on_images_of(_train))
     app.evaluate()(on_images_of(_evaluate))

@@ -138,7 +138,7 @@ def simulate(
     names = dict(enumerate(sorted(hospitals), start=SERVER_NODE + 1))
     nodes = {node: {"hospital": name} for node, name in names.items()}
 
-    def open_hospital(context: Context) -> tuple[str, HospitalData]:
+    def open_hospital(context: Context, image_size: int) -> tuple[str, HospitalData]:  # noqa: ARG001
         name = str(context.node_config["hospital"])
         return name, hospitals[name]
 

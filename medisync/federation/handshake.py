@@ -67,25 +67,32 @@ class Reception:
     _heard: dict[int, str] = field(default_factory=dict)
     """Nodes that were asked, with the time of the connection then."""
 
+    def gather(self, seconds: float) -> None:
+        """Waits until every member is connected and has been heard, at most so long."""
+        end = time.monotonic() + seconds
+        while len(self._look().hospitals) + len(self._refused) < len(self.members) and time.monotonic() < end:
+            time.sleep(POLL_SECONDS)
+
     def call_roll(self) -> Roll:
         """Raises FederationError where too few hospitals are connected and welcome before the patience ends."""
         end = time.monotonic() + self.patience
-        while True:
-            connected = {node.node_id: node for node in self.grid.get_nodes() if node.name in self.members}
-            names = {number: str(node.name) for number, node in connected.items()}
-            self._greet({n: name for n, name in names.items() if self._heard.get(n) != connected[n].last_activated_at})
-            self._heard |= {number: node.last_activated_at for number, node in connected.items()}
-            welcome = {number: name for number, name in names.items() if name not in self._refused}
-            absent = self._absent(set(names.values()))
-            if len(welcome) >= self.at_least:
-                return Roll(welcome, absent)
+        while len((roll := self._look()).hospitals) < self.at_least:
             if time.monotonic() >= end:
-                reasons = "; ".join(f"{each.hospital} {each.reason}" for each in absent)
+                reasons = "; ".join(f"{each.hospital} {each.reason}" for each in roll.absent)
                 raise FederationError(
-                    f"{len(welcome)} hospitals take part, at least {self.at_least} are needed ({reasons});"
+                    f"{len(roll.hospitals)} hospitals take part, at least {self.at_least} are needed ({reasons});"
                     " start `medisync federation hospital` there, then go on with --resume"
                 )
             time.sleep(POLL_SECONDS)
+        return roll
+
+    def _look(self) -> Roll:
+        connected = {node.node_id: node for node in self.grid.get_nodes() if node.name in self.members}
+        names = {number: str(node.name) for number, node in connected.items()}
+        self._greet({n: name for n, name in names.items() if self._heard.get(n) != connected[n].last_activated_at})
+        self._heard |= {number: node.last_activated_at for number, node in connected.items()}
+        welcome = {number: name for number, name in names.items() if name not in self._refused}
+        return Roll(welcome, self._absent(set(names.values())))
 
     def _greet(self, newcomers: Mapping[int, str]) -> None:
         if not newcomers:

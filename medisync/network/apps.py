@@ -1,0 +1,35 @@
+"""The two Flower apps that pyproject.toml names. The code does not travel: each side runs what is installed there."""
+
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from medisync.federation import client_app
+from medisync.network import node
+from medisync.records import Introduction
+from medisync.training import HospitalData
+
+
+def _settings_file(context: Context) -> Path:
+    """Each node is told its own file, by its own administrator."""
+    return Path(str(context.node_config["hospital"]))
+
+
+def _open(context: Context, image_size: int) -> tuple[str, HospitalData]:
+    return node.open_images(_settings_file(context), image_size)
+
+
+def _introduce(context: Context) -> Introduction:
+    return node.read_introduction(_settings_file(context))
+
+
+client = client_app.build(_open, _introduce)
+server = ServerApp()
+
+
+@server.main()
+def main(grid: Grid, context: Context) -> None:
+    from medisync.network import conductor  # hospitals need none of it
+
+    conductor.conduct(grid, context.run_config)

@@ -1,0 +1,167 @@
+"""What is not Flower's public API but needed to run it well, read in flwr 1.41 and refused for any other version.
+
+- SuperLink answers hospitals, administrators and its own processes at one port, and asks administrators for no proof. Here
+  only its own machine reaches anything but the hospitals' part, which is guarded by their keys.
+- A SuperNode starts a fresh process for every message, which would import torch for seconds. Here it is forked from one
+  that has imported it: as isolated, at once.
+- A SuperNode without work looks for some every 3 seconds. Here it looks more often.
+
+Run as `python -m medisync.network.flower superlink|supernode ...` with the options of Flower's own commands.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from types import SimpleNamespace
+from typing import Any
+
+os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+
+from flwr.supercore.app_utils import start_parent_process_monitor
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from medisync.errors import FederationError
+
+CHECKED_VERSION = "1.41."
+IDLE_SECONDS = 0.3
+"""Between two looks of a node for work."""
+
+OWN_MACHINE = ("127.0.0.1", "::1")
+HOSPITALS_PATH = "/v1/fleet/"
+
+
+def require_version() -> None:
+    """Raises FederationError for a Flower that this file was not checked with."""
+    if not version("flwr").startswith(CHECKED_VERSION):
+        raise FederationError(f"flwr {version('flwr')} is installed; the network was checked with {CHECKED_VERSION}x")
+
+
+class HospitalsOnly:
+    """Refuses whatever another machine asks of a SuperLink, except what hospitals ask, which their keys guard."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not _may_ask(scope):
+            await PlainTextResponse("only this machine may ask that", status_code=403)(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+
+def _may_ask(scope: Scope) -> bool:
+    peer = (scope.get("client") or ("",))[0]
+    return peer in OWN_MACHINE or str(scope["path"]).startswith(HOSPITALS_PATH)
+
+
+def superlink() -> None:
+    """Flower's SuperLink behind `HospitalsOnly`, until the process that started it ends."""
+    from flwr.superlink import extensions
+    from flwr.superlink.cli.flower_superlink import flower_superlink
+
+    vars(extensions)["get_middleware"] = lambda: (Middleware(HospitalsOnly),)
+    flower_superlink()
+
+
+def supernode() -> None:
+    """Flower's SuperNode, looking for work every `IDLE_SECONDS`."""
+    from flwr.supernode import start_client_internal
+    from flwr.supernode.cli.flower_supernode import flower_supernode
+
+    quick: Any = SimpleNamespace(sleep=lambda seconds: time.sleep(min(seconds, IDLE_SECONDS)))
+    vars(start_client_internal)["time"] = quick
+    flower_supernode()
+
+
+class ForkingExecutor:
+    """Starts Flower's client process by forking this one, which has imported and prepared all that it needs.
+
+    The child ends when its message is answered. This process must not have computed anything with torch: threads do not
+    survive a fork.
+    """
+
+    def get_eligible_capacity(self, supported_task_types: set[Any], **_: Any) -> tuple[set[Any], set[str]]:
+        from flwr.supercore.constant import TaskType
+
+        return supported_task_types & {TaskType.CLIENT_APP}, set()
+
+    def wait_for_capacity(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def launch(self, spec: Any) -> Any:
+        from flwr.supercore.superexec.executor import LaunchResult
+
+        if os.fork() == 0:
+            _become_client(spec)
+        return LaunchResult.accepted()
+
+    def reconcile(self) -> None:
+        """Takes leave of the children that have ended."""
+        while True:
+            try:
+                if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                    return
+            except ChildProcessError:
+                return
+
+    def close(self) -> None:
+        pass
+
+
+def _become_client(spec: Any) -> None:
+    """In the child: answers one message and ends, whatever happens, without unwinding into the parent's code."""
+    from flwr.supernode.runtime.run_clientapp import run_clientapp
+
+    code = 1
+    try:
+        run_clientapp(
+            spec.runtime_api_address,
+            spec.token,
+            insecure=True,
+            parent_pid=spec.parent_pid,
+            runtime_dependency_install=False,
+        )
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def serve_node(runtime_address: str, secret: bytes, alive: Callable[[], bool]) -> None:
+    """Starts a client process for every message that the SuperNode at `runtime_address` has.
+
+    Raises ConnectionError once it is no longer `alive`.
+    """
+    from flwr.supercore.superexec import run_superexec as module
+
+    require_version()
+    os.environ["FLWR_SUPEREXEC_TASK_POLL_INTERVAL"] = "0.05"
+
+    class Watching(ForkingExecutor):
+        def reconcile(self) -> None:
+            super().reconcile()
+            if not alive():
+                raise ConnectionError("the SuperNode ended")
+
+    executor: Any = Watching()
+    vars(module)["get_executor"] = lambda *_, **__: executor
+    module.run_superexec(runtime_address, insecure=True, superexec_auth_secret=secret)
+
+
+def main() -> None:
+    require_version()
+    command = {"superlink": superlink, "supernode": supernode}[sys.argv.pop(1)]
+    start_parent_process_monitor(os.getppid())
+    command()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""A hospital in a networked federation: what it knows of its own images, and what it says of them."""
+
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from medisync import artifacts, audit, splits, training
+from medisync.errors import ConfigError, DataError
+from medisync.federation import handshake
+from medisync.network import settings
+from medisync.network.settings import HospitalSettings
+from medisync.records import (
+    LABELS,
+    AuditRecord,
+    FolderAudit,
+    HospitalAudit,
+    HospitalSplit,
+    Introduction,
+    SplitRecord,
+)
+
+INTRODUCTION = "introduction.json"
+
+_introduction = TypeAdapter(Introduction)
+_split = TypeAdapter(HospitalSplit)
+
+
+def prepare(hospital: HospitalSettings) -> Introduction:
+    """Audits the hospital's images and splits them, and keeps both in its state folder.
+
+    Raises DataError where the dataset is missing, holds nothing usable, or differs from the split made beforehand.
+    """
+    if not hospital.dataset.is_dir():
+        raise DataError(f"{hospital.dataset}: there is no such dataset folder; correct `dataset` in hospital.toml")
+    described = hospital.as_hospital()
+    audited = audit.audit([described], hospital.root)
+    audit.require_images(audited, [described], hospital.root)
+    record = _split_images(hospital, audited)
+    splits.require_no_leak(record)
+    introduction = introduce(hospital, audited, record)
+    artifacts.write(hospital.state, artifacts.AUDIT, audited)
+    artifacts.write(hospital.state, artifacts.SPLITS, record)
+    artifacts.write_bytes(hospital.state / INTRODUCTION, _introduction.dump_json(introduction, indent=1))
+    return introduction
+
+
+def _split_images(hospital: HospitalSettings, audited: AuditRecord) -> SplitRecord:
+    if hospital.split_file is None:
+        return splits.split(audited, hospital.split, [hospital.as_hospital()])
+    try:
+        part = _split.validate_json(hospital.split_file.read_bytes())
+    except (OSError, ValidationError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{hospital.split_file}: is no split of one hospital's images ({reason})") from None
+    known = {image.path: image.sha256 for image in audited.images}
+    for image in (*part.train, *part.val, *part.test):
+        if known.get(image.path) != image.sha256:
+            raise DataError(f"{image.path}: is not the image that {hospital.split_file.name} was made for")
+    return SplitRecord(**hospital.split.model_dump(), hospitals={hospital.name: part}, notes=["made beforehand"])
+
+
+def introduce(hospital: HospitalSettings, audited: AuditRecord, record: SplitRecord) -> Introduction:
+    """Names and counts: no path, no name of a folder or patient, nothing of an image."""
+    described = hospital.as_hospital()
+    return Introduction(
+        hospital=hospital.name,
+        version=handshake.software(),
+        labels=list(LABELS),
+        synthetic=audited.synthetic,
+        dataset_id=hospital.dataset_id,
+        specialty=hospital.specialty,
+        source=hospital.source,
+        licence=hospital.licence,
+        stats=splits.statistics(record, audited, [described])[hospital.name],
+        audit=_counts_of(audited.hospitals[hospital.name]),
+    )
+
+
+def _counts_of(found: HospitalAudit) -> HospitalAudit:
+    folders = [
+        FolderAudit(name=label, label=label, images=images)
+        for label, images in found.class_distribution.items()
+        if images
+    ]
+    note = f"{len(found.notes)} notes stay at the hospital"
+    return found.model_copy(update={"path": "", "folders": folders, "notes": [note] if found.notes else []})
+
+
+@lru_cache(maxsize=2)
+def read_settings(file: Path) -> HospitalSettings:
+    return settings.read(HospitalSettings, file)
+
+
+def read_introduction(file: Path) -> Introduction:
+    """What `prepare` found, with this process's own version. Raises DataError where nothing was prepared."""
+    stored = read_settings(file).state / INTRODUCTION
+    try:
+        return _introduction.validate_json(stored.read_bytes()).model_copy(update={"version": handshake.software()})
+    except (OSError, ValidationError):
+        raise DataError(
+            f"{stored.parent}: nothing was prepared; start `medisync federation hospital {file.name}`"
+        ) from None
+
+
+@lru_cache(maxsize=2)
+def open_images(file: Path, size: int) -> tuple[str, training.HospitalData]:
+    """The hospital's name and its images at side `size`, from its cache; decoded into it on first use."""
+    hospital = read_settings(file)
+    record: SplitRecord = artifacts.read(hospital.state, artifacts.SPLITS)
+    return hospital.name, training.open_hospital(
+        record.hospitals[hospital.name], hospital.root, size, hospital.state / "cache"
+    )

@@ -1,0 +1,300 @@
+"""SuperLink, SuperNodes and Flower's command line as child processes that end with the command that started them."""
+
+import importlib
+import os
+import secrets
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medisync import notebook
+from medisync.errors import FederationError
+from medisync.network import credentials, flower, node, settings
+from medisync.network.conductor import COMPLETED, FAILED, SAYS
+from medisync.network.settings import HospitalSettings, ServerSettings, to_toml
+
+START_SECONDS = 90.0
+STOP_SECONDS = 10.0
+FLOWER = "medisync.network.flower"
+CONNECTION = "medisync"
+"""What Flower's configuration calls our SuperLink."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """A long-running child process and the file that it logs to."""
+
+    name: str
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    def is_alive(self) -> bool:
+        return self.process.poll() is None
+
+    def last_words(self) -> str:
+        """The last line of its log that says something."""
+        lines = [line.strip() for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines()]
+        return next((line for line in reversed(lines) if len(line) > 3), "it said nothing")
+
+
+@contextmanager
+def service(
+    name: str, module: str, arguments: list[object], home: Path, log: Path, threads: int = 0
+) -> Iterator[Service]:
+    """Runs `python -m module ...` for as long as the block lasts, on so many threads, or as many as it likes for 0."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", module, *map(str, arguments)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=_environment(home) | ({"OMP_NUM_THREADS": str(threads)} if threads else {}),
+            start_new_session=True,  # Ctrl-C reaches the command, which then stops its children in order
+        )
+    try:
+        yield Service(name, process, log)
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _environment(home: Path) -> dict[str, str]:
+    """Flower's own state in `home`, its commands found, nothing reported to anyone, no sleep longer than it pays."""
+    return {
+        **os.environ,
+        "FLWR_HOME": str(home),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _split(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def require_free(address: str) -> None:
+    """Raises FederationError where another program listens at `address` already."""
+    host, port = _split(address)
+    try:
+        with socket.create_server((host, port)):
+            pass
+    except OSError as error:
+        raise FederationError(
+            f"{address}: cannot be listened at ({error.strerror}); stop what does, or change `listen` in server.toml"
+        ) from None
+
+
+def require_reachable(address: str, authority: Path) -> None:
+    """Raises FederationError where nothing answers at `address`, or something that `authority` does not vouch for."""
+    host, port = _split(address)
+    trusted = ssl.create_default_context(cafile=str(authority))
+    try:
+        with (
+            socket.create_connection((host, port), timeout=10) as plain,
+            trusted.wrap_socket(plain, server_hostname=host),
+        ):
+            pass
+    except ssl.SSLCertVerificationError as error:
+        raise FederationError(
+            f"{address}: its certificate is not accepted ({error.verify_message}); ask the federation's administrator"
+            f" whether {authority.name} is current"
+        ) from None
+    except OSError as error:
+        raise FederationError(
+            f"{address}: the server cannot be reached ({error.strerror or error}); is `medisync federation server` running,"
+            " and may this machine dial out to it?"
+        ) from None
+
+
+def _wait(started: Service, answers: Any, what: str) -> None:
+    """Until `answers()` is true. Raises FederationError where the service ends before, or takes too long."""
+    end = time.monotonic() + START_SECONDS
+    while not answers():
+        if not started.is_alive():
+            raise FederationError(f"{started.name} ended: {started.last_words()} (log: {started.log})")
+        if time.monotonic() > end:
+            raise FederationError(f"{started.name} does not {what} after {START_SECONDS:g} s (log: {started.log})")
+        time.sleep(0.1)
+
+
+def _answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+@contextmanager
+def superlink(server: ServerSettings) -> Iterator[Service]:
+    """The server's side: a SuperLink with TLS and node authentication, all hospitals registered.
+
+    Raises FederationError for a taken port, ConfigError for a key or certificate that cannot serve.
+    """
+    credentials.require_private(server.private_key)
+    credentials.require_valid(server.authority)
+    credentials.require_valid(server.certificate)
+    require_free(server.listen)
+    host, port = _split(server.listen)
+    home = server.state / "flower"
+    home.mkdir(parents=True, exist_ok=True)
+    connection = {"address": f"127.0.0.1:{port}", "root-certificates": str(server.authority)}
+    (home / "config.toml").write_text(to_toml({"superlink.medisync": connection, "superlink": {"default": CONNECTION}}))
+    files = [
+        "--ssl-ca-certfile",
+        server.authority,
+        "--ssl-certfile",
+        server.certificate,
+        "--ssl-keyfile",
+        server.private_key,
+    ]
+    options = ["--database", server.state / "flower.db", "--isolation", "subprocess", "--enable-supernode-auth"]
+    arguments = [
+        "superlink",
+        "--host",
+        host,
+        "--port",
+        port,
+        *files,
+        *options,
+        "--disable-runtime-dependency-installation",
+    ]
+    with service("the server", FLOWER, arguments, home, server.state / "server.log") as link:
+        _wait(link, lambda: _answers(port), "listen")
+        register(server)
+        yield link
+
+
+def register(server: ServerSettings) -> None:
+    """Makes the server know its members' keys. Raises FederationError where Flower refuses one."""
+    known = {node["name"] for node in _flwr(server, "supernode", "list", CONNECTION, "--format", "json")["nodes"]}
+    for member in server.hospitals:
+        if member.name not in known:
+            where = f"{member.location.lat},{member.location.lon}"
+            options = ["--name", member.name, f"--location={where}", "--format", "json"]
+            _flwr(server, "supernode", "register", str(member.public_key), CONNECTION, *options)
+
+
+def _flwr(server: ServerSettings, *arguments: str) -> dict[str, Any]:
+    """Flower's own command line, on the SuperLink of `server`, and what it answers."""
+    import json
+
+    done = subprocess.run(
+        ["flwr", *arguments], capture_output=True, text=True, env=_environment(server.state / "flower"), check=False
+    )
+    try:
+        answer: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        answer = {"success": False, "error-message": (done.stdout + done.stderr).strip()}
+    if not answer.get("success"):
+        raise FederationError(f"Flower refused `{' '.join(arguments[:2])}`: {answer.get('error-message', done.stderr)}")
+    return answer
+
+
+@contextmanager
+def supernode(hospital: HospitalSettings, settings_file: Path) -> Iterator[tuple[Service, str, bytes]]:
+    """A hospital's SuperNode, which dials out to the server; with the address and the secret of its runtime, for
+    `flower.serve_node`. Only this machine reaches the runtime, and only who knows the secret gets work from it.
+    """
+    port, secret, secret_file = free_port(), secrets.token_bytes(32), hospital.state / "runtime.secret"
+    secret_file.unlink(missing_ok=True)
+    credentials.write_private(secret_file, secret)
+    arguments = [
+        *("supernode", "--superlink", hospital.server, "--root-certificates", hospital.authority),
+        *("--auth-supernode-private-key", hospital.private_key, "--isolation", "process"),
+        *("--host", "127.0.0.1", "--port", port, "--superexec-auth-secret-file", secret_file),
+        *("--node-config", f'hospital="{settings_file}"'),
+    ]
+    log = hospital.state / "hospital.log"
+    with service("the node", FLOWER, arguments, hospital.state / "flower", log) as started:
+        _wait(started, lambda: _answers(port), "start")
+        yield started, f"127.0.0.1:{port}", secret
+
+
+def take_part(settings_file: Path) -> None:
+    """A hospital's side, until it is stopped: its images prepared, its node connected, a process for every message.
+
+    Raises FederationError where the server cannot be reached or ends the connection, DataError for unusable images.
+    """
+    hospital = settings.read(HospitalSettings, settings_file)
+    credentials.require_private(hospital.private_key)
+    credentials.require_valid(hospital.authority)
+    require_reachable(hospital.server, hospital.authority)
+    introduction = node.prepare(hospital)
+    importlib.import_module("medisync.network.apps")  # what every client process needs, before they are forked
+    with supernode(hospital, settings_file) as (connection, address, secret):
+        print(f"{hospital.name}: {introduction.stats.total} images, connected to {hospital.server}", flush=True)
+        try:
+            flower.serve_node(address, secret, connection.is_alive)
+        except ConnectionError:
+            raise FederationError(f"the node ended: {connection.last_words()} (log: {connection.log})") from None
+
+
+def run(
+    server: ServerSettings, settings_file: Path, workspace: Path, parameters: Mapping[str, Any], resume: str = ""
+) -> str:
+    """Starts a run on the server's SuperLink, prints what it says, and returns the name of the completed run.
+
+    Raises FederationError with the reason where it does not complete.
+    """
+    import json
+    import shutil
+
+    bundle = server.state / "app" / "medisync"
+    for name in ("pyproject.toml", "deploy/README.md"):
+        (bundle / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(notebook.PROJECT / name, bundle / name)
+    order = {
+        "server": settings_file,
+        "workspace": workspace,
+        "parameters": json.dumps(dict(parameters)),
+        "resume": resume,
+    }
+    order_file = server.state / "order.toml"
+    order_file.write_text(to_toml(order), encoding="utf-8")
+    command = ["flwr", "run", str(bundle), CONNECTION, "--stream", "--run-config", str(order_file)]
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=_environment(server.state / "flower"),
+    ) as process:
+        return _follow(process)
+
+
+def _follow(process: "subprocess.Popen[str]") -> str:
+    """Prints what the run says to people; the rest is Flower's."""
+    last = ""
+    for line in process.stdout or ():
+        _, found, said = line.rstrip().partition(SAYS)
+        if found and said.startswith(COMPLETED):
+            return said.removeprefix(COMPLETED)
+        if found and said.startswith(FAILED):
+            raise FederationError(said.removeprefix(FAILED))
+        if found:
+            print(said, flush=True)
+        last = line.strip() or last
+    raise FederationError(f"the run ended without a result: {last}; go on with --resume once the server is back")

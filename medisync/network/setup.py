@@ -1,0 +1,71 @@
+"""The folders of a new federation: one for the server, one for each hospital, with keys and settings."""
+
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medisync.config import Hospital
+from medisync.errors import ConfigError
+from medisync.network import credentials
+from medisync.network.settings import to_toml
+
+
+@dataclass(frozen=True)
+class Made:
+    """The settings files: the server's, and the hospitals' by name."""
+
+    server: Path
+    hospitals: Mapping[str, Path]
+
+
+def make(folder: Path, address: str, hospitals: Sequence[Hospital], dataset: Path = Path("dataset")) -> Made:
+    """A certificate authority in `folder`, its server's settings and every hospital's, each in a folder to hand over.
+
+    `address` is where hospitals will find the server; `dataset` is written into the hospitals' settings for their
+    administrators to correct. Raises ConfigError where a key is there already.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ConfigError(f"--server: expected HOST:PORT, such as federation.example.org:9443, got {address!r}")
+    authority = credentials.make_authority(folder)
+    server, places = folder / "server", {each.name: folder / "hospitals" / slug(each.name) for each in hospitals}
+    credentials.make_server_certificate(server, [host.strip("[]")], authority)
+    shutil.copyfile(folder / "ca.crt", server / "ca.crt")
+    for place in places.values():
+        credentials.make_hospital_keys(place / "hospital.key", server / "hospitals" / f"{place.name}.pub")
+        shutil.copyfile(folder / "ca.crt", place / "ca.crt")
+    listen = address if host in ("127.0.0.1", "localhost") else f"0.0.0.0:{port}"
+    members = [_member(each, places[each.name].name) for each in hospitals]
+    (server / "server.toml").write_text(to_toml({"listen": listen, "hospitals": members}), encoding="utf-8")
+    for each in hospitals:
+        settings = to_toml(_hospital(each, address, dataset))
+        (places[each.name] / "hospital.toml").write_text(settings, encoding="utf-8")
+    return Made(server / "server.toml", {name: place / "hospital.toml" for name, place in places.items()})
+
+
+def slug(name: str) -> str:
+    """A folder name for a hospital: `Tata Memorial Mumbai` becomes `tata-memorial-mumbai`."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "hospital"
+
+
+def _member(hospital: Hospital, name: str) -> dict[str, Any]:
+    return {
+        "name": hospital.name,
+        "location": hospital.location.model_dump(),
+        "public_key": f"hospitals/{name}.pub",
+    }
+
+
+def _hospital(hospital: Hospital, address: str, dataset: Path) -> dict[str, Any]:
+    described = hospital.model_dump(include={"name", "dataset_id", "specialty", "source", "licence"})
+    return {
+        **described,
+        "server": address,
+        "dataset": dataset,
+        "folder": hospital.path,
+        "location": hospital.location.model_dump(),
+        "class_map": hospital.class_map,
+    }
