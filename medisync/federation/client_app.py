@@ -1,12 +1,13 @@
 """A hospital's side: trains from the global weights, or scores them, on images that stay where they are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
 import torch
 from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.clientapp.typing import Mod
 
 from medisync import evaluation, model, novelty, training
 from medisync.config import TrainingConfig
@@ -51,10 +52,16 @@ Introduce = Callable[[Context], Introduction]
 
 
 def build(
-    open_hospital: OpenHospital, introduce: Introduce | None = None, on_images: OnImages = ignore_images
+    open_hospital: OpenHospital,
+    introduce: Introduce | None = None,
+    on_images: OnImages = ignore_images,
+    mods: Sequence[Mod] = (),
 ) -> ClientApp:
-    """The Flower app that every hospital runs; `open_hospital` is all that differs between them."""
-    app = ClientApp()
+    """The Flower app that every hospital runs; `open_hospital` is all that differs between them.
+
+    `mods` are Flower's: what else happens to a message on its way in and to the reply on its way out.
+    """
+    app = ClientApp(mods=list(mods))
 
     def on_images_of(work: Work) -> Callable[[Message, Context], Message]:
         def answer(message: Message, context: Context) -> RecordDict:

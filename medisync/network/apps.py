@@ -6,7 +6,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from medisync.federation import client_app
-from medisync.network import node
+from medisync.network import node, packing
 from medisync.records import Introduction
 from medisync.training import HospitalData
 
@@ -24,7 +24,7 @@ def _introduce(context: Context) -> Introduction:
     return node.read_introduction(_settings_file(context))
 
 
-client = client_app.build(_open, _introduce)
+client = client_app.build(_open, _introduce, mods=[packing.unpacking_client])
 server = ServerApp()
 
 

@@ -16,6 +16,7 @@ from medisync.errors import MediSyncError
 from medisync.federation import handshake
 from medisync.federation.handshake import Reception
 from medisync.network import settings
+from medisync.network.packing import PackingGrid
 from medisync.network.settings import Member, ServerSettings
 from medisync.records import (
     LABELS,
@@ -45,7 +46,7 @@ def conduct(grid: Grid, order: Mapping[str, Any]) -> None:
     logging.getLogger("flwr").setLevel(logging.WARNING)
     _speak_to_followers()
     try:
-        name = _conduct(grid, order)
+        name = _conduct(PackingGrid(grid), order)
     except MediSyncError as error:
         print(f"{SAYS}{FAILED}{error}", flush=True)
         raise
