@@ -262,7 +262,7 @@ def _refuse_constant(constant: str) -> None:
 def _first_problem(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
+        return f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg'].removeprefix('Value error, ')}"
     return str(error).splitlines()[0][:200] or type(error).__name__
 
 
