@@ -215,6 +215,8 @@ class HistoryEntry(Scores):
     seconds: float
     hospitals: dict[str, HospitalScores]
     refused: list[Refusal] = []
+    remarks: list[Refusal] = []
+    """What is odd about updates that did enter: cut to the median length, or pointing against the others."""
 
 
 class Progress(Record):

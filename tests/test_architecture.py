@@ -43,7 +43,9 @@ ALLOWED = {
     "recording": FEDERATION | {"artifacts", "audit", "baselines", "model_card"},
     "notebook": STAGE,
     "network": FEDERATION | {"artifacts", "audit", "splits", "notebook", "recording", "network"},
-    "cli": FEDERATION | {"notebook", "network"} | {"artifacts", "audit", "comparison", "download", "inference", "phantom"},
+    "cli": FEDERATION
+    | {"notebook", "network"}
+    | {"artifacts", "audit", "comparison", "download", "inference", "phantom"},
     "__main__": {"cli"},
     "dashboard.words": BASE,
     "dashboard.data": BASE | {"artifacts", "images"},

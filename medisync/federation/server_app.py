@@ -180,6 +180,7 @@ def run_round(
             *_failed_evaluations(strategy, scoring.replies),
             *scoring.silent,
         ],
+        remarks=strategy.remarks,
     )
     return average, entry
 
@@ -251,6 +252,8 @@ def _quality(entry: HistoryEntry) -> tuple[int, float, float]:
 def _log_round(entry: HistoryEntry, rounds: int) -> None:
     for refusal in entry.refused:
         log.warning("round %d: %s was refused: %s", entry.epoch, refusal.hospital, refusal.reason)
+    for remark in entry.remarks:
+        log.warning("round %d: %s: %s", entry.epoch, remark.hospital, remark.reason)
     sites = ", ".join(f"{name} {_percent(scores.val_accuracy)}" for name, scores in entry.hospitals.items())
     log.info(
         "round %d/%d: training loss %.3f, validation accuracy %s (%s), %.1f s",
