@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -149,10 +149,13 @@ def open_cache(
 
 
 def _build_cache(files: Sequence[tuple[Path, str]], size: int, target: Path, on_image: Callable[[int], None]) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"could not make {target.parent.name}/: {error.strerror or error}") from None
     partial_file = target.with_name(f"{target.name}.{os.getpid()}.partial")
     try:
-        cache = np.lib.format.open_memmap(partial_file, "w+", np.uint8, (len(files), size, size))
+        cache = _claim_cache(partial_file, (len(files), size, size))
         for index, pixels in enumerate(map_files(partial(_load_standardised, size=size), files)):
             cache[index] = pixels
             on_image(1)
@@ -160,6 +163,18 @@ def _build_cache(files: Sequence[tuple[Path, str]], size: int, target: Path, on_
         partial_file.replace(target)
     finally:
         partial_file.unlink(missing_ok=True)
+
+
+def _claim_cache(file: Path, shape: tuple[int, ...]) -> "np.memmap[Any, Any]":
+    """A new file mapped into memory, with its room on the disk: a full disk met later would kill the process."""
+    try:
+        cache = np.lib.format.open_memmap(file, "w+", np.uint8, shape)
+        if hasattr(os, "posix_fallocate"):
+            with file.open("r+b") as stream:
+                os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
+    except OSError as error:
+        raise DataError(f"no room for the decoded images in {file.parent.name}/: {error.strerror or error}") from None
+    return cache
 
 
 def _load_standardised(file: tuple[Path, str], size: int) -> Pixels:

@@ -13,6 +13,7 @@ from flwr.serverapp import Grid
 
 from medisync import artifacts, audit, baselines, model, model_card
 from medisync.artifacts import Run, Workspace
+from medisync.atomic import sweep
 from medisync.config import Configuration
 from medisync.errors import ArtifactError, ConfigError, DataError, printable
 from medisync.evaluation import mean_of_defined
@@ -47,10 +48,13 @@ def begin(workspace: Workspace, configuration: Configuration) -> Run:
     Raises ConfigError where RESUME names a run that was begun with another configuration, ArtifactError where there is
     no such run, or another process works on it.
     """
+    artifacts.tidy(workspace)
     if configuration.run.resume:
         run, start = artifacts.reopen(workspace, configuration.run.resume)
         _require_same(start.configuration, configuration.to_record(), run.name)
         _claim(run)
+        sweep(run.folder)
+        sweep(run.folder / artifacts.CHECKPOINTS)
     else:
         run = artifacts.allocate(workspace)
         _claim(run)

@@ -17,7 +17,8 @@ ALLOWED = {
     "errors": set(),
     "records": set(),
     "config": BASE,
-    "artifacts": STAGE,
+    "atomic": {"errors"},
+    "artifacts": STAGE | {"atomic"},
     "evaluation": STAGE,
     "novelty": BASE,
     "calibration": STAGE | {"evaluation"},
@@ -40,7 +41,7 @@ ALLOWED = {
     "tables": FEDERATION,
     "baselines": FEDERATION,
     "model_card": STAGE,
-    "recording": FEDERATION | {"artifacts", "audit", "baselines", "model_card"},
+    "recording": FEDERATION | {"atomic", "artifacts", "audit", "baselines", "model_card"},
     "notebook": STAGE,
     "network": FEDERATION | {"artifacts", "audit", "splits", "notebook", "recording", "network"},
     "cli": FEDERATION

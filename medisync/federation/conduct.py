@@ -4,7 +4,6 @@ Nobody can tell a hostile hospital from an unusual one by its update alone, so n
 own the average is cut to the median one; the rest is said, for a person to look at.
 """
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +19,9 @@ Floats = Mapping[str, NDArray[np.floating]]
 OUTSIZED = 3.0
 """Times the median length. Honest hospitals of three real collections stayed below 1.5 in every one of 48 rounds."""
 
-OPPOSED = -0.01
-"""Cosine of an update with the mean direction of the others."""
+OPPOSED = -0.1
+"""Cosine of an update with the mean direction of the others: updates are almost at right angles to each other, and honest
+hospitals of the three real collections stayed above -0.05."""
 
 
 @dataclass(frozen=True)
@@ -50,31 +50,37 @@ def judge(start: Floats, updates: Sequence[Floats]) -> list[Judgement]:
 
 
 def _judge(start: Floats, updates: Sequence[Floats]) -> list[Judgement]:
-    weights, running = (
-        [_change(start, update, [key for key in start if is_statistic(key) is which]) for update in updates]
-        for which in (False, True)
-    )
-    lengths, depths = ([math.sqrt(_dot(change, change)) for change in changes] for changes in (weights, running))
-    directions = [change / (length or 1) for change, length in zip(weights, lengths, strict=True)]
-    together = np.sum(directions, axis=0)  # of directions, or the longest would have honest ones named
+    weights, running = ([key for key in start if is_statistic(key) is which] for which in (False, True))
+    lengths, cosines = _geometry(start, updates, weights)
+    depths, _ = _geometry(start, updates, running)
     return [
         Judgement(
             _bound(length, lengths),
             _bound(depth, depths),
-            tuple(_remarks(length, lengths, "weights") + _remarks(depth, depths, "statistics"))
-            + _direction(direction, together - direction),
+            (*_remarks(length, lengths, "weights"), *_remarks(depth, depths, "statistics"), *_direction(cosine)),
         )
-        for length, depth, direction in zip(lengths, depths, directions, strict=True)
+        for length, depth, cosine in zip(lengths, depths, cosines, strict=True)
     ]
 
 
-def _change(start: Floats, update: Floats, keys: Sequence[str]) -> NDArray[np.floating]:
-    parts = [(update[key] - start[key]).ravel() for key in keys]
-    return np.concatenate(parts) if parts else np.zeros(0)
+def _geometry(start: Floats, updates: Sequence[Floats], keys: Sequence[str]) -> tuple[list[float], list[float]]:
+    """How far each update is from `start` in these arrays, and the cosine of its direction with the others' mean one.
 
-
-def _dot(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
-    return float(np.multiply(one, other, dtype=np.float64).sum())
+    Directions, because a sum of changes would point where the longest of them does, and honest ones against it.
+    """
+    changes = np.zeros((len(updates), sum(start[key].size for key in keys)), np.float32)
+    for row, update in zip(changes, updates, strict=True):
+        if keys:
+            np.concatenate([(update[key] - start[key]).ravel() for key in keys], out=row)
+    largest = np.abs(changes).max(axis=1, initial=0).astype(np.float64)
+    changes /= np.where(largest > 0, largest, 1).astype(np.float32)[:, np.newaxis]
+    gram = (changes @ changes.T).astype(np.float64)
+    norms = np.sqrt(np.diag(gram))
+    directions = gram / np.maximum(np.outer(norms, norms), 1e-30)  # cosines of each two
+    apart = 1 - np.eye(len(updates))
+    sums = np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", apart, directions, apart), 1e-30))
+    cosines = (directions * apart).sum(axis=1) / sums
+    return (largest * norms).tolist(), cosines.tolist()
 
 
 def _bound(length: float, lengths: Sequence[float]) -> float:
@@ -89,10 +95,8 @@ def _remarks(length: float, lengths: Sequence[float], what: str) -> list[str]:
     return [f"it left the {what} as they were"] if length == 0 < median and what == "weights" else []
 
 
-def _direction(change: NDArray[np.floating], others: NDArray[np.floating]) -> tuple[str, ...]:
-    scale = math.sqrt(_dot(change, change)) * math.sqrt(_dot(others, others))
-    cosine = _dot(change, others) / scale if scale else 0.0
-    return (f"it points against the others (cosine {cosine:.2f})",) if cosine < OPPOSED else ()
+def _direction(cosine: float) -> list[str]:
+    return [f"it points against the others (cosine {cosine:.2f})"] if cosine < OPPOSED else []
 
 
 def shorten(start: Floats, update: Floats, judged: Judgement) -> dict[str, NDArray[np.floating]]:
