@@ -5,6 +5,7 @@ file but its pixels and its orientation goes anywhere.
 """
 
 import io
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from medisync.errors import ImageError
+
+logging.getLogger("PIL").setLevel(logging.WARNING)  # its debug lines quote EXIF, a patient's name at worst
 
 Pixels = NDArray[np.uint8]
 
