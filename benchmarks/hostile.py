@@ -3,7 +3,7 @@
     python benchmarks/hostile.py
 
 Prints a Markdown table and writes it beside this file: accuracy on 1000 phantoms that no hospital has, and what the
-record says about the hostile hospital. Twenty-eight federations; half an hour on two cores.
+record says about the hostile hospital. Twenty-eight federations; an hour on one core.
 """
 
 import argparse

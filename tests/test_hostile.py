@@ -4,6 +4,9 @@ import hostile
 import numpy as np
 import pytest
 import torch
+from flwr.app import Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
 from hostile import ATTACKS, HOSTILE
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,8 +14,10 @@ from hypothesis.extra import numpy as arrays
 from test_federation import hospital, one_round, update
 
 from medisync import model
+from medisync.config import FederationConfig
 from medisync.errors import FederationError
-from medisync.federation import conduct
+from medisync.federation import conduct, grid, strategy
+from medisync.federation.messages import COUNT, METRICS
 from medisync.federation.server_app import Outcome
 
 FIVE = {"East": 0, HOSTILE: 10, "North": 20, "South": 30, "West": 40}
@@ -74,6 +79,36 @@ def test_what_points_against_the_others_and_what_does_nothing_is_named() -> None
 
 def outcome(attack: str, **parameters: object) -> Outcome:
     return hostile.simulate({name: hospital(seed) for name, seed in FIVE.items()}, attack, {**TINY, **parameters})
+
+
+@pytest.mark.parametrize(
+    ("metrics", "said"),
+    [
+        ({}, "num-examples is None"),
+        ({COUNT: 3, "loss": float("nan"), "accuracy": 0.5}, "its loss is nan"),
+        ({COUNT: 3, "loss": 0.5, "accuracy": 7.0}, "its accuracy is 7.0, expected a number from 0 to 1"),
+        ({COUNT: -1, "loss": 0.5, "accuracy": 0.5}, "num-examples is -1"),
+    ],
+)
+def test_scores_that_cannot_be_are_refused_by_name(metrics: dict[str, float], said: str) -> None:
+    screened = strategy.build(FederationConfig(), {2: "North"})
+    answers = []
+
+    def reply(message: Message, context: Context) -> Message:
+        return Message(RecordDict({METRICS: MetricRecord(metrics)}), reply_to=message)
+
+    client, server = ClientApp(), ServerApp()
+    client.evaluate()(reply)
+
+    @server.main()
+    def main(deliver: Grid, context: Context) -> None:
+        answers.extend(deliver.send_and_receive([Message(RecordDict(), 2, "evaluate")]))
+
+    grid.run_apps(server, client, {2: {}})
+    usable, (refusal,) = screened.screen_answers(answers)
+    assert usable == []
+    assert refusal.hospital == "North"
+    assert said in refusal.reason
 
 
 SAID = {

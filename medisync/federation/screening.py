@@ -171,6 +171,19 @@ class Screened(FedAvg):
             except UpdateError as error:
                 self.refused.append(Refusal(hospital=self.name(reply), reason=str(error)))
 
+    def screen_answers(self, replies: Iterable[Message]) -> tuple[list[Message], list[Refusal]]:
+        """The answers to an evaluation that can be averaged, and why the others cannot."""
+        usable, refused = [], []
+        for reply in replies:
+            try:
+                if reply.has_error():
+                    raise UpdateError(reply.error.reason)
+                _check_scores(reply)
+                usable.append(reply)
+            except UpdateError as error:
+                refused.append(Refusal(hospital=self.name(reply), reason=f"did not evaluate: {error}"))
+        return usable, refused
+
     def name(self, reply: Message) -> str:
         """The hospital that a reply comes from: by its node, whatever the reply says."""
         node = reply.metadata.src_node_id
@@ -200,6 +213,19 @@ def _check_metrics(metrics: MetricRecord) -> None:
         value = metrics.get(name)
         if not isinstance(value, int | float) or not math.isfinite(value):
             raise UpdateError(f"its metric {name} is {value!r}, expected a finite number")
+
+
+def _check_scores(reply: Message) -> None:
+    if METRICS not in reply.content.metric_records:
+        raise UpdateError(f"its answer has no record {METRICS}")
+    metrics = reply.content.metric_records[METRICS]
+    count, loss, accuracy = (metrics.get(name) for name in (COUNT, "loss", "accuracy"))
+    if not isinstance(count, int) or not 0 <= count <= MAX_IMAGES:
+        raise UpdateError(f"{COUNT} is {count!r}, expected a whole number up to {MAX_IMAGES}")
+    if not isinstance(loss, int | float) or not math.isfinite(loss):
+        raise UpdateError(f"its loss is {loss!r}, expected a finite number")
+    if not isinstance(accuracy, int | float) or not 0 <= accuracy <= 1:
+        raise UpdateError(f"its accuracy is {accuracy!r}, expected a number from 0 to 1")
 
 
 def _floats(arrays: ArrayRecord) -> dict[str, NDArray[np.floating]]:
