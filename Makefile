@@ -7,10 +7,10 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train serve test lint format lock clean
+.PHONY: help setup demo train serve test lint format lock torture audit-deps clean
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 setup: .venv/installed  ## the virtual environment, with every package pinned by hash
 
@@ -47,6 +47,13 @@ format: setup  ## rewrite to the house format
 lock: setup  ## compile requirements.txt from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra download --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --quiet --custom-compile-command "make lock" --output-file requirements.txt
+
+torture: setup  ## kills, full disks, several runs at once: what is lost, in a table (an hour)
+	$(BIN)/python benchmarks/torture.py
+
+# Strict: a package that could not be looked up fails the audit, so that no connection does not read as no vulnerability.
+audit-deps: setup  ## known vulnerabilities of the locked packages
+	$(BIN)/uv tool run pip-audit==2.10.1 --strict --require-hashes --disable-pip --progress-spinner off -r requirements.txt
 
 clean:  ## the virtual environment, caches and the demo; never a run
 	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache demo

@@ -10,7 +10,6 @@ import math
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,8 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from pydantic import TypeAdapter, ValidationError
 
+from medisync.atomic import PARTIAL, explained, replace_files, sweep
+from medisync.atomic import write_bytes as write_bytes  # callers take it from here
 from medisync.errors import ArtifactError
 from medisync.records import (
     AuditRecord,
@@ -148,7 +150,7 @@ def read_log(workspace: Workspace, name: str) -> str:
     file = workspace.logs / name / LOG
     if not name or file.resolve().parent.parent != workspace.logs.resolve() or not file.is_file():
         return ""
-    with _explained(f"read {name}/{LOG}"):
+    with explained(f"read {name}/{LOG}"):
         return file.read_text(encoding="utf-8", errors="replace")
 
 
@@ -168,6 +170,8 @@ def reopen(workspace: Workspace, name: str) -> tuple[Run, RunStart]:
         raise ArtifactError(f"{name} is complete; there is nothing to resume")
     if not folder.is_dir():
         raise ArtifactError(f"there is no {name} in {workspace.artifacts.name}/")
+    if not (folder / START).exists():
+        raise ArtifactError(f"{name} was stopped before it had begun; there is nothing to resume, begin a new run")
     start: RunStart = read(folder, START)
     return Run(folder, workspace.logs / start.log, start.started_at), start
 
@@ -185,7 +189,7 @@ def _number(name: str) -> int | None:
 
 def _exclusive_folder(parent: Path, names: Sequence[str]) -> Path:
     """Another process may take a name between our look and our mkdir: then the next one is ours."""
-    with _explained(f"make a folder in {parent.name}/"):
+    with explained(f"make a folder in {parent.name}/"):
         parent.mkdir(parents=True, exist_ok=True)
         for name in names:
             try:
@@ -194,31 +198,6 @@ def _exclusive_folder(parent: Path, names: Sequence[str]) -> Path:
                 continue
             return parent / name
     raise ArtifactError(f"{parent.name}/: no free name for a new folder near {names[0]}")
-
-
-@contextmanager
-def _explained(action: str) -> Iterator[None]:
-    """Turns a full disk or a read-only folder into one sentence."""
-    try:
-        yield
-    except OSError as error:
-        raise ArtifactError(f"could not {action}: {error.strerror or error}") from error
-
-
-def write_bytes(target: Path, data: bytes) -> None:
-    """Replaces `target` as a whole: after a crash it is the old file or the new one."""
-    with _explained(f"write {target.parent.name}/{target.name}"):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(target)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
 
 
 def write(folder: Path, name: str, record: Any) -> None:
@@ -262,7 +241,7 @@ def _refuse_constant(constant: str) -> None:
 def _first_problem(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
+        return f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg'].removeprefix('Value error, ')}"
     return str(error).splitlines()[0][:200] or type(error).__name__
 
 
@@ -294,22 +273,56 @@ def commit(
         files={entry.name: sha256(entry) for entry in files},
     )
     write(run.folder, RUN, record)
-    (run.folder / START).unlink(missing_ok=True)
-    shutil.rmtree(run.folder / CHECKPOINTS, ignore_errors=True)
+    _forget_progress(run.folder)
     return record
 
 
 def publish(workspace: Workspace, run_name: str) -> None:
-    """Copies a completed run's model to models/, unless a newer run is published there already."""
+    """Copies a completed run's model to models/, all of its files at one moment, unless a newer run is published there."""
     folder = workspace.artifacts / run_name
     read(folder, RUN)
-    published = _published_number(workspace)
-    if published is not None and published > (_number(run_name) or 0):
-        return
-    for name in PUBLISHED:
-        with _explained(f"read {run_name}/{name}"):
-            data = (folder / name).read_bytes()
-        write_bytes(workspace.models / name, data)
+    with _publishing(workspace):
+        published = _published_number(workspace)
+        if published is not None and published > (_number(run_name) or 0):
+            return
+        with explained(f"read {run_name}"):
+            files = {name: (folder / name).read_bytes() for name in PUBLISHED}
+        replace_files(workspace.models, files)
+
+
+@contextmanager
+def _publishing(workspace: Workspace) -> Iterator[None]:
+    """One process at a time; what one that was killed left behind goes."""
+    with explained(f"write {workspace.models.name}/"):
+        workspace.cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(workspace.cache / "publishing.lock"):
+            sweep(workspace.root)
+            sweep(workspace.models)
+            yield
+
+
+def tidy(workspace: Workspace) -> None:
+    """Removes what killed processes left: half-written files, and a complete run's checkpoints."""
+    with _publishing(workspace):
+        pass
+    for entry in workspace.artifacts.iterdir() if workspace.artifacts.is_dir() else ():
+        if _number(entry.name) and (entry / RUN).exists():
+            _forget_progress(entry)
+    _sweep_cache(workspace.cache)
+
+
+def _forget_progress(folder: Path) -> None:
+    """Of a complete run: what served it only while it ran."""
+    sweep(folder)
+    (folder / START).unlink(missing_ok=True)
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+
+
+def _sweep_cache(cache: Path) -> None:
+    """A cache that is being built is named after its process."""
+    for entry in cache.glob(f"*{PARTIAL}") if cache.is_dir() else ():
+        if not (Path("/proc") / entry.name.split(".")[-2]).exists():
+            entry.unlink(missing_ok=True)
 
 
 def _published_number(workspace: Workspace) -> int | None:

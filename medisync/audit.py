@@ -18,8 +18,8 @@ from medisync import duplicates
 from medisync.config import Hospital
 from medisync.discovery import File, Found, discover
 from medisync.duplicates import Pair
-from medisync.errors import DataError, ImageError
-from medisync.images import Pixels, decode, map_files
+from medisync.errors import DataError, ImageError, printable
+from medisync.images import Pixels, decode, file_bytes, map_files
 from medisync.records import (
     LABELS,
     PHANTOM_MARKER,
@@ -46,6 +46,7 @@ class Reading:
     width: int = 0
     height: int = 0
     mode: str = ""
+    notes: tuple[str, ...] = ()
     thumbnail: Pixels = field(default_factory=lambda: np.empty((0, 0), np.uint8))
 
 
@@ -110,9 +111,9 @@ def _read_all(found: Mapping[str, Found], dataset: Path) -> list[Entry]:
 def read_file(path: Path) -> Reading:
     """Decodes one file completely and keeps only what identifies it."""
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        return Reading(reason=f"cannot be read: {error.strerror}")
+        data = file_bytes(path)
+    except ImageError as error:
+        return Reading(reason=str(error))
     digest = hashlib.sha256(data).hexdigest()
     try:
         decoded = decode(data)
@@ -124,6 +125,7 @@ def read_file(path: Path) -> Reading:
         width=decoded.width,
         height=decoded.height,
         mode=decoded.mode,
+        notes=decoded.notes,
         thumbnail=duplicates.thumbnail(decoded.pixels),
     )
 
@@ -185,6 +187,7 @@ def _audited(entry: Entry, numbers: tuple[int, int] | None, quarantined: set[int
         width=entry.reading.width,
         height=entry.reading.height,
         mode=entry.reading.mode,
+        notes=list(entry.reading.notes),
     )
 
 
@@ -217,7 +220,7 @@ def _summarise(hospital: Hospital, found: Found, images: Sequence[AuditedImage],
         patients=len({image.patient for image in usable if image.patient is not None}),
         exact_copies=len(read) - distinct_pixels,
         near_copies=distinct_pixels - len({image.slice for image in read}),
-        notes=[*found.notes, *_patients_of_two_classes(usable)],
+        notes=[*found.notes, *_conversions(read), *_patients_of_two_classes(usable)],
     )
 
 
@@ -226,6 +229,11 @@ def _most_frequent(values: Iterable[str]) -> dict[str, int]:
     frequent = dict(counted.most_common(FREQUENT_SIZES))
     others = counted.total() - sum(frequent.values())
     return frequent | {"other": others} if others else frequent
+
+
+def _conversions(images: Sequence[AuditedImage]) -> list[str]:
+    counted = Counter(note for image in images for note in image.notes)
+    return [f"{count} images: {note}" for note, count in counted.most_common()]
 
 
 def _patients_of_two_classes(images: Sequence[AuditedImage]) -> list[str]:
@@ -305,7 +313,7 @@ def log_lines(record: AuditRecord) -> list[str]:
         for conflict in record.conflicts
     ]
     lines += [f"left out: {image.path}: {image.reason}" for image in record.images if image.status == "unreadable"]
-    return lines
+    return [printable(line) for line in lines]
 
 
 def _hospital_lines(hospital: HospitalAudit) -> Iterator[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medisync import notebook
-from medisync.errors import ConfigError, DataError, FederationError, MediSyncError
+from medisync.errors import ConfigError, DataError, FederationError, MediSyncError, printable
 
 if TYPE_CHECKING:
     from medisync.artifacts import Workspace
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MediSyncError as error:
         if options.debug:
             raise
-        print(f"medisync: {error}", file=sys.stderr)
+        print("\n".join(map(printable, f"medisync: {error}".split("\n"))), file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
     except KeyboardInterrupt:
         print("medisync: stopped", file=sys.stderr)
@@ -307,7 +307,7 @@ def evaluate(options: argparse.Namespace) -> int:
     classifier = _load_classifier(artifacts.locate(options.workspace), options.run)
     scores = inference.score_folder(classifier, options.folder)
     for path, problem in scores.unreadable:
-        print(f"left out: {path}: {problem}", file=sys.stderr)
+        print(printable(f"left out: {path}: {problem}"), file=sys.stderr)
     print(json.dumps(scores.figures, indent=1) if options.json else scores.text())
     return 0
 

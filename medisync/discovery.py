@@ -48,7 +48,7 @@ def discover(hospital: Hospital, dataset: Path) -> Found:
     """
     root = dataset / hospital.path
     if not root.is_dir():
-        return Found([], [], {}, [f"no folder at {root}"])
+        return Found([], [], {}, [f"no folder {hospital.path!r} in the dataset folder"])
     skipped: Counter[str] = Counter()
     paths: list[PurePosixPath] = []
     folders: dict[str, FolderAudit] = {}

@@ -31,3 +31,12 @@ class UpdateError(MediSyncError):
 
 class FederationError(MediSyncError):
     """A round that cannot be completed."""
+
+
+def printable(text: str) -> str:
+    """One line without control, bidirectional or other invisible characters: those of file names and of what a hospital
+    answers would make up log lines, or move the terminal's cursor. They are shown as their escapes.
+    """
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )

@@ -13,7 +13,7 @@ from torch import nn
 
 from medisync import calibration, evaluation, images, model
 from medisync.config import normalise_folder
-from medisync.errors import DataError, ImageError
+from medisync.errors import DataError, ImageError, printable
 from medisync.novelty import FeatureDistribution
 from medisync.records import LABELS, ImageCheck, Label, Metrics, ModelMeta, Prediction
 
@@ -92,9 +92,7 @@ Opened = tuple[Path, images.Decoded | None, images.Pixels | None, str]
 
 def _open(path: Path, size: int) -> Opened:
     try:
-        decoded = images.decode(path.read_bytes())
-    except OSError as error:
-        return path, None, None, f"cannot be read: {error.strerror}"
+        decoded = images.decode(images.file_bytes(path))
     except ImageError as error:
         return path, None, None, str(error)
     return path, decoded, images.standardise(decoded.pixels, size), ""
@@ -157,7 +155,7 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found += sorted(file for file in path.rglob("*") if file.name.lower().endswith(images.UPLOAD_SUFFIXES))
+            found += sorted(file for file in path.rglob("*") if _is_image(file, path))
         elif path.is_file():
             found.append(path)
         else:
@@ -165,15 +163,26 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     return found
 
 
+def _is_image(file: Path, folder: Path) -> bool:
+    """Hidden files and folders hold other programs' copies: checkpoints, thumbnails, resource forks."""
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return not hidden and file.name.lower().endswith(images.UPLOAD_SUFFIXES) and file.is_file()
+
+
 def csv_row(reading: Reading) -> list[str]:
     """path, label, one probability per class, note; label and probabilities are empty where there is no prediction."""
     if reading.prediction is None:
-        return [str(reading.path), "", *([""] * len(LABELS)), reading.problem]
+        return [printable(str(reading.path)), "", *([""] * len(LABELS)), reading.problem]
     prediction = reading.prediction
     warnings = [f"{check.name}: {check.detail}" for check in prediction.checks if not check.passed]
     unlike = ["unlike the training scans"] if prediction.unlike_training else []
     probabilities = [f"{prediction.probabilities[label]:.4f}" for label in LABELS]
-    return [str(reading.path), prediction.label, *probabilities, "; ".join([*unlike, *warnings, *prediction.notes])]
+    return [
+        printable(str(reading.path)),
+        prediction.label,
+        *probabilities,
+        "; ".join([*unlike, *warnings, *prediction.notes]),
+    ]
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from flwr.serverapp import Grid
 
 from medisync import artifacts, audit, baselines, model, model_card
 from medisync.artifacts import Run, Workspace
+from medisync.atomic import sweep
 from medisync.config import Configuration
-from medisync.errors import ArtifactError, ConfigError, DataError
+from medisync.errors import ArtifactError, ConfigError, DataError, printable
 from medisync.evaluation import mean_of_defined
 from medisync.federation import grid, server_app
 from medisync.federation.checkpoint import Checkpoint, Checkpoints
@@ -47,10 +48,13 @@ def begin(workspace: Workspace, configuration: Configuration) -> Run:
     Raises ConfigError where RESUME names a run that was begun with another configuration, ArtifactError where there is
     no such run, or another process works on it.
     """
+    artifacts.tidy(workspace)
     if configuration.run.resume:
         run, start = artifacts.reopen(workspace, configuration.run.resume)
         _require_same(start.configuration, configuration.to_record(), run.name)
         _claim(run)
+        sweep(run.folder)
+        sweep(run.folder / artifacts.CHECKPOINTS)
     else:
         run = artifacts.allocate(workspace)
         _claim(run)
@@ -91,13 +95,20 @@ def _require_same(before: Mapping[str, Any], now: Mapping[str, Any], name: str) 
                 raise ConfigError(f"RESUME: {name} was begun with {key.upper()} = {was!r}, now it is {value!r}")
 
 
+class _OneLine(logging.Formatter):
+    """What a hospital answers cannot make up a line of the log."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 def _log_to(file: Path) -> None:
     """Log lines of an earlier run in the same process stay in that run's file."""
     for handler in [handler for handler in log.handlers if isinstance(handler, logging.FileHandler)]:
         log.removeHandler(handler)
         handler.close()
     handler = logging.FileHandler(file, encoding="utf-8")
-    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    handler.setFormatter(_OneLine(LOG_FORMAT))
     log.addHandler(handler)
     log.setLevel(logging.INFO)
 

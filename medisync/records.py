@@ -6,11 +6,14 @@ image of a class, say) is `None`, never 0.
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Label = Literal["glioma", "meningioma", "pituitary", "notumor"]
 LABELS: tuple[Label, ...] = get_args(Label)
 """The classes; the position of a label is its index in the model's output."""
+
+FORMAT = 1
+"""Of a run's artifacts: raised with a change that older programs would misread. New keys are no such change."""
 
 PHANTOM_MARKER = "PHANTOM.json"
 """A file in the dataset folder: whoever shows its images must call them synthetic."""
@@ -20,7 +23,10 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 
 Count = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-ConfusionMatrix = list[list[Count]]
+ConfusionMatrix = Annotated[
+    list[Annotated[list[Count], Field(min_length=len(LABELS), max_length=len(LABELS))]],
+    Field(min_length=len(LABELS), max_length=len(LABELS)),
+]
 """Rows are true labels, columns predicted labels, both in the order of `LABELS`."""
 
 
@@ -59,6 +65,8 @@ class AuditedImage(Record):
     width: Count = 0
     height: Count = 0
     mode: str = ""
+    notes: list[str] = []
+    """What was converted on the way to grey pixels, and what is odd about the file."""
 
 
 class FolderAudit(Record):
@@ -207,6 +215,8 @@ class HistoryEntry(Scores):
     seconds: float
     hospitals: dict[str, HospitalScores]
     refused: list[Refusal] = []
+    remarks: list[Refusal] = []
+    """What is odd about updates that did enter: cut to the median length, or pointing against the others."""
 
 
 class Progress(Record):
@@ -421,6 +431,22 @@ class RunRecord(Record):
     transport: Transport = "in one process"
     files: dict[str, str]
     """SHA-256 of every file of the run, by its name."""
+    format: Annotated[int, Field(ge=1)] = FORMAT
+
+    @field_validator("files")
+    @classmethod
+    def _are_in_the_run(cls, files: dict[str, str]) -> dict[str, str]:
+        for name in files:
+            if "/" in name or name in ("", ".", ".."):
+                raise ValueError(f"{name!r} is no name of a file in the run")
+        return files
+
+    @field_validator("format")
+    @classmethod
+    def _is_known(cls, found: int) -> int:
+        if found > FORMAT:
+            raise ValueError(f"the run is of format {found}, this program reads up to {FORMAT}; use a newer one")
+        return found
 
 
 class ImageCheck(Record):

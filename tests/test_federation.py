@@ -221,6 +221,11 @@ def test_below_two_hospitals_the_round_fails_and_says_who_was_refused() -> None:
     assert "the global model stays as it was" in str(error.value)
 
 
+def test_counts_of_zero_everywhere_fail_the_round_and_leave_the_model() -> None:
+    with pytest.raises(FederationError, match=r"0 usable updates.*North: num-examples is 0.*model stays as it was"):
+        one_round({2: update(1.0, 0), 3: update(4.0, 0)})
+
+
 def images(count: int, classes: int, seed: int, side: int = 32) -> ImageSet:
     """Squares that are brighter the higher their class: something a network can learn."""
     generator = np.random.default_rng(seed)

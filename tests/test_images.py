@@ -1,15 +1,11 @@
 """Bytes to pixels: what is accepted with which note, and the sentence for everything that is refused."""
 
-import io
-import struct
-import time
-import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from bad_inputs import encoded
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -21,63 +17,7 @@ from medisync.errors import DataError, ImageError
 SCAN = texture(0, 128)
 
 
-def encoded(picture: Image.Image | np.ndarray, kind: str = "PNG", **options: object) -> bytes:
-    stream = io.BytesIO()
-    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(stream, kind, **options)
-    return stream.getvalue()
-
-
-def empty_png(width: int, height: int) -> bytes:
-    """A small file that claims to be large."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
-
-
-def with_wrong_crc(data: bytes) -> bytes:
-    at = data.index(b"IDAT") + 10
-    return data[:at] + bytes([data[at] ^ 255]) + data[at + 1 :]
-
-
 PNG, JPEG = encoded(SCAN), encoded(SCAN, "JPEG", quality=90)
-NOT_A_NUMBER = np.where(SCAN > 250, np.nan, SCAN).astype(np.float32)
-REFUSED = {
-    "empty": (b"", "the file is empty"),
-    "one byte": (b"x", "not an image"),
-    "text": (b"hello, world\n" * 50, "not an image"),
-    "HTML": (b"<!doctype html><html><body>404</body></html>", "not an image"),
-    "half a PNG": (PNG[: len(PNG) // 2], "damaged"),
-    "half a JPEG": (JPEG[: len(JPEG) // 2], "damaged"),
-    "wrong CRC": (with_wrong_crc(PNG), "damaged"),
-    "20000 x 20000": (empty_png(20000, 20000), "limit of 40 million pixels"),
-    "12000 x 12000": (empty_png(12000, 12000), "12000 x 12000 pixels, more than the limit of 40 million"),
-    "9000 x 9000": (empty_png(9000, 9000), "9000 x 9000 pixels, more than the limit of 40 million"),
-    "1 x 1": (encoded(np.zeros((1, 1), np.uint8)), "too small, at least 32 x 32"),
-    "1 x 5000": (encoded(np.zeros((5000, 1), np.uint8)), "one side is over 4 times the other"),
-    "black": (encoded(np.zeros((64, 64), np.uint8)), "no content"),
-    "white": (encoded(np.full((64, 64), 255, np.uint8)), "no content"),
-    "NaN": (encoded(NOT_A_NUMBER, "TIFF"), "not finite"),
-    "EPS": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\n", "not an image"),
-    "PDF": (b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\n", "not an image"),
-    "SVG": (b'<svg xmlns="http://www.w3.org/2000/svg" width="64" height="64"/>', "not an image"),
-}
-
-
-@pytest.mark.parametrize(("data", "sentence"), REFUSED.values(), ids=REFUSED.keys())
-def test_refused_with_one_sentence(data: bytes, sentence: str) -> None:
-    with pytest.raises(ImageError, match=sentence) as error:
-        images.decode(data)
-    assert "\n" not in str(error.value)
-
-
-def test_a_bomb_is_refused_from_its_header() -> None:
-    started = time.process_time()
-    with pytest.raises(ImageError, match="limit"):
-        images.decode(empty_png(20000, 20000))
-    assert time.process_time() - started < 1  # decoding 400 million pixels takes seconds
 
 
 @given(st.binary(max_size=400))
@@ -98,74 +38,22 @@ def test_a_flipped_byte_of_a_jpeg_is_refused_or_decoded(position: int, flip: int
     assert decoded.pixels.ndim == 2
 
 
-def cmyk() -> bytes:
-    return encoded(Image.fromarray(SCAN).convert("CMYK"), "JPEG")
+@pytest.mark.parametrize("kind", ["WEBP", "BMP", "GIF", "TIFF"])
+def test_every_accepted_format_is_decoded(kind: str) -> None:
+    decoded = images.decode(encoded(SCAN, kind, **({"lossless": True} if kind == "WEBP" else {})))
+    assert np.array_equal(decoded.pixels, SCAN)
+    assert decoded.notes == ()
 
 
-def palette() -> bytes:
-    return encoded(Image.fromarray(np.stack([SCAN, SCAN[::-1], SCAN.T], axis=2)).quantize(32))
-
-
-def transparent() -> bytes:
-    return encoded(Image.merge("LA", (Image.fromarray(SCAN), Image.new("L", (128, 128), 200))))
-
-
-def animated() -> bytes:
-    frames = [Image.fromarray(texture(seed, 128)) for seed in range(3)]
-    return encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
-
-
-ACCEPTED: dict[str, tuple[Callable[[], bytes], str]] = {
-    "JPEG without its end marker": (lambda: JPEG.removesuffix(b"\xff\xd9"), "lacks its end marker"),
-    "16 bit": (lambda: encoded(SCAN.astype(np.uint16) * 16), "scaled to 8 bit by percentiles"),
-    "float": (lambda: encoded(SCAN.astype(np.float32) / 7, "TIFF"), "scaled to 8 bit by percentiles"),
-    "CMYK": (cmyk, ""),
-    "palette": (palette, "colour dropped"),
-    "1 bit": (lambda: encoded(Image.fromarray(SCAN > 128)), ""),
-    "grey with transparency": (transparent, "transparency placed on black"),
-    "several frames": (animated, "first of 3 frames used"),
-    "with a ZIP behind it": (lambda: PNG + b"PK\x03\x04" + b"\0" * 100, ""),
-    "WebP": (lambda: encoded(SCAN, "WEBP"), ""),
-    "BMP": (lambda: encoded(SCAN, "BMP"), ""),
-}
-
-
-@pytest.mark.parametrize(("make", "note"), ACCEPTED.values(), ids=ACCEPTED.keys())
-def test_accepted_with_a_note(make: Callable[[], bytes], note: str) -> None:
-    decoded = images.decode(make())
-    assert decoded.pixels.shape == (128, 128)
-    assert decoded.pixels.dtype == np.uint8
-    assert any(note in said for said in decoded.notes) if note else not decoded.notes
-
-
-def test_sixteen_bits_keep_their_contrast() -> None:
-    """A 12-bit scan in a 16-bit file uses a sixteenth of the range: neither black nor white."""
-    decoded = images.decode(encoded(SCAN.astype(np.uint16) * 16))
+def test_floats_are_scaled_with_a_note() -> None:
+    decoded = images.decode(encoded(SCAN.astype(np.float32) / 7, "TIFF"))
+    assert decoded.notes == ("F intensities scaled to 8 bit by percentiles",)
     assert np.corrcoef(decoded.pixels.ravel(), SCAN.ravel())[0, 1] > 0.99
-    assert decoded.pixels.max() == 255
 
 
 def test_transparent_parts_are_black() -> None:
     image = Image.merge("LA", (Image.new("L", (64, 64), 255), Image.fromarray(np.eye(64, dtype=np.uint8) * 255)))
     assert images.decode(encoded(image)).pixels.tolist() == (np.eye(64, dtype=int) * 255).tolist()
-
-
-def test_the_orientation_is_applied() -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turned by 90 degrees
-    wide = np.vstack([np.zeros((32, 128), np.uint8), np.full((32, 128), 200, np.uint8)])
-    decoded = images.decode(encoded(wide, "JPEG", exif=exif))
-    assert decoded.pixels.shape == (128, 64)
-    assert decoded.pixels[:, :28].mean() > 190
-    assert decoded.pixels[:, 36:].mean() < 10
-
-
-def test_text_in_the_file_goes_nowhere(tmp_path: Path) -> None:
-    from PIL.PngImagePlugin import PngInfo
-
-    info = PngInfo()
-    info.add_text("PatientName", "DOE^JANE")
-    assert "DOE" not in repr(images.decode(encoded(SCAN, pnginfo=info)))
 
 
 def head(height: int, width: int, *, at: tuple[int, int] = (40, 30), size: tuple[int, int] = (100, 80)) -> np.ndarray:

@@ -3,11 +3,14 @@
 import gzip
 import io
 
+import bad_inputs
 import nibabel
 import numpy as np
+import pydicom
 import pytest
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from bad_inputs import nifti
+from hypothesis import given
+from hypothesis import strategies as st
 from scans import texture
 
 from medisync import images, volumes
@@ -17,25 +20,7 @@ RAMP = np.arange(64 * 48, dtype=np.uint16).reshape(64, 48)
 
 
 def dicom(frames: np.ndarray, **fields: object) -> bytes:
-    """A file with frames uint16 [N, H, W] and the name of a patient."""
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = ExplicitVRLittleEndian, MRImageStorage
-    meta.MediaStorageSOPInstanceUID = generate_uid()
-    file = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
-    file.PatientName, file.PatientID, file.Modality, file.BurnedInAnnotation = "Nobody^Known", "4711", "MR", "NO"
-    file.NumberOfFrames, file.Rows, file.Columns = frames.shape
-    file.SamplesPerPixel, file.PhotometricInterpretation = 1, "MONOCHROME2"
-    file.BitsAllocated, file.BitsStored, file.HighBit, file.PixelRepresentation = 16, 16, 15, 0
-    file.PixelData = frames.astype("<u2").tobytes()
-    for name, value in fields.items():
-        setattr(file, name, value)
-    stream = io.BytesIO()
-    file.save_as(stream, enforce_file_format=True)
-    return stream.getvalue()
-
-
-def nifti(values: np.ndarray, affine: np.ndarray | None = None) -> bytes:
-    return nibabel.Nifti1Image(values, np.eye(4) if affine is None else affine).to_bytes()
+    return bad_inputs.dicom(frames, **{"BurnedInAnnotation": "NO", **fields})
 
 
 def test_a_window_maps_its_edges_to_black_and_white() -> None:
@@ -127,5 +112,47 @@ def test_what_cannot_be_used_is_refused_in_a_sentence(data: bytes, problem: str)
 
 def test_a_bomb_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(volumes, "MAX_BYTES", 10_000)
+    packed = gzip.compress(nifti(np.zeros((64, 64, 64), np.int16)))
     with pytest.raises(ImageError, match="more than the limit"):
-        images.decode(gzip.compress(nifti(np.zeros((64, 64, 64), np.int16))))
+        images.decode(packed[:200])  # the header is enough
+
+
+def test_a_deflated_dicom_is_refused_unread() -> None:
+    file = pydicom.dcmread(io.BytesIO(dicom(RAMP[None])))
+    file.file_meta.TransferSyntaxUID = bad_inputs.DEFLATED
+    stream = io.BytesIO()
+    file.save_as(stream, enforce_file_format=True)
+    with pytest.raises(ImageError, match="Deflated Explicit VR Little Endian, is not read here"):
+        images.decode(stream.getvalue())
+
+
+@given(
+    st.permutations(range(3)),
+    st.tuples(*[st.sampled_from([-1.0, 1.0])] * 3),
+    st.integers(1, 6),
+)
+def test_the_slice_is_the_one_that_nibabel_would_give(axes: list[int], signs: tuple[float, ...], number: int) -> None:
+    affine = np.zeros((4, 4))
+    affine[axes, range(3)], affine[3, 3] = signs, 1
+    data = nifti(np.random.default_rng(0).integers(0, 99, (4, 5, 6)).astype(np.int16), affine)
+    whole = np.asarray(nibabel.as_closest_canonical(nibabel.Nifti1Image.from_bytes(data)).dataobj)
+    chosen = 1 + (number - 1) % whole.shape[2]
+    assert np.array_equal(volumes.read_slice(data, chosen).values, whole[:, :, chosen - 1].T[::-1, ::-1])
+
+
+def test_what_a_file_says_is_in_no_message_and_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    file = pydicom.dcmread(io.BytesIO(dicom(RAMP[None])))
+    wrong = pydicom.DataElement("WindowWidth", "DS", "1")
+    wrong._value = bad_inputs.PATIENT
+    file["WindowWidth"] = wrong
+    file.WindowCenter = 1
+    stream = io.BytesIO()
+    pydicom.dcmwrite(stream, file, enforce_file_format=True)
+    data = stream.getvalue()
+    assert data.count(bad_inputs.PATIENT.encode()) == 2  # its name, and where a number should be
+    try:
+        said = repr(images.decode(data).notes)
+    except ImageError as error:
+        said = str(error)
+    assert bad_inputs.PATIENT not in said
+    assert bad_inputs.PATIENT not in caplog.text

@@ -137,8 +137,8 @@ def sample_scans(run: RunListing, hospital: str) -> list[tuple[Label, NDArray[np
 
 def _scan(path: Path) -> NDArray[np.uint8] | None:
     try:
-        return images.decode(path.read_bytes()).pixels
-    except (OSError, ImageError):
+        return images.decode(images.file_bytes(path)).pixels
+    except ImageError:
         return None
 
 

@@ -235,6 +235,15 @@ def refusals(history: Sequence[HistoryEntry]) -> list[str]:
     ]
 
 
+def remarks(history: Sequence[HistoryEntry]) -> list[str]:
+    """One line of Markdown per thing that was odd about an update that did enter the average."""
+    return [
+        f"**Round {entry.epoch}, {escape(remark.hospital)}:** {escape(remark.reason)}"
+        for entry in history
+        for remark in entry.remarks
+    ]
+
+
 def training_headlines(history: Sequence[HistoryEntry], meta: ModelMeta) -> list[Headline]:
     seconds = sum(entry.seconds for entry in history)
     return [

@@ -1,9 +1,11 @@
 """Files as they were uploaded -> the images in them, in memory; no streamlit, no torch."""
 
 import io
+import lzma
+import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -13,7 +15,16 @@ ACCEPTED = tuple(suffix.rpartition(".")[2] for suffix in UPLOAD_SUFFIXES)
 """File name endings for the uploader, which knows no double ones: `.nii.gz` ends in `.gz`."""
 
 MAX_MEMBERS = 200
-MAX_UNPACKED = 300 * 2**20
+MAX_UNPACKED = 200 * 2**20
+MAX_CONTENTS = 2 * 2**20
+"""Bytes of an archive's table of contents: about 20,000 files."""
+
+UNREADABLE = (
+    zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError, zlib.error, lzma.LZMAError, struct.error
+)  # fmt: skip
+"""What `zipfile` raises for arbitrary bytes; NotImplementedError is a RuntimeError."""
+
+ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".tgz", ".tar.gz")
 
 
 @dataclass(frozen=True)
@@ -28,35 +39,57 @@ class Scan:
 
 
 def expand(name: str, key: str, content: bytes) -> list[Scan]:
-    """The file itself, or the images in it if it is a ZIP archive, up to the limits; anything amiss is a scan's problem."""
+    """The file itself, or the images in it if it is a ZIP archive. One that is over a limit, or not what a person packs, is
+    refused before anything is unpacked; that is a scan's problem, as is anything else amiss.
+    """
     if not content.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return [Scan(name, key, content)]
     try:
+        if _contents_bytes(content) > MAX_CONTENTS:
+            return [Scan(name, key, b"", f"the archive lists too many files: upload at most {MAX_MEMBERS} at once")]
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            return list(_members(archive, name, key)) or [Scan(name, key, b"", "the archive holds no image")]
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError, zlib.error, NotImplementedError):
+            if problem := _refusal(archive.infolist()):
+                return [Scan(name, key, b"", problem)]
+            return list(_members(archive, name, key))
+    except UNREADABLE:
         return [Scan(name, key, b"", "the archive is damaged")]
 
 
+def _contents_bytes(content: bytes) -> int:
+    """How long the archive's table of contents is, by its last record (APPNOTE 4.3.16): reading it is what takes memory."""
+    end = content.rfind(b"PK\x05\x06")
+    return int(struct.unpack_from("<I", content, end + 12)[0]) if end >= 0 else 0
+
+
+def _refusal(members: Sequence[zipfile.ZipInfo]) -> str:
+    """Why nothing is unpacked; empty where there is no reason."""
+    if any(_leads_outside(member.filename) for member in members):
+        return "the archive has members that lead out of it (..), so nothing of it was unpacked"
+    chosen = [member for member in members if _is_image(member)]
+    if len(chosen) > MAX_MEMBERS:
+        return f"the archive holds {len(chosen):,} images: upload at most {MAX_MEMBERS} at once"
+    if sum(member.file_size for member in chosen) > MAX_UNPACKED:
+        return f"the archive unpacks to more than the limit of {MAX_UNPACKED >> 20} MB"
+    if not chosen and any(member.filename.lower().endswith(ARCHIVES) for member in members):
+        return "the archive holds another archive, which is not opened: upload the images"
+    return "" if chosen else "the archive holds no image"
+
+
+def _leads_outside(name: str) -> bool:
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    return ".." in parts or name.startswith(("/", "\\")) or ":" in name.partition("/")[0]
+
+
 def _members(archive: zipfile.ZipFile, name: str, key: str) -> Iterator[Scan]:
-    chosen = [member for member in archive.infolist() if _is_image(member)]
-    unpacked = 0
-    for place, member in enumerate(chosen[:MAX_MEMBERS]):
+    for place, member in enumerate(filter(_is_image, archive.infolist())):
         inner, inner_key = f"{name}: {member.filename}", f"{key}-{place}"
         if member.flag_bits & 1:
-            yield Scan(inner, inner_key, b"", "it is encrypted in the archive")
+            yield Scan(inner, inner_key, b"", "it is encrypted in the archive; upload it without a password")
             continue
-        with archive.open(member) as stream:
-            content = stream.read(MAX_UNPACKED - unpacked + 1)
-        unpacked += len(content)
-        if unpacked > MAX_UNPACKED:
-            yield Scan(inner, inner_key, b"", f"the archive unpacks to more than {MAX_UNPACKED // 2**20} MB")
-            return
-        yield Scan(inner, inner_key, content)
-    if len(chosen) > MAX_MEMBERS:
-        yield Scan(
-            name, f"{key}-rest", b"", f"{len(chosen) - MAX_MEMBERS} more images: upload at most {MAX_MEMBERS} at once"
-        )
+        try:
+            yield Scan(inner, inner_key, archive.read(member))  # never more than its entry says, which was added up
+        except UNREADABLE:
+            yield Scan(inner, inner_key, b"", "it is damaged in the archive")
 
 
 def _is_image(member: zipfile.ZipInfo) -> bool:

@@ -9,8 +9,10 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
+from numpy.typing import NDArray
 
 from medisync.errors import FederationError, UpdateError
+from medisync.federation import conduct
 from medisync.federation.messages import ARRAYS, CONFIG, COUNT, METRICS, ROUND, TRAIN_METRICS
 from medisync.model import find_problem, is_statistic
 from medisync.records import Refusal
@@ -36,7 +38,9 @@ class Screened(FedAvg):
 
     An update with other keys, shapes or dtypes than the global weights, values that are not finite, a count that is no
     positive whole number, or of another round, is refused by name, and the round goes on. `accepted` and `refused` are
-    the last round's. FederationError if fewer than `min_hospitals` updates are left.
+    the last round's. FederationError if fewer than `min_hospitals` updates are left. An update that is far longer than the
+    others is cut to the median length, except by robust strategies, which judge that themselves; `remarks` names it, and
+    what points against the others, for every strategy.
 
     Flower's strategy sees the weights. BatchNorm's running statistics are no weights: a variance that has taken a step of
     a server's optimiser may be negative, and the variance of all images is not the mean of the hospitals' variances. They
@@ -67,6 +71,7 @@ class Screened(FedAvg):
         self.pools_statistics = pools_statistics
         self.accepted: list[Message] = []
         self.refused: list[Refusal] = []
+        self.remarks: list[Refusal] = []
         self._global = ArrayRecord()
 
     def configure_train(
@@ -102,7 +107,7 @@ class Screened(FedAvg):
                 f"round {server_round}: {len(self.accepted)} usable updates, at least {self.min_hospitals} are needed"
                 f"{f' ({reasons})' if reasons else ''}; the global model stays as it was"
             )
-        updates = [reply.content.array_records[ARRAYS] for reply in self.accepted]
+        updates = self._judged([reply.content.array_records[ARRAYS] for reply in self.accepted])
         counts = [int(reply.content.metric_records[METRICS][COUNT]) for reply in self.accepted]  # type: ignore[arg-type]
         for reply, update in zip(self.accepted, updates, strict=True):
             reply.content[ARRAYS] = self._aggregated(update)
@@ -110,6 +115,27 @@ class Screened(FedAvg):
         kept = {key: self._merge(key, updates, counts) for key in self._global if not self._is_aggregated(key)}
         merged = {**(aggregate or {}), **kept}
         return ArrayRecord({key: _as_sent(merged[key], self._global[key]) for key in self._global}), metrics
+
+    def _judged(self, updates: list[ArrayRecord]) -> list[ArrayRecord]:
+        """The updates as they may enter the aggregate; what is odd about them goes to `remarks`."""
+        start = _floats(self._global)
+        judgements = conduct.judge(start, [_floats(update) for update in updates])
+        self.remarks = [
+            Refusal(hospital=self.name(reply), reason=remark + self._consequence(judged))
+            for reply, judged in zip(self.accepted, judgements, strict=True)
+            for remark in judged.remarks
+        ]
+        if self.robust:
+            return updates
+        return [
+            update
+            if not judged.clips
+            else ArrayRecord({**update, **_arrays(conduct.shorten(start, _floats(update), judged))})
+            for update, judged in zip(updates, judgements, strict=True)
+        ]
+
+    def _consequence(self, judged: conduct.Judgement) -> str:
+        return "; it was cut to that" if judged.clips and not self.robust else ""
 
     def _is_aggregated(self, key: str) -> bool:
         whole = self._global[key].dtype.startswith("int")
@@ -137,13 +163,26 @@ class Screened(FedAvg):
 
     def screen(self, server_round: int, replies: Iterable[Message]) -> None:
         """Sorts the replies into `accepted`, in the order of the hospitals' names, and `refused`."""
-        self.accepted, self.refused = [], []
+        self.accepted, self.refused, self.remarks = [], [], []
         for reply in sorted(replies, key=self.name):
             try:
                 self._check(server_round, reply)
                 self.accepted.append(reply)
             except UpdateError as error:
                 self.refused.append(Refusal(hospital=self.name(reply), reason=str(error)))
+
+    def screen_answers(self, replies: Iterable[Message]) -> tuple[list[Message], list[Refusal]]:
+        """The answers to an evaluation that can be averaged, and why the others cannot."""
+        usable, refused = [], []
+        for reply in replies:
+            try:
+                if reply.has_error():
+                    raise UpdateError(reply.error.reason)
+                _check_scores(reply)
+                usable.append(reply)
+            except UpdateError as error:
+                refused.append(Refusal(hospital=self.name(reply), reason=f"did not evaluate: {error}"))
+        return usable, refused
 
     def name(self, reply: Message) -> str:
         """The hospital that a reply comes from: by its node, whatever the reply says."""
@@ -176,6 +215,27 @@ def _check_metrics(metrics: MetricRecord) -> None:
             raise UpdateError(f"its metric {name} is {value!r}, expected a finite number")
 
 
+def _check_scores(reply: Message) -> None:
+    if METRICS not in reply.content.metric_records:
+        raise UpdateError(f"its answer has no record {METRICS}")
+    metrics = reply.content.metric_records[METRICS]
+    count, loss, accuracy = (metrics.get(name) for name in (COUNT, "loss", "accuracy"))
+    if not isinstance(count, int) or not 0 <= count <= MAX_IMAGES:
+        raise UpdateError(f"{COUNT} is {count!r}, expected a whole number up to {MAX_IMAGES}")
+    if not isinstance(loss, int | float) or not math.isfinite(loss):
+        raise UpdateError(f"its loss is {loss!r}, expected a finite number")
+    if not isinstance(accuracy, int | float) or not 0 <= accuracy <= 1:
+        raise UpdateError(f"its accuracy is {accuracy!r}, expected a number from 0 to 1")
+
+
+def _floats(arrays: ArrayRecord) -> dict[str, NDArray[np.floating]]:
+    return {key: array.numpy() for key, array in arrays.items() if array.dtype.startswith("float")}
+
+
+def _arrays(values: Mapping[str, NDArray[np.floating]]) -> dict[str, Array]:
+    return {key: Array(value) for key, value in values.items()}
+
+
 def _check_arrays(found: ArrayRecord, expected: ArrayRecord) -> None:
     try:
         state = found.to_torch_state_dict()
@@ -183,6 +243,9 @@ def _check_arrays(found: ArrayRecord, expected: ArrayRecord) -> None:
         raise UpdateError(f"its arrays cannot be read: {error}") from None
     if problem := find_problem(state, expected.to_torch_state_dict()):
         raise UpdateError(problem)
+    for key, tensor in state.items():
+        if key.endswith("running_var") and bool((tensor < 0).any()):
+            raise UpdateError(f"{key} holds a negative variance")
 
 
 def _as_sent(array: Array, sent: Array) -> Array:

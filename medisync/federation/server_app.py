@@ -4,7 +4,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flwr.app import ArrayRecord, Message
@@ -29,7 +29,7 @@ from medisync.federation.messages import (
 )
 from medisync.federation.screening import Screened
 from medisync.novelty import FeatureDistribution
-from medisync.records import Calibration, HistoryEntry, HospitalScores, Metrics, Refusal
+from medisync.records import Calibration, HistoryEntry, HospitalScores, Metrics
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +162,9 @@ def run_round(
     average, train_means = strategy.aggregate_train(number, training.replies)
     question = EvaluateOrder(order.training, image_size=order.image_size).to_record()
     scoring = ask(grid, strategy.configure_evaluate(number, average, question, grid), roll.hospitals, deadline)
-    val_means = strategy.aggregate_evaluate(number, _with_images(scoring.replies))
+    answers, unusable = strategy.screen_answers(scoring.replies)
+    scoring = replace(scoring, replies=answers)
+    val_means = strategy.aggregate_evaluate(number, _with_images(answers))
     entry = HistoryEntry(
         epoch=number,
         learning_rate=order.learning_rate,
@@ -177,23 +179,16 @@ def run_round(
             *roll.absent,
             *strategy.refused,
             *training.silent,
-            *_failed_evaluations(strategy, scoring.replies),
+            *unusable,
             *scoring.silent,
         ],
+        remarks=strategy.remarks,
     )
     return average, entry
 
 
 def _with_images(answers: Sequence[Message]) -> list[Message]:
-    return [answer for answer in answers if answer.has_content() and _metric(answer, COUNT) > 0]
-
-
-def _failed_evaluations(strategy: Screened, answers: Sequence[Message]) -> list[Refusal]:
-    return [
-        Refusal(hospital=strategy.name(answer), reason=f"did not evaluate: {answer.error.reason}")
-        for answer in answers
-        if answer.has_error()
-    ]
+    return [answer for answer in answers if _metric(answer, COUNT) > 0]
 
 
 def _metric(reply: Message, name: str) -> float:
@@ -251,6 +246,8 @@ def _quality(entry: HistoryEntry) -> tuple[int, float, float]:
 def _log_round(entry: HistoryEntry, rounds: int) -> None:
     for refusal in entry.refused:
         log.warning("round %d: %s was refused: %s", entry.epoch, refusal.hospital, refusal.reason)
+    for remark in entry.remarks:
+        log.warning("round %d: %s: %s", entry.epoch, remark.hospital, remark.reason)
     sites = ", ".join(f"{name} {_percent(scores.val_accuracy)}" for name, scores in entry.hospitals.items())
     log.info(
         "round %d/%d: training loss %.3f, validation accuracy %s (%s), %.1f s",

@@ -53,5 +53,8 @@ with right:
         st.warning("\n\n".join(refusals), icon=":material/block:")
     else:
         st.success("None: every update entered the average in every round.", icon=":material/check_circle:")
+    if remarks := tables.remarks(history):
+        st.markdown("##### Updates that stood out")
+        st.warning("\n\n".join(remarks), icon=":material/troubleshoot:")
 with st.expander("All rounds as a table"):
     st.table(tables.rounds(history), border="horizontal", hide_index=True)

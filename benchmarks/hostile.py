@@ -1,0 +1,204 @@
+"""What one hostile hospital of five does to the global model, by attack and by strategy, on phantoms.
+
+    python benchmarks/hostile.py
+
+Prints a Markdown table and writes it beside this file: accuracy on 1000 phantoms that no hospital has, and what the
+record says about the hostile hospital. Twenty-eight federations; an hour on one core.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+
+from medisync import images, model, notebook, phantom, training
+from medisync.federation import client_app, grid, server_app
+from medisync.federation.messages import ARRAYS, CONFIG, ROUND, Roll
+from medisync.federation.server_app import Outcome
+from medisync.records import LABELS
+from medisync.training import HospitalData, ImageSet
+
+HERE = Path(__file__).parent
+SIDE = 32
+HOSTILE = "Hostile"
+STRATEGIES = ("fedavg", "fedmedian", "trimmed-mean", "krum")
+SETTINGS: Mapping[str, Any] = {
+    "IMAGE_SIZE": SIDE,
+    "IMAGE_SIZE_SCHEDULE": "constant",
+    "LOCAL_EPOCHS": 1,
+    "LEARNING_RATE": 1e-3,
+    "BATCH_SIZE": 16,
+    "ROUNDS": 8,
+    "PATIENCE": 8,
+    "MISSING_CLASS_PRIOR": 1.0,
+    "MALICIOUS_HOSPITALS": 1,
+}
+
+State = dict[str, torch.Tensor]
+Tamper = Callable[[State, State], State]
+"""From the weights sent and the weights trained to the weights returned."""
+
+
+def _each_float(change: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Tamper:
+    """`change` of every float tensor; a variance stays one, because a negative one would be refused."""
+
+    def tamper(sent: State, trained: State) -> State:
+        changed = {
+            key: change(sent[key], tensor) if tensor.is_floating_point() else tensor for key, tensor in trained.items()
+        }
+        return {key: tensor.clamp_min(0) if key.endswith("running_var") else tensor for key, tensor in changed.items()}
+
+    return tamper
+
+
+ATTACKS: Mapping[str, Tamper | None] = {
+    "none": None,
+    "times 100": _each_float(lambda sent, trained: sent + 100 * (trained - sent)),
+    "sign flipped": _each_float(lambda sent, trained: sent - (trained - sent)),
+    "labels flipped": None,
+    "zeros": _each_float(lambda sent, trained: torch.zeros_like(trained)),
+    "not a number": _each_float(lambda sent, trained: trained * float("nan")),
+    "stale round": None,
+}
+
+
+class HostileApp:
+    """The hospitals' app, with one of them under an attacker."""
+
+    def __init__(self, app: ClientApp, node: int, attack: str) -> None:
+        self._app, self._node, self._attack = app, node, attack
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        sent = message.content.array_records[ARRAYS].to_torch_state_dict()
+        reply = self._app(message, context)
+        if context.node_id != self._node or message.metadata.message_type != "train":
+            return reply
+        if self._attack == "stale round":
+            answered = int(reply.content.config_records[CONFIG][ROUND])  # type: ignore[arg-type]
+            reply.content[CONFIG] = ConfigRecord({ROUND: answered - 1})
+        if tamper := ATTACKS[self._attack]:
+            trained = reply.content.array_records[ARRAYS].to_torch_state_dict()
+            reply.content[ARRAYS] = ArrayRecord(tamper(dict(sent), dict(trained)))
+        return reply
+
+
+def simulate(hospitals: Mapping[str, HospitalData], attack: str, parameters: Mapping[str, Any]) -> Outcome:
+    """`grid.simulate` with the hospital called HOSTILE under attack."""
+    configuration = notebook.configuration(parameters)
+    names = dict(enumerate(sorted(hospitals), start=grid.SERVER_NODE + 1))
+    if attack == "labels flipped":
+        hospitals = {**hospitals, HOSTILE: _with_flipped_labels(hospitals[HOSTILE])}
+    client = client_app.build(lambda context, _: (names[context.node_id], hospitals[names[context.node_id]]))
+    hostile = HostileApp(client, next(node for node, name in names.items() if name == HOSTILE), attack)
+    server, outcomes = ServerApp(), []
+
+    @server.main()
+    def main(deliver: Grid, context: Context) -> None:  # noqa: ARG001
+        outcomes.append(
+            server_app.federate(deliver, lambda: Roll(names), configuration.training, configuration.federation)
+        )
+
+    grid.run_apps(server, hostile, {node: {} for node in names})  # type: ignore[arg-type]
+    return outcomes[0]
+
+
+def _with_flipped_labels(data: HospitalData) -> HospitalData:
+    return {**data, "train": replace(data["train"], labels=(data["train"].labels + 1) % len(LABELS))}
+
+
+def draw(count: int, seed: int, first_group: int = 0) -> ImageSet:
+    """Standardised phantoms, as many of every class, in the styles of the three phantom hospitals by turns."""
+    generator, styles = np.random.default_rng(seed), list(phantom.STYLES.values())
+    slices = [
+        phantom.draw_slice(LABELS[k % 4], style=styles[k // 4 % len(styles)], generator=generator) for k in range(count)
+    ]
+    pixels = np.stack([images.standardise(each.image, SIDE) for each in slices])
+    labels = np.array([LABELS.index(each.label) for each in slices], np.int64)
+    return ImageSet(pixels, labels, np.arange(first_group, first_group + count, dtype=np.int64))
+
+
+def draw_hospitals() -> dict[str, HospitalData]:
+    """Four honest ones and HOSTILE, 96 training images each."""
+    sizes = {"train": 96, "val": 24, "test": 8}
+    return {
+        name: {split: draw(count, 10 * number + place) for place, (split, count) in enumerate(sizes.items())}
+        for number, name in enumerate(("East", HOSTILE, "North", "South", "West"))
+    }
+
+
+def said_of(outcome: Outcome, name: str = HOSTILE) -> str:
+    """How many rounds the record names the hospital in, and the first reason."""
+    found = [
+        (entry.epoch, each.reason)
+        for entry in outcome.history
+        for each in [*entry.refused, *entry.remarks]
+        if each.hospital == name
+    ]
+    rounds = len({epoch for epoch, _ in found})
+    return f"{rounds} of {len(outcome.history)} rounds: {found[0][1]}" if found else "nothing"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    hospitals, unseen = draw_hospitals(), draw(1000, seed=999)
+    rows: list[dict[str, Any]] = []
+    for attack in ATTACKS:
+        for strategy in STRATEGIES:
+            rows.append(measure(hospitals, unseen, attack, {**SETTINGS, "STRATEGY": strategy, "SEED": options.seed}))
+            keep(rows)
+    return 0
+
+
+def measure(
+    hospitals: Mapping[str, HospitalData], unseen: ImageSet, attack: str, parameters: Mapping[str, Any]
+) -> dict[str, Any]:
+    started = time.monotonic()
+    outcome = simulate(hospitals, attack, parameters)
+    logits = training.predict(outcome.state, unseen, model.select_device("auto")).logits
+    others = [name for name in hospitals if name != HOSTILE and said_of(outcome, name) != "nothing"]
+    return {
+        "attack": attack,
+        "strategy": parameters["STRATEGY"],
+        "accuracy": float((logits.argmax(axis=1) == unseen.labels).mean()),
+        "said": said_of(outcome),
+        "honest_named": {name: said_of(outcome, name) for name in others},
+        "seconds": round(time.monotonic() - started),
+    }
+
+
+def keep(rows: Sequence[Mapping[str, Any]]) -> None:
+    """The table so far, on the terminal and on disk."""
+    accuracy = {(row["attack"], row["strategy"]): row["accuracy"] for row in rows}
+    lines = [["attack", *STRATEGIES, "what the record says of it, under fedavg"], ["---"] * (len(STRATEGIES) + 2)]
+    for attack in dict.fromkeys(row["attack"] for row in rows):
+        cells = [_cell(accuracy, attack, strategy) for strategy in STRATEGIES]
+        said = next(row["said"] for row in rows if (row["attack"], row["strategy"]) == (attack, "fedavg"))
+        lines.append([attack, *cells, said])
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    print(f"\n{table}", flush=True)
+    caption = "Accuracy in percent on 1000 phantoms, and points against the same strategy without an attack"
+    (HERE / "hostile.md").write_text(f"{caption} (`python benchmarks/hostile.py`).\n\n{table}\n", encoding="utf-8")
+    (HERE / "hostile.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+def _cell(accuracy: Mapping[tuple[str, str], float], attack: str, strategy: str) -> str:
+    if (attack, strategy) not in accuracy:
+        return ""
+    found, calm = 100 * accuracy[attack, strategy], 100 * accuracy["none", strategy]
+    return f"{found:.1f}" if attack == "none" else f"{found:.1f} ({found - calm:+.1f})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,332 @@
+"""Kills, full and read-only disks, several processes and many sessions at once: what is lost, in a table.
+
+    python benchmarks/torture.py            # what `make torture` runs: minutes to an hour
+    python benchmarks/torture.py kills --kills 5
+
+Runs are those of the notebook, cell by cell, on tiny phantoms. Needs root for the full and the read-only disk, which are
+small tmpfs of their own; without it those rows say so.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medisync import artifacts, notebook, phantom
+from medisync.artifacts import Workspace
+from medisync.errors import ArtifactError, MediSyncError
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+TINY: Mapping[str, Any] = {
+    "IMAGE_SIZE": 32,
+    "IMAGE_SIZE_SCHEDULE": "constant",
+    "ROUNDS": 2,
+    "LOCAL_EPOCHS": 1,
+    "BATCH_SIZE": 16,
+    "BASELINES": [],
+    "DEVICE": "cpu",
+}
+SCALE = 0.02
+"""Of the phantom hospitals: some sixty images."""
+
+
+@dataclass
+class Row:
+    """One kind of attempt."""
+
+    attempt: str
+    outcomes: Counter[str] = field(default_factory=Counter)
+    lost: list[str] = field(default_factory=list)
+    """What was damaged, left behind or wrong; nothing should be."""
+
+    def markdown(self) -> str:
+        outcomes = ", ".join(f"{number} {outcome}" for outcome, number in self.outcomes.most_common())
+        return f"| {self.attempt} | {outcomes} | {'; '.join(dict.fromkeys(self.lost)) or 'nothing'} |"
+
+
+def cells(parameters: Mapping[str, Any]) -> str:
+    """The notebook's code with some parameters replaced, and without its last section, which only shows a prediction."""
+    content = json.loads(notebook.PATH.read_text(encoding="utf-8"))["cells"]
+    sources = []
+    for cell in content:
+        if cell["cell_type"] == "code":
+            sources.append("".join(cell["source"]))
+            if "parameters" in cell["metadata"].get("tags", []):
+                sources.append("\n".join(f"{name} = {value!r}" for name, value in parameters.items()))
+    return "\n".join(sources[:-1])
+
+
+def start(root: Path, kill_at: int = 0, **parameters: Any) -> subprocess.Popen[str]:
+    """A run in a process of its own; `kill_at` has it killed before its n-th change of a file's name or existence."""
+    code = f"{SUICIDE.format(kill_at=kill_at) if kill_at else ''}\n{cells({**TINY, **parameters})}"
+    environment = {**os.environ, "MEDISYNC_WORKSPACE": str(root), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=environment,
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+SUICIDE = """
+import os as _os, signal as _signal
+_left = [{kill_at}]
+def _dying(real):
+    def call(*arguments, **options):
+        _left[0] -= 1
+        if _left[0] == 0:
+            _os.kill(_os.getpid(), _signal.SIGKILL)
+        return real(*arguments, **options)
+    return call
+for _name in ("replace", "rename", "mkdir", "unlink", "fsync", "rmdir"):
+    setattr(_os, _name, _dying(getattr(_os, _name)))
+"""
+
+
+def make_workspace(root: Path) -> Workspace:
+    workspace = artifacts.locate(root)
+    phantom.write_hospitals(workspace.dataset, seed=3, scale=SCALE)
+    return workspace
+
+
+def finish(root: Path, **parameters: Any) -> str:
+    """Runs to the end; the last line of what it said if it failed."""
+    process = start(root, **parameters)
+    _, errors = process.communicate()
+    return "" if process.returncode == 0 else (errors.strip().splitlines() or ["killed"])[-1]
+
+
+def model_of(workspace: Workspace, run: str) -> str:
+    sha256: str = artifacts.read(workspace.artifacts / run, artifacts.META).model_sha256
+    return sha256
+
+
+def damage(workspace: Workspace, *, known: set[str]) -> list[str]:
+    """What a reader would find wrong now: in the list of runs, in models/."""
+    found = [f"{run.name}: {run.problem}" for run in artifacts.list_runs(workspace) if _is_damaged(run)]
+    try:
+        meta = artifacts.read(workspace.models, artifacts.META)
+    except ArtifactError as error:
+        return found if not list(workspace.models.glob("*.pth")) else [*found, f"models/: {error}"]
+    if artifacts.sha256(workspace.models / artifacts.MODEL) != meta.model_sha256:
+        found.append("models/ holds the model of one run and the metadata of another")
+    if meta.model_sha256 not in known:
+        found.append("models/ holds a model that no run made")
+    return found
+
+
+def _is_damaged(run: artifacts.RunListing) -> bool:
+    return run.record is None and not run.problem.startswith("not finished")
+
+
+def leftovers(workspace: Workspace) -> list[str]:
+    """Temporary files, and what serves a run only while it runs."""
+    unfinished = (artifacts.START, artifacts.LOCK, artifacts.CHECKPOINTS)
+    return [
+        f"{entry.name.split('.')[1] or entry.name} left behind"
+        for entry in workspace.root.rglob("*")
+        if entry.name.endswith(".partial")
+        or (entry.name in unfinished and (entry.parent / artifacts.RUN).exists() and entry.name != artifacts.LOCK)
+    ]
+
+
+def kill_runs(kills: int, seed: int) -> list[Row]:
+    """SIGKILL at random moments, and before single changes of the disk; then the run is resumed or begun again."""
+    anywhere = Row(f"SIGKILL at {kills} random moments of a run")
+    writing = Row(f"SIGKILL before {kills} random changes of a file")
+    with tempfile.TemporaryDirectory() as folder:
+        workspace = make_workspace(Path(folder))
+        started = time.monotonic()
+        counted = finish(workspace.root)
+        if counted:
+            raise MediSyncError(f"the run that the others are compared with failed: {counted}")
+        seconds, expected = time.monotonic() - started, model_of(workspace, "run-001")
+        generator = random.Random(seed)  # noqa: S311
+        for number in range(kills):
+            moment, change = generator.uniform(0, seconds), generator.randint(1, CHANGES)
+            attempt(workspace, anywhere, expected, lambda root, wait=moment: kill_after(start(root), wait))
+            attempt(workspace, writing, expected, lambda root, at=change: start(root, kill_at=at).communicate())
+            print(f"{number + 1} of {kills}\n{anywhere.markdown()}\n{writing.markdown()}", flush=True)
+    return [anywhere, writing]
+
+
+CHANGES = 75
+"""About as many as a tiny run makes of the names and the existence of files; a later one never comes."""
+
+
+def kill_after(process: subprocess.Popen[str], seconds: float) -> None:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def attempt(workspace: Workspace, row: Row, expected: str, strike: Callable[[Path], Any]) -> None:
+    """A run that is struck, what is there then, and that it can be gone on with to the same bits."""
+    before = {run.name for run in artifacts.list_runs(workspace)}
+    strike(workspace.root)
+    row.lost += damage(workspace, known={expected})
+    new = [run for run in artifacts.list_runs(workspace) if run.name not in before]
+    resume = new[0].name if new and (new[0].folder / artifacts.START).exists() and not new[0].record else ""
+    if new and new[0].record:
+        row.outcomes["complete"] += 1
+        finish_quietly = ""
+    else:
+        row.outcomes["resumed to the same bits" if resume else "killed before it had begun"] += 1
+        finish_quietly = finish(workspace.root, RESUME=resume) if resume else ""
+    if finish_quietly:
+        row.lost.append(f"not resumed: {finish_quietly}")
+    elif resume and model_of(workspace, resume) != expected:
+        row.lost.append("other bits after resuming")
+    artifacts.tidy(workspace)
+    row.lost += [*damage(workspace, known={expected}), *leftovers(workspace)]
+    _delete_all_but_first(workspace)
+
+
+def _delete_all_but_first(workspace: Workspace) -> None:
+    """So that an attempt's cost does not grow with their number; the image cache too, so that it is built again."""
+    import shutil
+
+    for run in artifacts.list_runs(workspace)[:-1]:
+        shutil.rmtree(run.folder)
+    for cache in workspace.cache.glob("*.npy"):
+        cache.unlink()
+
+
+@contextmanager
+def small_disk(size: str) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
+        try:
+            yield Path(folder)
+        finally:
+            subprocess.run(["umount", "-l", folder], check=True)
+
+
+def fill_disks() -> list[Row]:
+    """Runs on disks that end somewhere between the dataset and the whole run."""
+    row = Row("a disk that fills up during a run")
+    if os.geteuid():
+        return [Row("a full disk", Counter({"not tried without root": 1}))]
+    for kilobytes in (3_000, 25_000, 60_000, 110_000, 150_000):
+        with small_disk(f"{kilobytes}k") as folder:
+            workspace = make_workspace(folder)
+            said = finish(folder)
+            row.outcomes["complete" if not said else "one sentence" if is_sentence(said) else said[:100]] += 1
+            row.lost += damage(
+                workspace,
+                known={run.record.files[artifacts.MODEL] for run in artifacts.list_runs(workspace) if run.record},
+            )
+            row.lost += leftovers(workspace)
+    return [row]
+
+
+def is_sentence(said: str) -> bool:
+    """A message of ours: the name of the error class, and what could not be done."""
+    return said.startswith(("medisync.errors.", "ArtifactError", "DataError")) and "Traceback" not in said
+
+
+def refuse_places() -> list[Row]:
+    """A read-only workspace, and a file where each folder should be."""
+    rows = []
+    if not os.geteuid():
+        row = Row("a read-only workspace")
+        with small_disk("20m") as folder:
+            workspace = make_workspace(folder)
+            subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+            said = finish(folder)
+            row.outcomes["one sentence" if is_sentence(said) else said[:100] or "no complaint"] += 1
+        rows.append(row)
+    row = Row("a file where a folder should be")
+    for name in ("artifacts", "logs", ".cache", "models"):
+        with tempfile.TemporaryDirectory() as root:
+            workspace = make_workspace(Path(root))
+            (workspace.root / name).write_text("in the way")
+            said = finish(workspace.root)
+            row.outcomes["one sentence" if is_sentence(said) else f"{name}: {said[:100]}"] += 1
+            if (workspace.root / name).read_text() != "in the way":
+                row.lost.append(f"the file {name}")
+    return [*rows, row]
+
+
+def run_together() -> list[Row]:
+    """Two runs begun at once, and a reader who looks all the time."""
+    together, reading = Row("two runs started at once"), Row("reading while two runs write")
+    with tempfile.TemporaryDirectory() as folder:
+        workspace = make_workspace(Path(folder))
+        over, made = threading.Event(), set[str]()
+
+        def read() -> None:
+            while not over.is_set():
+                made.update(run.record.files[artifacts.MODEL] for run in artifacts.list_runs(workspace) if run.record)
+                reading.lost.extend(damage(workspace, known=made | _complete_models(workspace)))
+                reading.outcomes["looks"] += 1
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        processes = [start(workspace.root) for _ in range(2)]
+        failed = [errors for process in processes if (errors := process.communicate()[1]) and process.returncode]
+        over.set()
+        reader.join()
+        listed = artifacts.list_runs(workspace)
+        together.outcomes["complete, under its own number"] += sum(1 for run in listed if run.record)
+        together.lost += [error.strip().splitlines()[-1] for error in failed]
+        together.lost += [*damage(workspace, known=_complete_models(workspace)), *leftovers(workspace)]
+    return [together, reading]
+
+
+def _complete_models(workspace: Workspace) -> set[str]:
+    return {run.record.files[artifacts.MODEL] for run in artifacts.list_runs(workspace) if run.record}
+
+
+PARTS: Mapping[str, Callable[[argparse.Namespace], list[Row]]] = {
+    "kills": lambda options: kill_runs(options.kills, options.seed),
+    "disk": lambda options: fill_disks(),
+    "places": lambda options: refuse_places(),
+    "together": lambda options: run_together(),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--kills", type=int, default=25, help="of either kind (default: 25)")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    started, rows = time.monotonic(), []
+    for name in options.parts or PARTS:
+        rows += PARTS[name](options)
+        keep(rows, time.monotonic() - started)
+    return int(any(row.lost for row in rows))
+
+
+def keep(rows: Sequence[Row], seconds: float) -> None:
+    """The table so far, on the terminal and on disk."""
+    lines = ["| attempt | outcome | lost |", "| --- | --- | --- |", *(row.markdown() for row in rows)]
+    text = "\n".join(lines)
+    print(f"\n{text}", flush=True)
+    command = (
+        f"`python benchmarks/torture.py{''.join(f' {word}' for word in sys.argv[1:])}`, {seconds / 60:.0f} minutes"
+    )
+    (HERE / "torture.md").write_text(f"{command}\n\n{text}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""What is written appears whole or not at all, whatever happens to the process meanwhile."""
+
+import ctypes
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from medisync.errors import ArtifactError
+
+PARTIAL = ".partial"
+"""Ends the name of what is not whole yet, or no longer needed; the name begins with a dot."""
+
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
+"""linux/fcntl.h and linux/fs.h."""
+
+
+@contextmanager
+def explained(action: str) -> Iterator[None]:
+    """Turns a full disk or a read-only folder into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise ArtifactError(f"could not {action}: {error.strerror or error}") from error
+
+
+def write_bytes(target: Path, data: bytes) -> None:
+    """Replaces `target` as a whole: after a crash it is the old file or the new one."""
+    with explained(f"write {target.parent.name}/{target.name}"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=PARTIAL, dir=target.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(target)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def replace_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Replaces several files of `folder` at one moment: no process ever sees some old and some new. What else is in the
+    folder stays.
+
+    Where the system cannot exchange two folders (not Linux, a mounted folder), one after the other in the order given.
+    """
+    with explained(f"write {folder.name}/"):
+        folder.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=PARTIAL, dir=folder.parent))
+        try:
+            staging.chmod(folder.stat().st_mode)
+            for entry in folder.iterdir():
+                if entry.name not in files and not is_partial(entry):
+                    _copy(entry, staging / entry.name)
+            for name, data in files.items():
+                write_bytes(staging / name, data)
+            if not _exchange(staging, folder):
+                for name, data in files.items():
+                    write_bytes(folder / name, data)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir() and not source.is_symlink():
+        shutil.copytree(source, target, symlinks=True)
+    else:
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swaps two names in one step, as renameat2(2) does on Linux; False where that cannot be."""
+    if sys.platform != "linux" or other.is_symlink():
+        return False
+    swap = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    return swap is not None and swap(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0
+
+
+def is_partial(entry: Path) -> bool:
+    return entry.name.startswith(".") and entry.name.endswith(PARTIAL)
+
+
+def sweep(folder: Path) -> None:
+    """Removes what a killed process left half written in `folder`. Only for a folder that nobody writes to now."""
+    with suppress(OSError):  # whatever cannot be removed is in nobody's way
+        for entry in [entry for entry in folder.iterdir() if is_partial(entry)]:
+            shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)

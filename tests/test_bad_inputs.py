@@ -1,0 +1,526 @@
+"""Every row of the table of bad inputs, at every door that it can come through, with a good neighbour that must not suffer.
+
+Doors: A audit of a dataset folder, U upload in the dashboard, P `medisync predict`, T training, F an update from a
+hospital, R reading a run. Each door is opened once, with all bad files and a good one in it at the same time.
+"""
+
+import ast
+import csv
+import os
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import bad_inputs
+import factories
+import numpy as np
+import pytest
+import torch
+from bad_inputs import PATIENT, PATIENT_ID, BadFile
+from scans import hospital, save, texture
+from streamlit.testing.v1 import AppTest
+
+from medisync import artifacts, audit, cli, images, model, splits, training
+from medisync.artifacts import Workspace
+from medisync.config import Configuration, FederationConfig, SplitConfig, TrainingConfig
+from medisync.dashboard import uploads, words
+from medisync.errors import ImageError
+from medisync.federation import grid
+from medisync.images import IMAGE_SUFFIXES, UPLOAD_SUFFIXES
+from medisync.records import LABELS, AuditedImage, AuditRecord, SplitRecord
+from medisync.training import HospitalData
+
+ROOT = Path(__file__).parent.parent
+FILES = bad_inputs.files()
+GOOD = "good.png"
+ODD_NAMES = (
+    "<script>alert(1)</script>.png".replace("/", "∕"),
+    "a\nERROR made up.png",
+    "\u202egnp.exe.png",
+    "n" * 250 + ".png",
+)
+"""Row 31; a name on a disk holds no slash and 255 bytes at most."""
+
+ROWS_ELSEWHERE = {
+    39: "test_config.py::test_a_class_map_with_an_unknown_label_names_the_hospital_and_the_allowed_labels",
+    41: "test_images.py::test_a_file_that_is_not_the_audited_one_is_refused",
+    43: "test_federation.py::test_a_wrong_update_is_refused_by_name_and_the_round_goes_on",
+    44: "test_federation.py::test_a_wrong_update_is_refused_by_name_and_the_round_goes_on",
+    45: "test_federation.py::test_a_second_update_from_one_hospital_is_refused",
+    46: "test_hostile.py::test_an_outsized_update_is_clipped_and_named",
+    49: "test_artifacts.py::test_runs_are_counted_up_and_other_names_are_ignored",
+    50: "test_torture.py::test_a_run_killed_at_any_moment_is_resumed_to_the_same_bits",
+}
+
+
+def name_of(file: BadFile) -> str:
+    return f"{file.row}-{file.name}"
+
+
+def said(file: BadFile, problem: str, notes: str) -> None:
+    """That a refusal gives its reason in one line, and an accepted file its notes."""
+    if file.refused:
+        assert any(phrase in problem for phrase in file.refused.split("|")), problem
+        assert "\n" not in problem
+    else:
+        assert problem == ""
+        assert all(note in notes for note in file.notes), notes
+
+
+def at_door(suffixes: Any) -> list[BadFile]:
+    return [file for file in FILES if file.name.endswith(tuple(suffixes))]
+
+
+# A: the audit
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory: pytest.TempPathFactory) -> AuditRecord:
+    dataset = tmp_path_factory.mktemp("dataset")
+    save(dataset / "north/glioma" / GOOD, texture(99, 150))
+    for file in FILES:
+        (dataset / "north/glioma" / file.name).write_bytes(file.content)
+    for number, name in enumerate(ODD_NAMES):
+        save(dataset / "north/meningioma" / name, texture(200 + number))
+    (dataset / "north/glioma/unreadable.png").symlink_to("/proc/self/mem")  # a file that root cannot read either
+    os.truncate(save(dataset / "north/glioma/huge.png", texture(1)), 10 * 2**30)
+    return audit.audit([hospital("North", "north")], dataset)
+
+
+def image_of(record: AuditRecord, name: str) -> AuditedImage:
+    return next(image for image in record.images if Path(image.path).name == name)
+
+
+@pytest.mark.parametrize("file", at_door(IMAGE_SUFFIXES), ids=name_of)
+def test_audit(audited: AuditRecord, file: BadFile) -> None:
+    image = image_of(audited, file.name)
+    said(file, image.reason, "; ".join(image.notes))
+    assert (image.status == "unreadable") == bool(file.refused)
+    noted = audited.hospitals["North"].notes
+    assert all(any(note in line for line in noted) for note in file.notes)
+
+
+def test_audit_of_the_neighbour_and_of_what_no_picture_file_is(audited: AuditRecord) -> None:
+    assert image_of(audited, GOOD).status == "ok"
+    assert image_of(audited, "unreadable.png").reason == "cannot be read: Input/output error"
+    assert image_of(audited, "huge.png").reason == "the file has 10240 MB, more than the limit of 256 MB"
+    skipped = audited.hospitals["North"].skipped
+    assert {f"no image ({suffix})" for suffix in (".eps", ".pdf", ".svg", ".dcm")} <= skipped.keys()
+
+
+def test_odd_names_are_escaped_in_the_log_and_keep_their_images(audited: AuditRecord) -> None:
+    for name in ODD_NAMES:
+        assert image_of(audited, name).status == "ok"
+    broken = [replace_name(image_of(audited, "empty.jpg"), name) for name in ODD_NAMES]
+    lines = audit.log_lines(audited.model_copy(update={"images": broken}))
+    assert not any(character in line for line in lines for character in "\n\r\u202e\x1b")
+    assert any(r"a\nERROR made up.png" in line for line in lines)
+
+
+def replace_name(image: AuditedImage, name: str) -> AuditedImage:
+    return image.model_copy(update={"path": f"north/glioma/{name}"})
+
+
+# U and P: predictions of the published model, which was trained on scans
+
+
+@pytest.fixture(scope="module")
+def uploaded() -> Iterator[AppTest]:
+    """All of them at once in one session of the real page."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEDISYNC_WORKSPACE", str(ROOT))
+        app = AppTest.from_file(ROOT / "app.py", default_timeout=120).run()
+        app.switch_page(str(ROOT / "medisync/dashboard/pages/prediction.py")).run()
+        sent = [(file.name, file.content, "image/png") for file in at_door(UPLOAD_SUFFIXES)]
+        sent += [(name, bad_inputs.encoded(texture(5, 150)), "image/png") for name in ("../../x.png", *ODD_NAMES)]
+        app.file_uploader[0].set_value([(GOOD, sample(), "image/png"), *sent]).run()
+        yield app
+
+
+def sample() -> bytes:
+    return (ROOT / "medisync/dashboard/samples/glioma.png").read_bytes()
+
+
+def row_of(app: AppTest, name: str) -> dict[str, str]:
+    table = app.dataframe[0].value
+    return table[table["File"] == name].iloc[0].to_dict()
+
+
+@pytest.mark.parametrize("file", at_door(UPLOAD_SUFFIXES), ids=name_of)
+def test_upload(uploaded: AppTest, file: BadFile) -> None:
+    row = row_of(uploaded, file.name)
+    accepted = row["Class"] != words.NO_VALUE
+    said(file, "" if accepted else row["Note"], row["Note"])
+    if file.unlike:
+        assert row["Unlike the training scans"] == "yes"
+
+
+def test_upload_of_the_neighbour(uploaded: AppTest) -> None:
+    assert not uploaded.exception
+    row = row_of(uploaded, GOOD)
+    assert (row["Class"] in words.CLASS_NAMES.values(), row["Unlike the training scans"]) == (True, "no")
+
+
+def test_uploaded_names_are_shown_without_what_a_browser_or_a_reader_would_act_on(uploaded: AppTest) -> None:
+    shown = uploaded.dataframe[0].value["File"].tolist()
+    assert "../../x.png" in shown
+    assert "aERROR made up.png" in shown
+    assert "gnp.exe.png" in shown
+    assert max(map(len, shown)) <= 80
+
+
+def test_patients_are_named_nowhere_on_the_page(uploaded: AppTest) -> None:
+    everything = repr(uploaded) + uploaded.dataframe[0].value.to_csv()
+    assert PATIENT not in everything
+    assert PATIENT_ID not in everything
+
+
+@pytest.fixture(scope="module")
+def predicted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    """The CSV rows of a folder with all of them in it, by file name, and of the files that no folder would give."""
+    folder = tmp_path_factory.mktemp("scans")
+    (folder / GOOD).write_bytes(sample())
+    for file in FILES:
+        (folder / file.name).write_bytes(file.content)
+    for name in (*ODD_NAMES, os.fsdecode(b"not-utf8-\xff.png")):
+        save(folder / name, texture(5, 150))
+    (folder / ".hidden.png").touch()
+    (folder / "folder.png").mkdir()
+    os.mkfifo(folder / "pipe.png")
+    (folder / "loop").symlink_to(".")
+    table = tmp_path_factory.mktemp("out") / "predictions.csv"
+    outside = [folder / file.name for file in FILES if file.stays_outside]
+    assert cli.main(["predict", "--workspace", str(ROOT), "--output", str(table), str(folder), *map(str, outside)]) == 1
+    with table.open(newline="", encoding="utf-8") as lines:
+        return {Path(row["path"]).name: row for row in csv.DictReader(lines)}
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_predict(predicted: dict[str, dict[str, str]], file: BadFile) -> None:
+    row = predicted[file.name]
+    said(file, "" if row["label"] else row["note"], row["note"])
+    assert ("unlike the training scans" in row["note"]) or not file.unlike
+    if file.row in (10, 11, 12):
+        assert "pixels" in row["note"]
+
+
+def test_predict_of_the_neighbour_and_of_odd_names(predicted: dict[str, dict[str, str]]) -> None:
+    assert predicted[GOOD]["label"] in LABELS
+    assert "unlike" not in predicted[GOOD]["note"]
+    assert predicted[r"a\nERROR made up.png"]["label"] in LABELS
+    assert predicted[r"not-utf8-\udcff.png"]["label"] in LABELS
+    assert len(predicted) == len(FILES) + 1 + len(ODD_NAMES) + 1
+    assert PATIENT not in str(predicted)
+
+
+@pytest.mark.parametrize(
+    "data", [file.content for file in FILES if file.row in (10, 11, 12)], ids=["20000", "12000", "9000"]
+)
+def test_a_bomb_is_refused_from_its_header(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    from PIL import Image, ImageFile
+
+    def decode_pixels(self: object, *arguments: object) -> None:
+        raise AssertionError("its pixels were decoded")
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", decode_pixels)
+    monkeypatch.setattr(Image.Image, "verify", decode_pixels)
+    with pytest.raises(ImageError, match="limit of 17 million pixels"):
+        images.decode(data)
+
+
+def test_sixteen_bits_keep_their_contrast_and_turned_pictures_stand_upright() -> None:
+    content = {file.name: file.content for file in FILES}
+    decoded = images.decode(content["16-bit.png"]).pixels
+    assert np.corrcoef(decoded.ravel(), bad_inputs.SCAN.ravel())[0, 1] > 0.99
+    assert (decoded < 255).mean() > 0.9
+    turned = images.decode(content["turned.jpg"]).pixels
+    assert turned.shape == (192, 128)
+    assert turned[:, :60].mean() > 100 > 20 > turned[:, 68:].mean()
+    plain, inverted = (images.decode(content[name]).pixels for name in ("named.dcm", "monochrome1.dcm"))
+    assert np.corrcoef(plain.ravel(), inverted.ravel())[0, 1] < -0.99
+
+
+# 32: archives
+
+
+def many(count: int) -> dict[str, bytes]:
+    return {f"{number}.png": b"x" for number in range(count)}
+
+
+ARCHIVES = {
+    "a member that leads outside": ({"../../x.png": b"x", "a.png": b"x"}, "lead out of it"),
+    "an absolute member": ({"/etc/x.png": b"x"}, "lead out of it"),
+    "a drive": ({r"C:\x.png": b"x"}, "lead out of it"),
+    "a bomb": ({f"{k}.png": b"\0" * 2**25 for k in range(7)}, "more than the limit of 200 MB"),
+    "another archive": ({"inner.zip": bad_inputs.archive({"a.png": b"x"})}, "holds another archive"),
+    "10,000 images": (many(10_000), "10,000 images: upload at most 200 at once"),
+    "40,000 files": ({f"{number:050}": b"" for number in range(40_000)}, "lists too many files: upload at most 200"),
+}
+
+
+@pytest.mark.parametrize(("members", "reason"), ARCHIVES.values(), ids=ARCHIVES.keys())
+def test_an_archive_is_refused_before_anything_is_unpacked(
+    members: dict[str, bytes], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unpack(*arguments: object) -> bytes:
+        raise AssertionError("a member was unpacked")
+
+    content = bad_inputs.archive(members)
+    monkeypatch.setattr(uploads.zipfile.ZipFile, "open", unpack)
+    (scan,) = uploads.expand("a.zip", "k", content)
+    assert reason in scan.problem
+    assert scan.content == b""
+
+
+def test_an_encrypted_member_says_so() -> None:
+    (scan,) = uploads.expand("a.zip", "k", bad_inputs.encrypted_archive())
+    assert "encrypted" in scan.problem
+
+
+def test_a_member_that_is_larger_than_its_entry_says_gives_no_more_than_that() -> None:
+    content = bytearray(bad_inputs.archive({"a.png": b"\0" * 10**6, "b.png": b"whole"}))
+    at = content.index(b"PK\x01\x02") + 24
+    content[at : at + 4] = (100).to_bytes(4, "little")
+    first, second = uploads.expand("a.zip", "k", bytes(content))
+    assert (first.content, first.problem) == (b"", "it is damaged in the archive")
+    assert (second.content, second.problem) == (b"whole", "")
+
+
+# T: a run on hospitals with the faults of folders, rows 34 to 38 and 40
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("faults") / "dataset"
+    seeds = iter(range(1000, 2000))
+    for folder, count in {
+        "north/glioma": 6,
+        "north/no tumor": 6,
+        "south/glioma": 8,
+        "one/glioma": 1,
+        "two/glioma": 6,
+    }.items():
+        for number in range(count):
+            save(root / folder / f"{number}.png", texture(next(seeds), 64))
+    (root / "north/meningioma").mkdir()
+    for folder in ("Pituitary Tumor", "pituitary_tumor", "brain_tumor", ".ipynb_checkpoints"):
+        for number in range(3):
+            save(root / "north" / folder / f"{number}.jpg", texture(next(seeds), 64))
+    for number in range(2):
+        save(root / "two/no tumor" / f"{number}.png", texture(next(seeds), 64))
+    for folder in ("south/glioma", "south/meningioma"):
+        save(root / folder / "both.png", texture(999, 64))
+    (root / "north/glioma/.DS_Store").touch()
+    (root / "north/glioma/Thumbs.db").touch()
+    (root / "north/glioma/dangling.png").symlink_to("nowhere.png")
+    (root / "north/glioma/loop").symlink_to("..")
+    (root / "north/glioma/unreadable.png").symlink_to("/proc/self/mem")
+    return root
+
+
+MAP = {"glioma": "glioma", "meningioma": "meningioma", "no tumor": "notumor", "pituitary tumor": "pituitary"}
+MEMBERS = [hospital(name, name.lower(), MAP) for name in ("North", "South", "One", "Two")]
+
+
+@pytest.fixture(scope="module")
+def found(dataset: Path) -> AuditRecord:
+    return audit.audit(MEMBERS, dataset)
+
+
+@pytest.fixture(scope="module")
+def split(found: AuditRecord) -> SplitRecord:
+    return splits.split(found, SplitConfig(), MEMBERS)
+
+
+@pytest.fixture(scope="module")
+def outcome(split: SplitRecord, dataset: Path) -> Any:
+    splits.require_no_leak(split)
+    data: dict[str, HospitalData] = training.open_hospitals(split, dataset, 32, dataset.parent / "cache")
+    sections = {
+        "training": TrainingConfig(image_size=32, batch_size=4, learning_rate=1e-3, device="cpu"),
+        "federation": FederationConfig(rounds=1),
+    }
+    return grid.simulate(data, Configuration.model_construct(**sections))
+
+
+@pytest.mark.parametrize(
+    ("row", "note"),
+    [
+        (34, "folder 'meningioma' holds no image"),
+        (35, "folder 'brain_tumor' is in no class map: 3 images left out"),
+        (36, "folders 'Pituitary Tumor' and 'pituitary_tumor' are merged: pituitary"),
+    ],
+)
+def test_a_fault_of_folders_is_said_and_the_run_goes_on(found: AuditRecord, outcome: Any, row: int, note: str) -> None:
+    assert note in found.hospitals["North"].notes
+    assert found.hospitals["North"].class_distribution == {"glioma": 6, "meningioma": 0, "pituitary": 6, "notumor": 6}
+    assert outcome.history[0].hospitals["North"].train_images > 0
+
+
+def test_one_image_under_two_labels_is_left_out_of_training(found: AuditRecord, split: SplitRecord) -> None:
+    (conflict,) = found.conflicts
+    assert sorted(conflict.paths) == ["south/glioma/both.png", "south/meningioma/both.png"]
+    used = {
+        image.path
+        for part in split.hospitals.values()
+        for name in ("train", "val", "test")
+        for image in getattr(part, name)
+    }
+    assert not used & set(conflict.paths)
+    assert not [path for path in used if "brain_tumor" in path or "checkpoints" in path or "unreadable" in path]
+
+
+def test_what_no_image_is_and_what_cannot_be_read_is_counted_by_reason(found: AuditRecord) -> None:
+    north = found.hospitals["North"]
+    assert north.skipped == {
+        "hidden or system file": 3,
+        "link that leads nowhere": 1,
+        "link to a folder that was read already": 1,
+    }
+    assert north.unreadable == 1
+    assert any("unreadable.png: cannot be read: Input/output error" in line for line in audit.log_lines(found))
+
+
+def test_hospitals_with_hardly_any_images_are_said_and_their_metrics_undefined(
+    split: SplitRecord, outcome: Any
+) -> None:
+    assert any("One" in note for note in split.notes)
+    assert any("Two" in note and "notumor" in note for note in split.notes)
+    (refusal,) = outcome.history[0].refused
+    assert (refusal.hospital, "1 training images; at least 2 are needed" in refusal.reason) == ("One", True)
+    assert outcome.hospitals["One"].accuracy is None
+    south = outcome.hospitals["South"].per_class
+    assert south["glioma"].recall is not None
+    assert south["notumor"].recall is None
+
+
+# T: 42
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("LEARNING_RATE", "-1", "LEARNING_RATE: must be greater than 0, got -1"),
+        ("ROUNDS", "0", "ROUNDS: must be greater than or equal to 1, got 0"),
+        ("BATCH_SIZE", "0", "BATCH_SIZE: must be greater than or equal to 1, got 0"),
+        ("SEED", "x", "SEED: must be a valid integer, got 'x'"),
+        ("IMAGE_SIZE", "7", "IMAGE_SIZE: must be a multiple of 32, got 7"),
+        ("ROUND", "3", "ROUND is not in the notebook's parameters cell"),
+        ("VAL_RATIO", "0.9", "val_ratio + test_ratio must leave at least 0.2 for training, got 1.05"),
+    ],
+)
+def test_a_wrong_parameter_is_refused_before_anything_is_written(
+    name: str, value: str, rule: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["train", "--workspace", str(tmp_path), "-p", name, value]) == 2
+    error = capsys.readouterr().err
+    assert rule in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+# R: 47
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return artifacts.locate(tmp_path)
+
+
+RECORDS = {
+    "cut off": ('{"status": "comp', "run.json is damaged"),
+    "empty": ("", "run.json is damaged"),
+    "not a number": ('{"status": NaN}', "run.json is damaged: holds NaN, which is no number"),
+    "a key twice": ('{"run": "a", "run": "b"}', "run.json is damaged: key 'run' occurs twice"),
+    "a newer format": (None, "the run is of format 2, this program reads up to 1; use a newer one"),
+    "a file elsewhere": (None, "run.json is damaged: files: '../x' is no name of a file in the run"),
+}
+
+
+@pytest.mark.parametrize(("text", "reason"), RECORDS.values(), ids=RECORDS.keys())
+def test_a_damaged_run_is_listed_with_the_reason_and_the_others_load(
+    workspace: Workspace, text: str | None, reason: str
+) -> None:
+    import json
+
+    for _ in range(2):
+        factories.make_run(workspace)
+    file = workspace.artifacts / "run-002" / artifacts.RUN
+    plain = json.loads(file.read_text())
+    changed = {**plain, "format": 2} if "format" in reason else {**plain, "files": {"../x": ""}}
+    file.write_text(json.dumps(changed) if text is None else text)
+    damaged, whole = artifacts.list_runs(workspace)
+    assert reason in damaged.problem
+    assert damaged.record is None
+    assert (whole.name, whole.problem) == ("run-001", "")
+
+
+@pytest.mark.parametrize("name", [artifacts.META, artifacts.HISTORY, artifacts.AUDIT, artifacts.STATS])
+def test_an_artifact_with_a_wrong_hash_is_told(workspace: Workspace, name: str) -> None:
+    folder = factories.make_run(workspace)
+    (folder / name).write_bytes((folder / name).read_bytes() + b" ")
+    (listing,) = artifacts.list_runs(workspace)
+    assert listing.problem == f"{name} was changed after the run (its SHA-256 differs from run.json)"
+
+
+# R U P: 48
+
+
+class Malicious:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return exec, ("raise SystemExit('the pickle was executed')",)
+
+
+def weights(kind: str) -> bytes:
+    state = model.build().state_dict()
+    match kind:
+        case "a malicious pickle":
+            return pickle.dumps(Malicious())
+        case "cut off":
+            return model.serialise(state)[:100_000]
+        case "another architecture":
+            return model.serialise({"layer.weight": torch.zeros(3)})
+        case _:
+            return model.serialise(
+                {key: tensor * float("nan") for key, tensor in state.items() if tensor.is_floating_point()}
+                | {key: tensor for key, tensor in state.items() if not tensor.is_floating_point()}
+            )
+
+
+WEIGHTS = {
+    "a malicious pickle": "is no file of plain weights, so it was not loaded",
+    "cut off": "is no file of plain weights",
+    "another architecture": "does not fit this program's ResNet18",
+    "all NaN": "holds values that are not finite",
+}
+
+
+@pytest.mark.parametrize(("kind", "reason"), WEIGHTS.items(), ids=WEIGHTS.keys())
+def test_weights_that_cannot_be_trusted_are_refused_though_their_hash_is_right(
+    kind: str, reason: str, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = factories.make_run(workspace, model=weights(kind))
+    artifacts.publish(workspace, run.name)
+    scan = save(workspace.root / "scan.png", texture(1))
+    assert cli.main(["predict", "--workspace", str(workspace.root), str(scan)]) == 1
+    said = capsys.readouterr()
+    assert reason in said.err
+    assert "Traceback" not in said.err
+    monkeypatch.setenv("MEDISYNC_WORKSPACE", str(workspace.root))
+    app = AppTest.from_file(ROOT / "app.py", default_timeout=60).run()
+    assert not app.error  # the run's other pages do not need the weights
+    app.switch_page(str(ROOT / "medisync/dashboard/pages/prediction.py")).run()
+    app.file_uploader[0].set_value([("scan.png", scan.read_bytes(), "image/png")]).run()
+    assert not app.exception
+    assert not app.metric
+    assert words.sentence(reason)[1:-1] in app.error[0].value
+
+
+def test_every_row_has_a_test() -> None:
+    here = {file.row for file in FILES} | {31, 32, 34, 35, 36, 37, 38, 40, 42, 47, 48}
+    assert sorted(here | ROWS_ELSEWHERE.keys()) == list(range(1, 51))
+    for place in ROWS_ELSEWHERE.values():
+        file, name = place.split("::")
+        tree = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))
+        assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, place

@@ -1,0 +1,143 @@
+"""The short form of `make torture`: every change of the disk while publishing, a few kills of a run, full and odd places."""
+
+import multiprocessing
+import os
+import shutil
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import factories
+import pytest
+import torture
+from scans import save, texture
+
+from medisync import artifacts, atomic, images
+from medisync.artifacts import Workspace
+from medisync.errors import ArtifactError, DataError
+
+
+def published(workspace: Workspace) -> str:
+    """The run whose model is in models/, all of it."""
+    meta = artifacts.read(workspace.models, artifacts.META)
+    for name in artifacts.PUBLISHED:
+        expected = (workspace.artifacts / meta.run / name).read_bytes()
+        assert (workspace.models / name).read_bytes() == expected, name
+    return str(meta.run)
+
+
+def publish_and_die(workspace: Workspace, at: int) -> int:
+    """In a forked process, which costs nothing to start; its exit code."""
+
+    def publish() -> None:
+        exec(torture.SUICIDE.format(kill_at=at), {})  # noqa: S102
+        artifacts.publish(workspace, "run-002")
+
+    process = multiprocessing.get_context("fork").Process(target=publish)
+    process.start()
+    process.join()
+    return int(process.exitcode or 0)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return artifacts.locate(tmp_path)
+
+
+def test_publishing_killed_at_any_moment_leaves_the_old_model_or_the_new(tmp_path: Path) -> None:
+    first = artifacts.locate(tmp_path / "first")
+    for number in range(2):
+        factories.make_run(first, model=bytes([number]) * 1000)
+    (first.models / "README.md").parent.mkdir()
+    (first.models / "README.md").write_text("kept")
+    artifacts.publish(first, "run-001")
+    seen: Counter[str] = Counter()
+    for at in range(1, 40):
+        root = tmp_path / str(at)
+        shutil.copytree(first.root, root)
+        workspace = artifacts.locate(root)
+        died = publish_and_die(workspace, at)
+        seen[published(workspace)] += 1
+        artifacts.publish(workspace, "run-002")
+        assert published(workspace) == "run-002"
+        assert (workspace.models / "README.md").read_text() == "kept"
+        assert torture.leftovers(workspace) == []
+        shutil.rmtree(root)
+        if not died:
+            break
+    assert not died, "it had more changes to make than were tried"
+    assert seen["run-001"] > 5
+    assert seen["run-002"] > 1
+
+
+def test_where_folders_cannot_be_exchanged_the_metadata_comes_last(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(atomic, "_exchange", lambda one, other: False)
+    factories.make_run(workspace)
+    artifacts.publish(workspace, "run-001")
+    assert published(workspace) == "run-001"
+    assert torture.leftovers(workspace) == []
+
+
+def test_a_reader_never_sees_half_of_a_published_model(workspace: Workspace) -> None:
+    for number in range(2):
+        factories.make_run(workspace, model=bytes([number]) * 1000)
+    artifacts.publish(workspace, "run-001")
+    folders = {
+        run: {name: (workspace.artifacts / run / name).read_bytes() for name in artifacts.PUBLISHED}
+        for run in ("run-001", "run-002")
+    }
+
+    def swap() -> None:
+        for number in range(60):
+            atomic.replace_files(workspace.models, folders[f"run-00{1 + number % 2}"])
+
+    with ThreadPoolExecutor() as pool:
+        writing = pool.submit(swap)
+        while not writing.done():
+            held = os.open(workspace.models, os.O_RDONLY)  # one folder, whatever its name leads to meanwhile
+            try:
+                both = [Path(f"/proc/self/fd/{held}", name).read_bytes() for name in (artifacts.META, artifacts.MODEL)]
+            except FileNotFoundError:
+                continue  # this one has been replaced and is being removed
+            finally:
+                os.close(held)
+            assert both in [[files[artifacts.META], files[artifacts.MODEL]] for files in folders.values()]
+        writing.result()
+
+
+def test_a_run_killed_at_any_moment_is_resumed_to_the_same_bits(workspace: Workspace) -> None:
+    torture.make_workspace(workspace.root)
+    assert torture.finish(workspace.root) == ""
+    expected, row = torture.model_of(workspace, "run-001"), torture.Row("short")
+    torture.attempt(workspace, row, expected, lambda root: torture.start(root, kill_at=40).communicate())
+    assert row.lost == []
+    assert row.outcomes == {"resumed to the same bits": 1}
+
+
+def test_a_file_where_a_folder_should_be_is_a_sentence_and_stays(workspace: Workspace) -> None:
+    factories.make_run(workspace)
+    workspace.models.write_text("in the way")
+    with pytest.raises(ArtifactError, match="could not write models/: File exists"):
+        artifacts.publish(workspace, "run-001")
+    assert workspace.models.read_text() == "in the way"
+    (workspace.root / "cache").write_text("in the way")
+    with pytest.raises(DataError, match="could not make cache/: File exists"):
+        images.open_cache([(save(workspace.root / "a.png", texture(1)), "")], 64, workspace.root / "cache")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+def test_a_full_disk_is_a_sentence_and_leaves_what_was_there(tmp_path: Path) -> None:
+    with torture.small_disk("300k") as folder:
+        kept = folder / "kept.json"
+        atomic.write_bytes(kept, b"old")
+        with pytest.raises(ArtifactError, match=r"could not write .*kept\.json: No space left on device"):
+            atomic.write_bytes(kept, b"x" * 10**6)
+        assert kept.read_bytes() == b"old"
+        files = [(save(tmp_path / f"{seed}.png", texture(seed)), "") for seed in range(90)]
+        with pytest.raises(DataError, match="no room for the decoded images in cache/: No space left on device"):
+            images.open_cache(files, 96, folder / "cache")
+        assert [entry.name for entry in folder.iterdir()] == ["kept.json", "cache"] or not list(
+            (folder / "cache").iterdir()
+        )
