@@ -15,7 +15,7 @@ from medisync import calibration, evaluation, images, model
 from medisync.config import normalise_folder
 from medisync.errors import DataError, ImageError
 from medisync.novelty import FeatureDistribution
-from medisync.records import LABELS, ImageCheck, Label, Metrics, ModelMeta, Prediction
+from medisync.records import LABELS, ImageCheck, Label, Metrics, Prediction, StoredModel
 
 BATCH = 64
 SMALL_SIDE = 128
@@ -38,7 +38,7 @@ class Classifier:
     network: nn.Module
     device: model.Device
     distribution: FeatureDistribution
-    meta: ModelMeta
+    meta: StoredModel
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Reading:
     problem: str
 
 
-def load(model_file: Path, distribution_file: Path, meta: ModelMeta) -> Classifier:
-    """The classifier of a run. Raises ModelError where a file is missing, altered or not what its name says."""
+def load(model_file: Path, distribution_file: Path, meta: StoredModel) -> Classifier:
+    """The classifier of a run, or one hospital's own. Raises ModelError where a file is missing, altered or not what its name says."""
     state = model.load(model_file, sha256=meta.model_sha256)
     distribution = FeatureDistribution.from_bytes(model.read_checked(distribution_file, meta.distribution_sha256))
     device = model.select_device("auto")

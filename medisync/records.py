@@ -306,7 +306,17 @@ class ModelMetrics(Record):
     hospitals: dict[str, Metrics]
 
 
-class ModelMeta(Record):
+class StoredModel(Record):
+    """What it takes to predict with the two files of a model, and to know that they are the right ones."""
+
+    image_size: int
+    calibration: Calibration
+    model_sha256: str
+    distribution_sha256: str
+    """Of the file that says where the features of the training scans lie."""
+
+
+class ModelMeta(StoredModel):
     """model_meta.json."""
 
     trained_at: str
@@ -318,11 +328,6 @@ class ModelMeta(Record):
     metrics: ModelMetrics
     run: str
     synthetic: bool
-    image_size: int
-    calibration: Calibration
-    model_sha256: str
-    distribution_sha256: str
-    """Of the file that says where the features of the training scans lie."""
 
 
 ModelKind = Literal["federated", "pooled", "local", "without"]
@@ -340,6 +345,8 @@ class BaselineModel(Record):
     """All hospitals' test images together."""
     hospitals: dict[str, Metrics]
     """The same by hospital, whether it was trained there or not."""
+    stored: StoredModel | None = None
+    """None where the run did not keep its weights."""
 
 
 Difference = Annotated[float, Field(ge=-1, le=1)]
