@@ -185,6 +185,8 @@ class HospitalScores(Scores):
     seconds: float = 0.0
     update_norm: float | None = None
     """L2 distance between the returned and the received weights (BatchNorm statistics left out)."""
+    drift: float | None = None
+    """L2 distance between the returned weights and what all hospitals' became together; None before it was measured."""
     bytes_down: Count = 0
     """Of the arrays that the hospital received in this round, and sent."""
     bytes_up: Count = 0
