@@ -16,7 +16,7 @@ st.logo(str(STATIC / "logo.svg"), size="large", icon_image=str(STATIC / "icon.sv
 page = st.navigation(
     {
         "This run": [
-            st.Page(PAGES / "network.py", title="Network", icon=":material/hub:", default=True),
+            st.Page(PAGES / "overview.py", title="Overview", icon=":material/hub:", default=True),
             st.Page(PAGES / "hospitals.py", title="Hospitals", icon=":material/local_hospital:"),
             st.Page(PAGES / "data_audit.py", title="Data audit", icon=":material/fact_check:"),
             st.Page(PAGES / "training.py", title="Training", icon=":material/show_chart:"),

@@ -274,6 +274,9 @@ def _entry(number: int, loss: float, accuracy: float) -> HistoryEntry:
                 val_images=100,
                 seconds=12.0,
                 update_norm=3.0 / number + place,
+                drift=1.0 / number,
+                bytes_down=90_000_000,
+                bytes_up=45_000_000,
             )
             for place, name in enumerate(present)
         },

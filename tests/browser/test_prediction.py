@@ -124,9 +124,9 @@ def scan() -> bytes:
 @pytest.mark.parametrize(
     ("path", "title", "content"),
     [
-        ("", "The network", "2 of 3 hospitals lack a class"),
+        ("", "Overview", "2 of 3 hospitals lack a class"),
         ("data_audit", "Data audit", "Files left out"),
-        ("training", "Training", "Updates refused"),
+        ("training", "Training", "What the rounds took"),
         ("evaluation", "Evaluation", "Most frequent mistake"),
         ("prediction", "Prediction", "not a diagnosis"),
         ("runs", "Runs", "Finished"),
