@@ -142,7 +142,7 @@ def test_headline_figures_carry_their_intervals(workspace: Workspace) -> None:
 def test_evaluation_compares_with_the_alternatives(workspace: Workspace) -> None:
     factories.make_run(workspace)
     app = open_page("evaluation")
-    title = "##### Federated is better than 1 of 1 hospitals alone, 1.2 points below pooled training (may be chance)"
+    title = "##### Over all hospitals, federated is better than 1 of 1 hospitals alone, 1.2 points below pooled training (may be chance)"
     assert title in words(app)
     table = app.expander[0].table[0].value
     assert table["Points"].tolist() == ["+14.0", "-1.2"]

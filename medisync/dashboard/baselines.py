@@ -65,7 +65,7 @@ def accuracies(record: BaselineRecord, hospital: str | None = None) -> Chart:
     spoken = [f"{name(each.kind, each.trained_at)} {percent(metrics.accuracy)}" for each, metrics in known]
     return Chart(
         _own_title(record, hospital) if hospital else _title(record),
-        scores(rows, f"Test accuracy {'here' if hospital else 'over all hospitals'} (95 % interval)"),
+        scores(rows, f"Test accuracy{' here' if hospital else ''} (95 % interval)"),
         f"Test accuracy at {plain(hospital) if hospital else 'all hospitals'}: {'; '.join(spoken)}",
     )
 
@@ -88,7 +88,7 @@ def _title(record: BaselineRecord) -> str:
     better = sum(each.low > 0 for each in local)
     said = [f"better than {better} of {len(local)} hospitals alone"] if local else []
     said += [_against(each, "pooled training") for each in pooled]
-    return f"Federated is {', '.join(said)}" if said else "Test accuracy of each model"
+    return f"Over all hospitals, federated is {', '.join(said)}" if said else "Test accuracy over all hospitals"
 
 
 def _own_title(record: BaselineRecord, hospital: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import textwrap
 from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
@@ -50,7 +51,8 @@ def _marker(
 ) -> folium.CircleMarker:
     """Its label is on the outer side, away from the other hospitals."""
     offset = max(radius, 6) * (-1 if side == "left" else 1)
-    text = f"<b>{_html(name)}</b><br>{count(stats.total, 'scan')}"
+    lines = "<br>".join(_html(line) for line in textwrap.wrap(plain(name), 14))
+    text = f"<b>{lines}</b><br>{count(stats.total, 'scan')}"
     return folium.CircleMarker(
         [stats.location.lat, stats.location.lon],
         radius=max(radius, 6),
@@ -75,10 +77,9 @@ def _bounds(datasets: Iterable[DatasetStats]) -> list[list[float]]:
 
 
 def clicked(event: Mapping[str, Any] | None, datasets: Mapping[str, DatasetStats]) -> str | None:
-    """The hospital whose marker a click was on, from what the map reports of it."""
+    """The hospital whose circle a click was in, from what the map reports of it: Leaflet gives the place of the click."""
     place = (event or {}).get("last_object_clicked")
     if not place:
         return None
     found = (place["lat"], place["lng"])
-    near = [name for name, s in datasets.items() if math.dist(found, (s.location.lat, s.location.lon)) < 1e-6]
-    return near[0] if near else None
+    return min(datasets, key=lambda name: math.dist(found, (datasets[name].location.lat, datasets[name].location.lon)))

@@ -7,7 +7,7 @@ from medisync.dashboard.pages import models, parts
 from medisync.errors import ModelError
 
 SHOWN = 12
-"""Mistakes shown at once: four rows of three, or twelve of one on a phone."""
+"""Mistakes shown at once."""
 
 
 def show_mistakes(hospital: str | None) -> None:
@@ -41,7 +41,7 @@ def draw_mistakes(mistakes: list[data.Mistake]) -> None:
                 if pixels is not None:
                     st.image(pixels, width="stretch", alt=tables.mistake_words(mistake.label, mistake.prediction))
                 st.markdown(tables.mistake(mistake.label, mistake.prediction))
-                st.caption(f"{words.escape(mistake.hospital)}, {words.escape(mistake.path)}")
+                st.caption(words.escape(mistake.hospital), help=words.escape(mistake.path))
 
 
 run = parts.require_run()

@@ -14,6 +14,7 @@ from medisync.records import Prediction
 
 PLAUSIBLE = "The 90 % prediction set: for scans like the training scans, nine of ten such sets hold the true class."
 HEAT_HELP = "Layer-CAM, from the gradient of the predicted class. Checked on phantoms, whose lesions are known."
+SAMPLE_HELP = "No patient's scans: a model that was trained on real ones may well get them wrong."
 SHOWN_AT_ONCE = 4
 
 
@@ -26,7 +27,8 @@ def choose_scans() -> list[Scan]:
     )
     if found:
         return [scan for file in found for scan in uploads.expand(file.name, file.file_id, file.getvalue())]
-    sample = st.pills("Or try a sample, drawn by a computer", list(data.samples()), format_func=words.plain)
+    samples = list(data.samples())
+    sample = st.pills("Or try a sample, drawn by a computer", samples, format_func=words.plain, help=SAMPLE_HELP)
     return [Scan(f"sample: {sample}", f"sample-{sample}", data.samples()[sample])] if sample else []
 
 
@@ -130,7 +132,7 @@ def show_overview(scans: Sequence[Scan], answers: Sequence[Answer | str]) -> Non
         column_config={"Scan": st.column_config.ImageColumn("Scan", width="small")},
     )
     st.download_button(
-        "Download as CSV", overview.to_csv(index=False), "predictions.csv", "text/csv", icon=":material/download:"
+        "Predictions as CSV", overview.to_csv(index=False), "predictions.csv", "text/csv", icon=":material/download:"
     )
 
 
