@@ -63,11 +63,10 @@ class Visit:
         expect(self.page.locator("h1")).to_be_visible(timeout=WAIT)
 
     def settle(self) -> None:
-        """Until the script has run to its end and what it asked for has arrived."""
+        """Until the script has run to its end."""
         expect(self.page.get_by_test_id("stApp")).to_have_attribute(
             "data-test-script-state", "notRunning", timeout=WAIT
         )
-        self.page.wait_for_load_state("networkidle")
 
     def upload(self, *files: tuple[str, bytes]) -> None:
         sent = [{"name": name, "mimeType": "application/octet-stream", "buffer": content} for name, content in files]

@@ -24,6 +24,7 @@ def test_page_opens_and_asks_no_other_host(visit: Visit, path: str) -> None:
     expect(visit.page.get_by_text(content).first).to_be_visible()
     expect(visit.page.get_by_text("Synthetic data.")).to_be_visible()
     visit.settle()
+    visit.page.wait_for_load_state("networkidle")
     expect(visit.page.get_by_text("Traceback")).to_have_count(0)
 
 
