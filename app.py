@@ -13,6 +13,7 @@ PAGES, STATIC = DASHBOARD / "pages", DASHBOARD / "static"
 
 st.set_page_config("MediSync FL", str(STATIC / "icon.svg"), layout="wide", menu_items={"About": parts.ABOUT})
 st.logo(str(STATIC / "logo.svg"), size="large", icon_image=str(STATIC / "icon.svg"))
+parts.require_sign_in()
 page = st.navigation(
     {
         "This run": [

@@ -75,6 +75,17 @@ def test_page_shows_the_run(workspace: Workspace, name: str) -> None:
     assert "Synthetic data." in app.warning[0].value
 
 
+def test_nobody_sees_a_page_before_signing_in_where_that_is_set_up(workspace: Workspace) -> None:
+    factories.make_run(workspace)
+    app = AppTest.from_file(ROOT / "app.py", default_timeout=30)
+    app.secrets["auth"] = {"redirect_uri": "http://localhost/oauth2callback", "cookie_secret": "x", "client_id": "x"}
+    app.run()
+    assert not app.exception
+    assert [title.value for title in app.title] == ["Sign in"]
+    assert not app.metric
+    assert not app.sidebar.selectbox
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_page_without_a_run_says_what_to_do(workspace: Workspace, name: str) -> None:
     app = open_page(name)

@@ -16,6 +16,18 @@ from medisync.dashboard.words import day, escape
 ABOUT = "MediSync FL: federated learning for brain-tumour MRI. Research use only, not a medical device."
 
 
+def require_sign_in() -> None:
+    """Where `.streamlit/secrets.toml` has a section `auth`, nobody goes on before signing in there."""
+    if not st.secrets.load_if_toml_exists() or "auth" not in st.secrets:
+        return
+    if not st.user.get("is_logged_in", False):
+        st.title("Sign in")
+        st.write("This dashboard is open to people whom its institution knows.")
+        st.button("Sign in", on_click=st.login, type="primary", icon=":material/login:")
+        st.stop()
+    st.sidebar.button("Sign out", on_click=st.logout, icon=":material/logout:")
+
+
 def run_picker() -> None:
     """The choice of the run that all pages show, newest readable one first."""
     runs = data.readable()
