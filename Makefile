@@ -7,10 +7,10 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train serve test lint format lock torture audit-deps clean
+.PHONY: help setup demo train serve test screenshots lint format lock torture audit-deps clean
 
 help:  ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: .venv/installed  ## the virtual environment, with every package pinned by hash
 
@@ -34,6 +34,9 @@ serve: setup  ## the dashboard on the newest run
 test: setup  ## everything that CI runs
 	$(MAKE) lint
 	$(BIN)/python -m pytest
+
+screenshots: setup  ## the pictures of the README, taken anew; needs Debian's chromium
+	$(BIN)/python docs/screenshots.py
 
 lint: setup  ## format, lint and types
 	$(BIN)/ruff format --check

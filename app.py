@@ -13,10 +13,11 @@ PAGES, STATIC = DASHBOARD / "pages", DASHBOARD / "static"
 
 st.set_page_config("MediSync FL", str(STATIC / "icon.svg"), layout="wide", menu_items={"About": parts.ABOUT})
 st.logo(str(STATIC / "logo.svg"), size="large", icon_image=str(STATIC / "icon.svg"))
+parts.require_sign_in()
 page = st.navigation(
     {
         "This run": [
-            st.Page(PAGES / "network.py", title="Network", icon=":material/hub:", default=True),
+            st.Page(PAGES / "overview.py", title="Overview", icon=":material/hub:", default=True),
             st.Page(PAGES / "hospitals.py", title="Hospitals", icon=":material/local_hospital:"),
             st.Page(PAGES / "data_audit.py", title="Data audit", icon=":material/fact_check:"),
             st.Page(PAGES / "training.py", title="Training", icon=":material/show_chart:"),

@@ -58,6 +58,9 @@ NOTEBOOK = "notebook.ipynb"
 TRANSIENT = (RUN, PROGRESS, START, LOCK)
 """Files that run.json does not vouch for: itself, and what serves a run only while it runs."""
 
+OPTIONAL = re.compile(r"local_(model_\d+\.pth|distribution_\d+\.npz)")
+"""Hospitals' own models: large, and only there to compare with, so a run from which they were removed is still complete."""
+
 PUBLISHED = (MODEL, DISTRIBUTION, LABEL_MAP, CARD, META)
 """The files of models/, in the order of publishing: the metadata last, because its hashes vouch for the others."""
 
@@ -126,6 +129,11 @@ class RunListing:
     folder: Path
     record: RunRecord | None
     problem: str
+
+
+def local_files(place: int) -> tuple[str, str]:
+    """The names of the two files of a hospital's own model, by its place in `BaselineRecord.models`."""
+    return f"local_model_{place}.pth", f"local_distribution_{place}.npz"
 
 
 def locate(root: str | os.PathLike[str] | None = None) -> Workspace:
@@ -361,10 +369,16 @@ def _unfinished(folder: Path) -> str:
 
 def _check_file(file: Path, expected: str) -> None:
     """Weights are only looked for here: whoever loads them checks their hash."""
+    if _was_removed(file):
+        return
     if not file.is_file():
         raise ArtifactError(f"{file.name} is missing")
     if file.suffix != ".pth" and sha256(file) != expected:
         raise ArtifactError(f"{file.name} was changed after the run (its SHA-256 differs from run.json)")
+
+
+def _was_removed(file: Path) -> bool:
+    return OPTIONAL.fullmatch(file.name) is not None and not file.exists()
 
 
 def verify(workspace: Workspace, run_name: str) -> None:
@@ -372,7 +386,7 @@ def verify(workspace: Workspace, run_name: str) -> None:
     folder = workspace.artifacts / run_name
     record: RunRecord = read(folder, RUN)
     for name, expected in record.files.items():
-        if sha256(folder / name) != expected:
+        if not _was_removed(folder / name) and sha256(folder / name) != expected:
             raise ArtifactError(f"{name} of {run_name} is not the file that run.json vouches for")
     for name in SCHEMAS.keys() & record.files.keys():
         read(folder, name)

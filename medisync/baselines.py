@@ -6,7 +6,7 @@ of them have seen each of their training images equally often, chosen their roun
 calibrated on them.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,6 +25,7 @@ from medisync.records import (
     BaselineRecord,
     ModelKind,
     PairedDifference,
+    StoredModel,
 )
 from medisync.training import HospitalData, ImageSet
 
@@ -38,6 +39,14 @@ class Model:
     kind: ModelKind
     hospitals: tuple[str, ...]
     outcome: Outcome
+
+
+OnModel = Callable[[int, Model], StoredModel | None]
+"""Told each model with its place in the record; returns where its weights are, if it kept them."""
+
+
+def keep_no_model(_place: int, _trained: Model) -> None:
+    """For callers who want the figures only."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,7 @@ def compare(
     *,
     checkpoints: Checkpoints,
     on_images: client_app.OnImages = client_app.ignore_images,
+    on_model: OnModel = keep_no_model,
 ) -> BaselineRecord:
     """Trains the baselines that the configuration names and tests them, and the federated model, at every hospital."""
     models = [
@@ -85,7 +95,10 @@ def compare(
         *_train_all(hospitals, configuration, checkpoints, on_images),
     ]
     tested = [_test(each, hospitals, configuration, on_images) for each in models]
-    described = [_describe(each, results, configuration) for each, results in zip(models, tested, strict=True)]
+    described = [
+        _describe(each, results, configuration).model_copy(update={"stored": on_model(place, each)})
+        for place, (each, results) in enumerate(zip(models, tested, strict=True))
+    ]
     differences = [
         difference
         for other, results in zip(models[1:], tested[1:], strict=True)

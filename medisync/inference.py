@@ -15,7 +15,7 @@ from medisync import calibration, evaluation, images, model
 from medisync.config import normalise_folder
 from medisync.errors import DataError, ImageError, printable
 from medisync.novelty import FeatureDistribution
-from medisync.records import LABELS, ImageCheck, Label, Metrics, ModelMeta, Prediction
+from medisync.records import LABELS, ImageCheck, Label, Metrics, Prediction, StoredModel
 
 BATCH = 64
 SMALL_SIDE = 128
@@ -38,7 +38,7 @@ class Classifier:
     network: nn.Module
     device: model.Device
     distribution: FeatureDistribution
-    meta: ModelMeta
+    meta: StoredModel
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Reading:
     problem: str
 
 
-def load(model_file: Path, distribution_file: Path, meta: ModelMeta) -> Classifier:
-    """The classifier of a run. Raises ModelError where a file is missing, altered or not what its name says."""
+def load(model_file: Path, distribution_file: Path, meta: StoredModel) -> Classifier:
+    """The classifier of a run, or one hospital's own. Raises ModelError where a file is missing, altered or not what its name says."""
     state = model.load(model_file, sha256=meta.model_sha256)
     distribution = FeatureDistribution.from_bytes(model.read_checked(distribution_file, meta.distribution_sha256))
     device = model.select_device("auto")
@@ -63,9 +63,18 @@ def predict(classifier: Classifier, data: bytes, slice_number: int | None = None
 
     Raises ImageError with a sentence if it is none.
     """
-    decoded = images.decode(data, slice_number)
+    return predict_decoded(classifier, images.decode(data, slice_number))
+
+
+def predict_decoded(classifier: Classifier, decoded: images.Decoded) -> Prediction:
+    """The prediction for an image that is decoded already."""
     pixels = images.standardise(decoded.pixels, classifier.meta.image_size)
-    return _interpret(classifier, decoded, *(values[0] for values in forward(classifier, pixels[np.newaxis])))
+    return _with_file(predict_standardised(classifier, pixels), decoded)
+
+
+def predict_standardised(classifier: Classifier, pixels: images.Pixels) -> Prediction:
+    """The prediction for an image uint8 [S, S] as the network takes it, without checks of the file that it came from."""
+    return _interpret(classifier, *(values[0] for values in forward(classifier, pixels[np.newaxis])))
 
 
 def forward(classifier: Classifier, pixels: images.Pixels) -> tuple[NDArray[np.float32], evaluation.Floats]:
@@ -83,7 +92,7 @@ def predict_files(classifier: Classifier, paths: Iterable[Path]) -> Iterator[Rea
         usable = [pixels for _, _, pixels, _ in chunk if pixels is not None]
         outputs = zip(*forward(classifier, np.stack(usable)), strict=True) if usable else iter(())
         for path, decoded, _, problem in chunk:
-            prediction = _interpret(classifier, decoded, *next(outputs)) if decoded is not None else None
+            prediction = _with_file(_interpret(classifier, *next(outputs)), decoded) if decoded is not None else None
             yield Reading(path, prediction, problem)
 
 
@@ -109,9 +118,7 @@ def _chunks(items: Iterable[Opened], size: int) -> Iterator[list[Opened]]:
         yield chunk
 
 
-def _interpret(
-    classifier: Classifier, decoded: images.Decoded, logits: NDArray[np.float32], distance: float
-) -> Prediction:
+def _interpret(classifier: Classifier, logits: NDArray[np.float32], distance: float) -> Prediction:
     calibrated = classifier.meta.calibration
     row = logits[np.newaxis].astype(np.float64)
     probabilities = evaluation.softmax(row / calibrated.temperature)[0]
@@ -122,10 +129,14 @@ def _interpret(
         plausible=calibration.prediction_set(probabilities, calibrated.conformal_threshold),
         distance=float(distance),
         unlike_training=bool(distance > calibrated.distance_threshold),
-        checks=check_image(decoded),
-        notes=list(decoded.notes),
-        slices=decoded.slices,
+        checks=[],
+        notes=[],
     )
+
+
+def _with_file(prediction: Prediction, decoded: images.Decoded) -> Prediction:
+    about = {"checks": check_image(decoded), "notes": list(decoded.notes), "slices": decoded.slices}
+    return prediction.model_copy(update=about)
 
 
 def check_image(decoded: images.Decoded) -> list[ImageCheck]:

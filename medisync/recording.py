@@ -32,6 +32,7 @@ from medisync.records import (
     Progress,
     RunStart,
     SplitRecord,
+    StoredModel,
     Transport,
 )
 from medisync.training import HospitalData
@@ -189,10 +190,17 @@ def federate_over_network(
 def compare(
     run: Run, hospitals: Mapping[str, HospitalData], outcome: Outcome, configuration: Configuration
 ) -> BaselineRecord:
-    """The baselines, with a progress bar; the comparison is on disk and in the log afterwards."""
+    """The baselines, with a progress bar; the comparison and the hospitals' own models are on disk afterwards."""
     checkpoints = _CheckpointFolder(run)
+
+    def keep(place: int, trained: baselines.Model) -> StoredModel | None:
+        names = artifacts.local_files(place)
+        return _store(run, names, trained.outcome, configuration) if trained.kind == "local" else None
+
     with failure_logged(), _baseline_progress(run, hospitals, configuration, checkpoints) as bar:
-        record = baselines.compare(hospitals, outcome, configuration, checkpoints=checkpoints, on_images=bar.advance)
+        record = baselines.compare(
+            hospitals, outcome, configuration, checkpoints=checkpoints, on_images=bar.advance, on_model=keep
+        )
     artifacts.write(run.folder, artifacts.BASELINES, record)
     for each in record.models:
         log.info(
@@ -258,9 +266,8 @@ def finish(
     """Writes the model, what is known about it and its card, completes the run and publishes it to models/."""
     artifacts.write(run.folder, artifacts.HISTORY, outcome.history)
     artifacts.write(run.folder, artifacts.LABEL_MAP, LabelMap())
-    artifacts.write_bytes(run.folder / artifacts.MODEL, model.serialise(outcome.state))
-    artifacts.write_bytes(run.folder / artifacts.DISTRIBUTION, outcome.distribution.to_bytes())
-    meta = describe(run, configuration, stats, outcome, synthetic=synthetic)
+    stored = _store(run, (artifacts.MODEL, artifacts.DISTRIBUTION), outcome, configuration)
+    meta = _describe(run, configuration, stats, outcome, stored, synthetic=synthetic)
     artifacts.write(run.folder, artifacts.META, meta)
     software = {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}}
     card = model_card.write(meta, configuration, software, compared, transport)
@@ -273,8 +280,27 @@ def finish(
     return meta
 
 
-def describe(
-    run: Run, configuration: Configuration, stats: Mapping[str, DatasetStats], outcome: Outcome, *, synthetic: bool
+def _store(run: Run, names: tuple[str, str], outcome: Outcome, configuration: Configuration) -> StoredModel:
+    """Writes the weights and the feature distribution of a model under these names."""
+    weights, distribution = (run.folder / name for name in names)
+    artifacts.write_bytes(weights, model.serialise(outcome.state))
+    artifacts.write_bytes(distribution, outcome.distribution.to_bytes())
+    return StoredModel(
+        image_size=configuration.training.image_size,
+        calibration=outcome.calibration,
+        model_sha256=artifacts.sha256(weights),
+        distribution_sha256=artifacts.sha256(distribution),
+    )
+
+
+def _describe(
+    run: Run,
+    configuration: Configuration,
+    stats: Mapping[str, DatasetStats],
+    outcome: Outcome,
+    stored: StoredModel,
+    *,
+    synthetic: bool,
 ) -> ModelMeta:
     """The model's metadata. Averages run over the classes that the test split has."""
     return ModelMeta(
@@ -287,10 +313,7 @@ def describe(
         metrics=_metrics(outcome),
         run=run.name,
         synthetic=synthetic,
-        image_size=configuration.training.image_size,
-        calibration=outcome.calibration,
-        model_sha256=artifacts.sha256(run.folder / artifacts.MODEL),
-        distribution_sha256=artifacts.sha256(run.folder / artifacts.DISTRIBUTION),
+        **dict(stored),
     )
 
 

@@ -193,6 +193,8 @@ class HospitalScores(Scores):
     seconds: float = 0.0
     update_norm: float | None = None
     """L2 distance between the returned and the received weights (BatchNorm statistics left out)."""
+    drift: float | None = None
+    """L2 distance between the returned weights and what all hospitals' became together; None before it was measured."""
     bytes_down: Count = 0
     """Of the arrays that the hospital received in this round, and sent."""
     bytes_up: Count = 0
@@ -316,7 +318,17 @@ class ModelMetrics(Record):
     hospitals: dict[str, Metrics]
 
 
-class ModelMeta(Record):
+class StoredModel(Record):
+    """What it takes to predict with the two files of a model, and to know that they are the right ones."""
+
+    image_size: int
+    calibration: Calibration
+    model_sha256: str
+    distribution_sha256: str
+    """Of the file that says where the features of the training scans lie."""
+
+
+class ModelMeta(StoredModel):
     """model_meta.json."""
 
     trained_at: str
@@ -328,11 +340,6 @@ class ModelMeta(Record):
     metrics: ModelMetrics
     run: str
     synthetic: bool
-    image_size: int
-    calibration: Calibration
-    model_sha256: str
-    distribution_sha256: str
-    """Of the file that says where the features of the training scans lie."""
 
 
 ModelKind = Literal["federated", "pooled", "local", "without"]
@@ -350,6 +357,8 @@ class BaselineModel(Record):
     """All hospitals' test images together."""
     hospitals: dict[str, Metrics]
     """The same by hospital, whether it was trained there or not."""
+    stored: StoredModel | None = None
+    """None where the run did not keep its weights."""
 
 
 Difference = Annotated[float, Field(ge=-1, le=1)]

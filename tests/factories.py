@@ -39,6 +39,7 @@ from medisync.records import (
     ReliabilityBin,
     SplitImage,
     SplitRecord,
+    StoredModel,
 )
 
 FEATURES = 256
@@ -64,26 +65,27 @@ def make_run(
     distance_threshold: float = 1e9,
     rounds: int = 6,
     splits: Mapping[str, Mapping[Label, str]] | None = None,
+    local: bytes = b"",
     without: str = "",
 ) -> Path:
     """Writes a completed run and returns its folder; `without` names an artifact that it lacks, `splits` the path of one
-    test image for some classes of some hospitals.
+    test image for some classes of some hospitals, `local` are the weights of the first hospital's own model.
     """
     run = artifacts.allocate(workspace)
-    artifacts.write_bytes(run.folder / artifacts.MODEL, model)
-    artifacts.write_bytes(run.folder / artifacts.DISTRIBUTION, distribution().to_bytes())
     artifacts.write_bytes(run.folder / artifacts.CARD, b"# Model card\n")
     described = meta(run.name, synthetic, distance_threshold)
-    digests = {
-        "model_sha256": artifacts.sha256(run.folder / artifacts.MODEL),
-        "distribution_sha256": artifacts.sha256(run.folder / artifacts.DISTRIBUTION),
-    }
+    digests = _write_model(run.folder, (artifacts.MODEL, artifacts.DISTRIBUTION), model)
+    compared = baselines()
+    if local:
+        own = StoredModel(**dict(described) | _write_model(run.folder, artifacts.local_files(1), local))
+        models = [each.model_copy(update={"stored": own}) if each.kind == "local" else each for each in compared.models]
+        compared = compared.model_copy(update={"models": models})
     records = {
         artifacts.AUDIT: audit(synthetic),
         artifacts.STATS: datasets(),
         artifacts.HISTORY: history(),
         artifacts.LABEL_MAP: LabelMap(),
-        artifacts.BASELINES: baselines(),
+        artifacts.BASELINES: compared,
         artifacts.META: described.model_copy(update=digests),
     }
     if splits is not None:
@@ -98,6 +100,14 @@ def make_run(
         software={"medisync": "0.1.0"},
     )
     return run.folder
+
+
+def _write_model(folder: Path, names: tuple[str, str], weights: bytes) -> dict[str, str]:
+    """Writes weights and a feature distribution under these names, and returns their hashes as StoredModel has them."""
+    for name, content in zip(names, (weights, distribution().to_bytes()), strict=True):
+        artifacts.write_bytes(folder / name, content)
+    hashes = [artifacts.sha256(folder / name) for name in names]
+    return dict(zip(("model_sha256", "distribution_sha256"), hashes, strict=True))
 
 
 def split_record(paths: Mapping[str, Mapping[Label, str]]) -> SplitRecord:
@@ -264,6 +274,9 @@ def _entry(number: int, loss: float, accuracy: float) -> HistoryEntry:
                 val_images=100,
                 seconds=12.0,
                 update_norm=3.0 / number + place,
+                drift=1.0 / number,
+                bytes_down=90_000_000,
+                bytes_up=45_000_000,
             )
             for place, name in enumerate(present)
         },

@@ -88,6 +88,21 @@ def test_an_unreadable_run_is_listed_with_its_reason_beside_the_others(workspace
     assert listed["run-001"] == ""
 
 
+def test_a_hospitals_own_model_may_be_removed_but_not_altered(workspace: Workspace) -> None:
+    from tests.factories import make_run
+
+    run = make_run(workspace, local=b"weights of one hospital")
+    artifacts.publish(workspace, run.name)
+    weights = run / artifacts.local_files(1)[0]
+    weights.write_bytes(b"others")
+    with pytest.raises(ArtifactError, match=r"local_model_1.pth of run-001 is not the file"):
+        artifacts.verify(workspace, run.name)
+    weights.unlink()
+    artifacts.verify(workspace, run.name)
+    (listing,) = artifacts.list_runs(workspace)
+    assert listing.problem == ""
+
+
 def test_only_a_newer_run_replaces_the_published_model(workspace: Workspace) -> None:
     from tests.factories import make_run
 

@@ -1,5 +1,6 @@
 """Figures, tables and words of the dashboard, from records alone."""
 
+import itertools
 import tomllib
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import factories
 import numpy as np
 import pytest
 
-from medisync.dashboard import charts, curves, hospital_map, tables, words
+from medisync.dashboard import charts, curves, holdings, hospital_map, performance, pictures, tables, words
 from medisync.records import DatasetStats, Label, Location, Metrics
 
 THEME = tomllib.loads((Path(__file__).parent.parent / ".streamlit" / "config.toml").read_text())["theme"]
@@ -19,15 +20,15 @@ UNDEFINED = Metrics(
 
 def test_overlay_leaves_cold_places_grey_and_follows_the_opacity() -> None:
     pixels, heat = np.full((2, 2), 100, np.uint8), np.array([[0.0, 1.0], [0.5, 0.0]])
-    assert (charts.overlay(pixels, heat, 0.0) == 100).all()
-    drawn = charts.overlay(pixels, heat, 1.0)
+    assert (pictures.overlay(pixels, heat, 0.0) == 100).all()
+    drawn = pictures.overlay(pixels, heat, 1.0)
     assert drawn[0, 0].tolist() == [100, 100, 100]
-    assert drawn[0, 1].tolist() == list(charts.HEAT_COLOURS[-1])
-    assert charts.overlay(pixels, heat, 0.5)[0, 1].tolist() == [178, 168, 115]  # half way, rounded to even
+    assert drawn[0, 1].tolist() == list(pictures.HEAT_COLOURS[-1])
+    assert pictures.overlay(pixels, heat, 0.5)[0, 1].tolist() == [178, 168, 115]  # half way, rounded to even
 
 
 def test_roc_curves_name_their_areas_and_leave_out_undefined_classes() -> None:
-    chart = charts.roc(factories.metrics(factories.MATRICES["NIMHANS Bengaluru"]))
+    chart = performance.roc(factories.metrics(factories.MATRICES["NIMHANS Bengaluru"]))
     assert [line.name for line in chart.figure.data[1:]] == [
         "Glioma 0.910",
         "Meningioma 0.910",
@@ -54,6 +55,71 @@ def test_every_colour_stands_out_from_both_backgrounds(theme: str, colour: str) 
     assert contrast(colour, THEME[theme]["backgroundColor"]) >= 3
 
 
+LACKING = {
+    "nothing": np.eye(3),
+    "long cones": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "middle cones": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+    "short cones": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+}
+"""Linear RGB as eyes that lack a kind of cones see it: Machado et al. 2009, https://doi.org/10.1109/TVCG.2009.113."""
+
+
+def oklab(colour: str, seen: object) -> np.ndarray:
+    """Perceived colour: https://bottosson.github.io/posts/oklab/."""
+    parts = np.array([int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)])
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    cones = np.array(
+        [
+            [0.4122214708, 0.5363325363, 0.0514459929],
+            [0.2119034982, 0.6806995451, 0.1073969566],
+            [0.0883024619, 0.2817188376, 0.6299787005],
+        ]
+    )
+    mixed = np.array(
+        [
+            [0.2104542553, 0.793617785, -0.0040720468],
+            [1.9779984951, -2.428592205, 0.4505937099],
+            [0.0259040371, 0.7827717662, -0.808675766],
+        ]
+    )
+    return mixed @ np.cbrt(cones @ np.clip(np.asarray(seen) @ linear, 0, 1))
+
+
+@pytest.mark.parametrize("lacking", LACKING)
+@pytest.mark.parametrize(
+    "palette", [list(charts.CLASS_COLOURS.values()), list(charts.HOSPITAL_COLOURS[:3])], ids=["classes", "hospitals"]
+)
+def test_colours_stay_apart_for_eyes_that_lack_cones(palette: list[str], lacking: str) -> None:
+    # 0.02 is a just noticeable difference; red and olive were 0.06 apart and hard to match with a legend
+    seen = [oklab(colour, LACKING[lacking]) for colour in palette]
+    assert min(np.linalg.norm(one - other) for one, other in itertools.combinations(seen, 2)) > 0.09
+
+
+@pytest.mark.parametrize("colour", [*charts.HOSPITAL_COLOURS, *charts.CLASS_COLOURS.values()])
+def test_numbers_on_bars_are_legible(colour: str) -> None:
+    ink = {"black": "#000000", "white": "#FFFFFF"}[charts.ink_on(colour)]
+    assert contrast(ink, colour) >= 4.5
+
+
+def test_words_beside_the_axes_are_legible() -> None:
+    assert all(contrast(charts.INK[name], THEME[name]["backgroundColor"]) >= 4.5 for name in ("light", "dark"))
+
+
+def test_a_click_on_a_marker_is_a_click_on_that_hospital() -> None:
+    datasets = factories.datasets()
+    place = datasets["NIMHANS Bengaluru"].location
+    event = {"last_object_clicked": {"lat": place.lat + 0.4, "lng": place.lon - 0.3}}
+    assert hospital_map.clicked(event, datasets) == "NIMHANS Bengaluru"
+    assert hospital_map.clicked({"last_object_clicked": None}, datasets) is None
+    assert hospital_map.clicked(None, datasets) is None
+
+
+def test_street_tiles_come_only_when_asked_for() -> None:
+    page = hospital_map.draw(factories.datasets(), leaflet="", dark=False, online_tiles=True).get_root().render()
+    assert "https://tile.openstreetmap.org" in page
+    assert "OpenStreetMap" in page
+
+
 def test_hospitals_and_classes_share_no_colour() -> None:
     assert not set(charts.HOSPITAL_COLOURS) & set(charts.CLASS_COLOURS.values())
     assert THEME["chartCategoricalColors"] == list(charts.HOSPITAL_COLOURS)
@@ -61,7 +127,7 @@ def test_hospitals_and_classes_share_no_colour() -> None:
 
 def test_confusion_matrix_shows_counts_and_row_shares() -> None:
     matrix = [[3, 1, 0, 0], [0, 4, 0, 0], [0, 0, 2, 0], [0, 0, 0, 0]]
-    chart = charts.confusion(factories.metrics(matrix))
+    chart = performance.confusion(factories.metrics(matrix))
     cells = chart.figure.data[0].text
     assert cells[0][0] == "3<br>75.0\N{NO-BREAK SPACE}%"
     assert cells[3][3] == "0<br>–"  # no scan of the class: its share is undefined, not 0
@@ -69,13 +135,13 @@ def test_confusion_matrix_shows_counts_and_row_shares() -> None:
 
 
 def test_undefined_metrics_are_drawn_as_nothing() -> None:
-    assert charts.confusion(UNDEFINED).title == "No scan was given a wrong class"
-    assert charts.reliability(UNDEFINED).title == "Confidence against accuracy"
+    assert performance.confusion(UNDEFINED).title == "No scan was given a wrong class"
+    assert performance.reliability(UNDEFINED).title == "Confidence against accuracy"
     assert [figure.value for figure in tables.headlines(UNDEFINED)] == ["–"] * 4
 
 
 def test_class_distribution_says_who_lacks_a_class() -> None:
-    chart = charts.class_distribution(factories.datasets())
+    chart = holdings.class_distribution(factories.datasets())
     assert chart.title == "2 of 3 hospitals lack a class"
     assert [bar.name for bar in chart.figure.data] == ["Glioma", "Meningioma", "Pituitary tumour", "No tumour"]
     assert chart.figure.data[3].x == (500, 0, 0)
@@ -95,7 +161,7 @@ def test_a_single_round_is_a_visible_point() -> None:
 
 
 def test_overlap_matrix_has_no_diagonal() -> None:
-    chart = charts.overlap(factories.audit())
+    chart = holdings.overlap(factories.audit())
     assert chart.figure.data[0].z[0] == [None, 210, 0]
     assert chart.title == "210 scans of AIIMS Delhi show slices that NIMHANS Bengaluru has too"
 
@@ -104,7 +170,7 @@ def test_hospital_keeps_its_colour_across_charts() -> None:
     names = list(factories.HOSPITALS)
     expected = list(charts.hospital_colours(names).values())
     assert [line.line.color for line in curves.update_sizes(factories.history(), 5, names).figure.data] == expected
-    assert [point.marker.color for point in charts.hospital_accuracy(factories.meta()).figure.data] == expected
+    assert [point.marker.color for point in performance.hospital_accuracy(factories.meta()).figure.data] == expected
 
 
 def test_map_asks_nothing_of_another_host() -> None:

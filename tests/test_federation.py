@@ -85,6 +85,7 @@ def test_the_average_is_weighted_by_count() -> None:
     average, screened = one_round({2: update(1.0, 2), 3: update(4.0, 6)})
     assert average["w"].item() == 3.25 == (1 * 2 + 4 * 6) / (2 + 6)
     assert screened.refused == []
+    assert screened.drifts == {"North": 2.25, "South": 0.75}
 
 
 @pytest.mark.parametrize(("policy", "variance"), [("averaged", 2.5), ("pooled", 14.5), ("renormalised", 14.5)])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from medisync import artifacts, cli, notebook, phantom
+from medisync import artifacts, cli, inference, notebook, phantom
 from medisync.errors import ConfigError, MediSyncError
 
 ROOT = Path(__file__).parent.parent
@@ -73,6 +73,19 @@ def test_the_baselines_are_in_the_run_and_in_the_executed_notebook(workspace: ar
     assert [each.kind for each in record.models] == ["federated", "local", "local", "local", "pooled"]
     assert record.models[0].test == meta.metrics.test
     assert "McNemar p" in (run / artifacts.NOTEBOOK).read_text(encoding="utf-8")
+
+
+def test_a_hospitals_own_model_is_kept_and_predicts_as_it_was_tested(workspace: artifacts.Workspace) -> None:
+    run = workspace.artifacts / "run-001"
+    record, split = artifacts.read(run, artifacts.BASELINES), artifacts.read(run, artifacts.SPLITS)
+    assert [each.stored is not None for each in record.models] == [False, True, True, True, False]
+    own = record.models[1]
+    classifier = inference.load(*(run / name for name in artifacts.local_files(1)), own.stored)
+    scans = [scan for hospital in split.hospitals.values() for scan in hospital.test]
+    predicted = [inference.predict(classifier, (workspace.dataset / scan.path).read_bytes()) for scan in scans]
+    right = [prediction.label == scan.label for prediction, scan in zip(predicted, scans, strict=True)]
+    assert len(right) == own.test.n
+    assert sum(right) / len(right) == pytest.approx(own.test.accuracy)
 
 
 def test_the_log_tells_what_happened(workspace: artifacts.Workspace) -> None:

@@ -59,7 +59,9 @@ def test_it_predicts_head_slices_and_calls_noise_and_stripes_unlike_its_scans() 
         assert inference.predict(classifier, png(pixels)).unlike_training
 
 
-@pytest.mark.parametrize("name", ["network", "hospitals", "data_audit", "training", "evaluation", "prediction", "runs"])
+@pytest.mark.parametrize(
+    "name", ["overview", "hospitals", "data_audit", "training", "evaluation", "prediction", "runs"]
+)
 def test_every_page_shows_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEDISYNC_WORKSPACE", str(ROOT))
     app = AppTest.from_file(ROOT / "app.py", default_timeout=60).run()

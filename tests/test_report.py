@@ -24,7 +24,9 @@ SURE = Prediction(
 
 def text(prediction: Prediction) -> str:
     heat = np.linspace(0, 1, 64 * 64, dtype=np.float32).reshape(64, 64)
-    data = report.write(texture(1, 64), heat, prediction, factories.meta(), "2026-11-24T09:30:00+00:00")
+    data = report.write(
+        texture(1, 64), heat, prediction, {"AIIMS Delhi": SURE}, factories.meta(), "2026-11-24T09:30:00+00:00"
+    )
     reader = PdfReader(io.BytesIO(data))
     assert len(reader.pages) == 1
     assert len(reader.pages[0].images) == 2
@@ -35,6 +37,7 @@ def test_report_says_what_the_page_says() -> None:
     found = text(SURE)
     assert "Glioma, calibrated confidence 91.3 %" in found
     assert "Glioma or meningioma." in found
+    assert "AIIMS Delhi\nGlioma, 91.3 %" in found or "AIIMS Delhi Glioma, 91.3 %" in found
     assert "90 x 90 pixels" in found
     assert "run-001" in found
     assert "89.6 % (95 %: 86.6 to 92.1 %), 405 slices" in found

@@ -1,9 +1,21 @@
-"""The federated model beside what it is compared with: records -> a matrix and a table; no streamlit, no torch."""
+"""The federated model beside what it is compared with: records -> charts and a table; no streamlit, no torch."""
 
-import plotly.graph_objects as go
+from collections.abc import Sequence
+
 from pandas.io.formats.style import Styler
 
-from medisync.dashboard.charts import GLOBAL, NEUTRAL, Chart, layout
+from medisync.dashboard.charts import (
+    GLOBAL,
+    GLOBAL_SYMBOL,
+    NEUTRAL,
+    NEUTRAL_SYMBOL,
+    Chart,
+    hospital_colours,
+    hospital_symbols,
+    layout,
+    matrix,
+    scores,
+)
 from medisync.dashboard.tables import style
 from medisync.dashboard.words import axis_label, escape, interval, percent, plain
 from medisync.records import BaselineModel, BaselineRecord, PairedDifference
@@ -11,72 +23,72 @@ from medisync.records import BaselineModel, BaselineRecord, PairedDifference
 EVERYWHERE = "All hospitals"
 
 
-def name(kind: str, trained_at: list[str]) -> str:
+def name(kind: str, trained_at: Sequence[str]) -> str:
     """`Federated`, `Pooled`, `AIIMS Delhi alone`; a federation without one hospital by those who are left."""
     hospitals = " and ".join(plain(hospital, 40) for hospital in trained_at)
     return {"local": f"{hospitals} alone", "without": f"{hospitals} only"}.get(kind, kind.capitalize())
 
 
-def matrix(record: BaselineRecord) -> Chart:
+def accuracy_matrix(record: BaselineRecord) -> Chart:
     """Test accuracy of each model (row) on each hospital's test scans (column)."""
     places = [EVERYWHERE, *record.models[0].hospitals]
     cells = [[each.test, *each.hospitals.values()] for each in record.models]
-    figure = go.Figure(
-        go.Heatmap(
-            z=[[scores.accuracy for scores in row] for row in cells],
-            x=[axis_label(place) for place in places],
-            y=[axis_label(name(each.kind, each.trained_at)) for each in record.models],
-            text=[[percent(scores.accuracy) for scores in row] for row in cells],
-            customdata=[[interval(scores.intervals.get("accuracy")) for scores in row] for row in cells],
-            texttemplate="%{text}",
-            zmin=0,
-            zmax=1,
-            showscale=False,
-            xgap=2,
-            ygap=2,
-            hovertemplate="trained: %{y}<br>tested: %{x}<br>%{text}<br>%{customdata}<extra></extra>",
-        )
+    figure = matrix(
+        [[metrics.accuracy for metrics in row] for row in cells],
+        [axis_label(place, 9) for place in places],
+        [axis_label(name(each.kind, each.trained_at)) for each in record.models],
+        text=[[percent(metrics.accuracy) for metrics in row] for row in cells],
+        customdata=[[interval(metrics.intervals.get("accuracy")) for metrics in row] for row in cells],
+        texttemplate="%{text}",
+        zmin=0,
+        zmax=1,
+        hovertemplate="trained: %{y}<br>tested: %{x}<br>%{text}<br>%{customdata}<extra></extra>",
     )
-    figure.update_xaxes(showgrid=False)
-    figure.update_yaxes(autorange="reversed", showgrid=False)
     return Chart(
-        _title(record),
+        "Test accuracy of each model at each hospital",
         layout(figure, x="Tested at", y="Trained by", height=140 + 52 * len(record.models)),
         "Test accuracy by model and hospital. " + "; ".join(map(_words, record.models)),
     )
 
 
-def at_hospital(record: BaselineRecord, hospital: str) -> Chart:
-    """Test accuracy at one hospital: of the federated model, its own, and each other that was trained."""
-    chosen = [each for each in record.models if each.hospitals[hospital].accuracy is not None]
-    names = [axis_label(name(each.kind, each.trained_at)) for each in chosen]
-    figure = go.Figure()
-    for label, each in zip(names, chosen, strict=True):
-        figure.add_scatter(**_point(label, each, hospital))
-    figure.update_layout(showlegend=False)
-    figure.update_yaxes(autorange="reversed", type="category")
-    figure.update_xaxes(tickformat=".0%")
-    spoken = [f"{name(each.kind, each.trained_at)} {percent(each.hospitals[hospital].accuracy)}" for each in chosen]
+def _words(each: BaselineModel) -> str:
+    figures = [f"{plain(place)} {percent(metrics.accuracy)}" for place, metrics in each.hospitals.items()]
+    return f"{name(each.kind, each.trained_at)}: all hospitals {percent(each.test.accuracy)}, {', '.join(figures)}"
+
+
+def accuracies(record: BaselineRecord, hospital: str | None = None) -> Chart:
+    """Test accuracy, of one hospital's scans or of all: the federated model, then each other."""
+    tested = [(each, each.hospitals[hospital] if hospital else each.test) for each in record.models]
+    known = [(each, metrics) for each, metrics in tested if metrics.accuracy is not None]
+    hospitals = list(record.models[0].hospitals)
+    rows = [(axis_label(name(each.kind, each.trained_at)), metrics, *_look(each, hospitals)) for each, metrics in known]
+    spoken = [f"{name(each.kind, each.trained_at)} {percent(metrics.accuracy)}" for each, metrics in known]
     return Chart(
-        _own_title(record, hospital),
-        layout(figure, x="Test accuracy here (95 % interval)", height=130 + 44 * len(chosen)),
-        f"Test accuracy at {plain(hospital)}: {'; '.join(spoken)}",
+        _own_title(record, hospital) if hospital else _title(record),
+        scores(rows, f"Test accuracy{' here' if hospital else ''} (95 % interval)"),
+        f"Test accuracy at {plain(hospital) if hospital else 'all hospitals'}: {'; '.join(spoken)}",
     )
 
 
-def _point(label: str, each: BaselineModel, hospital: str) -> dict[str, object]:
-    scores = each.hospitals[hospital]
-    accuracy, found = scores.accuracy or 0.0, scores.intervals.get("accuracy")
-    bars = {"array": [found.high - accuracy], "arrayminus": [accuracy - found.low]} if found else {"array": [0]}
-    colour = GLOBAL if each.kind == "federated" else NEUTRAL
-    return {
-        "x": [accuracy],
-        "y": [label],
-        "mode": "markers",
-        "error_x": {"type": "data", "symmetric": False, **bars, "color": colour, "thickness": 2, "width": 6},
-        "marker": {"color": colour, "symbol": "diamond" if each.trained_at == [hospital] else "circle", "size": 12},
-        "hovertemplate": f"{label}<br>{percent(accuracy)}<br>{interval(found)}<extra></extra>",
-    }
+def _look(each: BaselineModel, hospitals: Sequence[str]) -> tuple[str, str]:
+    """Colour and symbol: a hospital's own model looks like the hospital."""
+    if each.kind == "federated":
+        return GLOBAL, GLOBAL_SYMBOL
+    if each.kind == "local":
+        (at,) = each.trained_at
+        return hospital_colours(hospitals)[at], hospital_symbols(hospitals)[at]
+    return NEUTRAL, NEUTRAL_SYMBOL
+
+
+def _title(record: BaselineRecord) -> str:
+    """What most readers ask first: is federating worth it, and what does it cost not to pool the scans."""
+    everywhere = [each for each in record.differences if each.hospital not in record.models[0].hospitals]
+    local = [each for each in everywhere if each.kind == "local"]
+    pooled = [each for each in everywhere if each.kind == "pooled"]
+    better = sum(each.low > 0 for each in local)
+    said = [f"better than {better} of {len(local)} hospitals alone"] if local else []
+    said += [_against(each, "pooled training") for each in pooled]
+    return f"Over all hospitals, federated is {', '.join(said)}" if said else "Test accuracy over all hospitals"
 
 
 def _own_title(record: BaselineRecord, hospital: str) -> str:
@@ -85,31 +97,18 @@ def _own_title(record: BaselineRecord, hospital: str) -> str:
     here = [each for each in own if each.hospital == hospital]
     if not here:
         return "The global model against the others, here"
-    points = 100 * here[0].difference
-    return f"Federated is {abs(points):.1f} points {'below' if points < 0 else 'above'} the hospital's own model"
+    against = _against(here[0], "the hospital's own model")
+    return f"Here, federated is {against}"
 
 
-def _words(each: BaselineModel) -> str:
-    figures = [f"{plain(place)} {percent(scores.accuracy)}" for place, scores in each.hospitals.items()]
-    return f"{name(each.kind, each.trained_at)}: all hospitals {percent(each.test.accuracy)}, {', '.join(figures)}"
+def _against(each: PairedDifference, other: str) -> str:
+    points = 100 * each.difference
+    doubt = "" if _is_beyond_chance(each) else " (may be chance)"
+    return f"{abs(points):.1f} points {'below' if points < 0 else 'above'} {other}{doubt}"
 
 
-def _title(record: BaselineRecord) -> str:
-    """What most readers ask first: what it costs not to pool the scans."""
-    pooled = [each for each in record.differences if each.kind == "pooled" and each.hospital not in _hospitals(record)]
-    if not pooled:
-        return "Test accuracy of each model at each hospital"
-    points = 100 * pooled[0].difference
-    worse = "below" if points < 0 else "above"
-    return f"Federated is {abs(points):.1f} points {worse} pooled training (95 %: {_range(pooled[0])})"
-
-
-def _hospitals(record: BaselineRecord) -> set[str]:
-    return set(record.models[0].hospitals)
-
-
-def _range(difference: PairedDifference) -> str:
-    return f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f}"
+def _is_beyond_chance(each: PairedDifference) -> bool:
+    return each.low > 0 or each.high < 0
 
 
 def differences(record: BaselineRecord) -> Styler:
@@ -119,8 +118,8 @@ def differences(record: BaselineRecord) -> Styler:
             "Federated against": escape(name(each.kind, each.trained_at)),
             "Test scans of": escape(each.hospital[:1].upper() + each.hospital[1:]),
             "Points": f"{100 * each.difference:+.1f}",
-            "95 % interval": _range(each),
-            "Beyond chance": "yes" if each.low > 0 or each.high < 0 else "no",
+            "95 % interval": f"{100 * each.low:+.1f} to {100 * each.high:+.1f}",
+            "Beyond chance": "yes" if _is_beyond_chance(each) else "no",
         }
         for each in record.differences
     ]

@@ -6,8 +6,8 @@ from typing import Any
 from pandas.io.formats.style import Styler
 
 from medisync.comparison import flatten
-from medisync.dashboard.tables import style
-from medisync.dashboard.words import NO_VALUE, escape, interval, percent, scope_name
+from medisync.dashboard.tables import style, with_interval
+from medisync.dashboard.words import NO_VALUE, escape, scope_name
 from medisync.records import Metrics, ModelMeta, RunRecord
 
 FIGURES = {"accuracy": "accuracy", "macro_f1": "macro F1", "ece": "calibration error"}
@@ -18,18 +18,27 @@ def parameters(records: Sequence[RunRecord]) -> Styler | None:
     settings = {record.run: flatten(record.configuration) for record in records}
     names = sorted({name for setting in settings.values() for name in setting})
     different = [name for name in names if len({repr(setting.get(name)) for setting in settings.values()}) > 1]
-    return _table("Parameter", {name: {run: _shown(s, name) for run, s in settings.items()} for name in different})
+    rows = {name: {run: _shown(s, name) for run, s in settings.items()} for name in different}
+    return _table("Parameter", rows) if rows else None
+
+
+def settings(record: RunRecord) -> Styler:
+    """Every parameter of a run by its dotted name, then the versions of what it ran on."""
+    found = flatten(record.configuration)
+    rows = [("Parameter", name, escape(str(value))) for name, value in found.items()]
+    rows += [("Software", name, escape(version)) for name, version in record.software.items()]
+    return style({"Kind": kind, "Name": escape(name), "Value": value} for kind, name, value in rows)
 
 
 def _shown(setting: Mapping[str, Any], name: str) -> str:
     return escape(str(setting[name])) if name in setting else NO_VALUE
 
 
-def figures(metas: Sequence[ModelMeta]) -> Styler | None:
+def figures(metas: Sequence[ModelMeta]) -> Styler:
     """Test figures with their intervals, over all hospitals and in each that any of the runs has."""
     places: list[str | None] = [None, *dict.fromkeys(name for meta in metas for name in meta.metrics.hospitals)]
     rows = {
-        f"{escape(scope_name(place))}: {words}": {meta.run: _figure(_scores(meta, place), name) for meta in metas}
+        f"{escape(scope_name(place))}: {words}": {meta.run: with_interval(_scores(meta, place), name) for meta in metas}
         for place in places
         for name, words in FIGURES.items()
     }
@@ -40,12 +49,5 @@ def _scores(meta: ModelMeta, place: str | None) -> Metrics | None:
     return meta.metrics.test if place is None else meta.metrics.hospitals.get(place)
 
 
-def _figure(scores: Metrics | None, name: str) -> str:
-    if scores is None:
-        return NO_VALUE
-    found = interval(scores.intervals.get(name))
-    return f"{percent(getattr(scores, name))}{f' ({found})' if found else ''}"
-
-
-def _table(head: str, rows: Mapping[str, Mapping[str, str]]) -> Styler | None:
-    return style([{head: name, **cells} for name, cells in rows.items()]) if rows else None
+def _table(head: str, rows: Mapping[str, Mapping[str, str]]) -> Styler:
+    return style([{head: name, **cells} for name, cells in rows.items()])

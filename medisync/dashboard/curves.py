@@ -6,7 +6,16 @@ from html import escape
 
 import plotly.graph_objects as go
 
-from medisync.dashboard.charts import GLOBAL, NEUTRAL, Chart, hospital_colours, hospital_symbols, layout
+from medisync.dashboard.charts import (
+    GLOBAL,
+    NEUTRAL,
+    PERCENT_AXIS,
+    Chart,
+    hospital_colours,
+    hospital_symbols,
+    layout,
+    percents,
+)
 from medisync.dashboard.words import percent, plain
 from medisync.records import HistoryEntry
 
@@ -17,15 +26,18 @@ def losses(history: Sequence[HistoryEntry], best: int) -> Chart:
         history, {"Training, mean of hospitals": "train_loss", "Validation, global model": "val_loss"}, best
     )
     return Chart(
-        f"Validation loss was lowest in round {best}" if _is_lowest(history, best) else "Loss per round",
-        layout(figure, x="Round", y="Cross-entropy loss"),
+        _loss_title(history),
+        layout(figure, x="Round", y="Cross-entropy loss", legend=True),
         _described("Loss", history, "val_loss"),
     )
 
 
-def _is_lowest(history: Sequence[HistoryEntry], best: int) -> bool:
+def _loss_title(history: Sequence[HistoryEntry]) -> str:
     known = {entry.epoch: entry.val_loss for entry in history if entry.val_loss is not None}
-    return bool(known) and known.get(best) == min(known.values())
+    if not known:
+        return "Loss per round"
+    lowest = min(known, key=lambda epoch: known[epoch])
+    return f"Validation loss was lowest in round {lowest}"
 
 
 def accuracies(history: Sequence[HistoryEntry], best: int) -> Chart:
@@ -34,7 +46,7 @@ def accuracies(history: Sequence[HistoryEntry], best: int) -> Chart:
     kept = {entry.epoch: entry.val_accuracy for entry in history}.get(best)
     return Chart(
         "Accuracy per round" if kept is None else f"Validation accuracy is {percent(kept)} in the kept round",
-        layout(figure, x="Round", y="Accuracy"),
+        layout(figure, x="Round", y="Accuracy", legend=True),
         _described("Accuracy", history, "val_accuracy"),
     )
 
@@ -51,12 +63,12 @@ def _curves(
 
 
 def _line(name: str, rounds: Sequence[int], values: Sequence[float | None], fraction: bool) -> dict[str, object]:
-    shown = "%{y:.1%}" if fraction else "%{y:.3f}"
+    shown = "%{y:.1f} %" if fraction else "%{y:.3f}"
     hover = f"{escape(plain(name))}<br>round %{{x}}: {shown}<extra></extra>"
     return {
         "name": escape(plain(name, 40)),
         "x": list(rounds),
-        "y": list(values),
+        "y": percents(values) if fraction else list(values),
         "mode": "lines+markers",
         "hovertemplate": hover,
         "connectgaps": False,
@@ -67,7 +79,7 @@ def _round_axis(figure: go.Figure, history: Sequence[HistoryEntry], best: int, f
     """Whole rounds on the x axis, with the kept one marked."""
     figure.update_xaxes(dtick=max(1, math.ceil(len(history) / 10)), range=[0.5, max(len(history), 1) + 0.5])
     if fraction:
-        figure.update_yaxes(tickformat=".0%")
+        figure.update_yaxes(**PERCENT_AXIS)
     if any(entry.epoch == best for entry in history):
         figure.add_vline(
             best,
@@ -78,7 +90,7 @@ def _round_axis(figure: go.Figure, history: Sequence[HistoryEntry], best: int, f
                 "yref": "paper",
                 "y": 0,
                 "yanchor": "bottom",
-                "xshift": 3,
+                "xanchor": "right" if best > len(history) / 2 else "left",
             },
         )
     return figure
@@ -93,30 +105,61 @@ def _described(what: str, history: Sequence[HistoryEntry], field: str) -> str:
 
 
 def hospital_losses(history: Sequence[HistoryEntry], best: int, names: Sequence[str]) -> Chart:
-    figure = _hospital_curves(history, "val_loss", best, names)
-    return Chart(
-        "The global model's validation loss, hospital by hospital",
-        layout(figure, x="Round", y="Cross-entropy loss"),
-        f"Validation loss per round for {', '.join(names)}.",
+    return _by_hospital(
+        history, "val_loss", best, names, "Validation loss of the global model at each hospital", "Cross-entropy loss"
     )
 
 
 def hospital_accuracies(history: Sequence[HistoryEntry], best: int, names: Sequence[str]) -> Chart:
-    figure = _hospital_curves(history, "val_accuracy", best, names, fraction=True)
-    return Chart(
-        "The global model's validation accuracy, hospital by hospital",
-        layout(figure, x="Round", y="Accuracy"),
-        f"Validation accuracy per round for {', '.join(names)}.",
+    title = _accuracy_title(history, best)
+    return _by_hospital(history, "val_accuracy", best, names, title, "Accuracy", fraction=True)
+
+
+def _accuracy_title(history: Sequence[HistoryEntry], best: int) -> str:
+    """Says how unequal the hospitals are served by the round that was kept."""
+    kept = next((entry.hospitals for entry in history if entry.epoch == best), {})
+    known = {name: scores.val_accuracy for name, scores in kept.items() if scores.val_accuracy is not None}
+    if len(known) < 2:
+        return "Validation accuracy of the global model at each hospital"
+    low, high = (choose(known, key=lambda name: known[name]) for choose in (min, max))
+    return (
+        f"In the kept round, validation accuracy is {percent(known[low])} at {plain(low, 40)} and "
+        f"{percent(known[high])} at {plain(high, 40)}"
     )
 
 
 def update_sizes(history: Sequence[HistoryEntry], best: int, names: Sequence[str]) -> Chart:
-    figure = _hospital_curves(history, "update_norm", best, names)
-    return Chart(
-        "How far each hospital moved the weights",
-        layout(figure, x="Round", y="Update size (L2 norm)"),
-        f"Size of the update per round for {', '.join(names)}.",
-    )
+    title = "How far each hospital moved the weights"
+    return _by_hospital(history, "update_norm", best, names, title, "Update size (L2 norm)")
+
+
+def drifts(history: Sequence[HistoryEntry], best: int, names: Sequence[str]) -> Chart | None:
+    """How far apart the hospitals pull; None for a run that did not measure it."""
+    if all(scores.drift is None for entry in history for scores in entry.hospitals.values()):
+        return None
+    title = "How far each hospital ended from what they became together"
+    return _by_hospital(history, "drift", best, names, title, "Client drift (L2 distance)")
+
+
+def _by_hospital(
+    history: Sequence[HistoryEntry],
+    field: str,
+    best: int,
+    names: Sequence[str],
+    title: str,
+    axis: str,
+    *,
+    fraction: bool = False,
+) -> Chart:
+    figure = _hospital_curves(history, field, best, names, fraction=fraction)
+    spoken = [f"{name} {_ends(history, name, field)}" for name in names]
+    return Chart(title, layout(figure, x="Round", y=axis, legend=True), f"{axis} per round. {'; '.join(spoken)}.")
+
+
+def _ends(history: Sequence[HistoryEntry], name: str, field: str) -> str:
+    values = [getattr(entry.hospitals[name], field) for entry in history if name in entry.hospitals]
+    known = [value for value in values if value is not None]
+    return f"from {known[0]:.3f} to {known[-1]:.3f}" if known else "without figures"
 
 
 def _hospital_curves(
@@ -127,5 +170,5 @@ def _hospital_curves(
     for name in names:
         values = [getattr(entry.hospitals.get(name), field, None) for entry in history]
         figure.add_scatter(**_line(name, [entry.epoch for entry in history], values, fraction))
-        figure.data[-1].update(line_color=colours[name], marker={"symbol": symbols[name], "size": 8})
+        figure.data[-1].update(line_color=colours[name], marker={"symbol": symbols[name], "size": 7})
     return _round_axis(figure, history, best, fraction)

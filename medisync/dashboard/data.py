@@ -1,8 +1,8 @@
 """What pages fetch: the runs of the workspace and their records. The only user of Streamlit's caches."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,20 +20,40 @@ from medisync.records import (
     HistoryEntry,
     Label,
     ModelMeta,
+    Prediction,
     Progress,
     RunRecord,
+    SplitImage,
     SplitRecord,
+    StoredModel,
 )
 
 Classifier = TypeVar("Classifier")
 
 SAMPLES = Path(__file__).parent / "samples"
 
+CHUNK = 32
+"""Scans predicted between two reports of how far it is; small enough to be decoded in this process."""
+
 STILL = 60.0
 """Seconds without a sign after which a run is not called running."""
 
 RUN_KEY = "run"
 """The run picker's key in the session: a name of `readable`."""
+
+HOSPITAL_KEY = "hospital"
+"""The key of the hospital that its page shows."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A test scan that the global model gave a wrong class."""
+
+    hospital: str
+    path: str
+    label: Label
+    prediction: Prediction
+
 
 # Streamlit serves a component's folder from its own server: so the map's Leaflet needs no other host, and no
 # `static/` folder beside app.py.
@@ -129,17 +149,68 @@ def sample_scans(run: RunListing, hospital: str) -> list[tuple[Label, NDArray[np
     members = split.hospitals[hospital].test if hospital in split.hospitals else []
     first = {image.label: image for image in reversed(members)}
     return [
-        (label, pixels)
-        for label in LABELS
-        if label in first and (pixels := _scan(artifacts.locate().dataset / first[label].path)) is not None
+        (label, pixels) for label in LABELS if label in first and (pixels := picture(first[label].path)) is not None
     ]
 
 
-def _scan(path: Path) -> NDArray[np.uint8] | None:
+def picture(path: str, *, mirrored: bool = False) -> NDArray[np.uint8] | None:
+    """A scan of the dataset in a black square, by its path there; None where it is not on this machine."""
+    if ".." in PurePosixPath(path).parts:
+        return None
     try:
-        return images.decode(images.file_bytes(path)).pixels
+        pixels = images.decode(images.file_bytes(artifacts.locate().dataset / path)).pixels
     except ImageError:
         return None
+    return images.pad_to_square(pixels[:, ::-1] if mirrored else pixels)
+
+
+def has_dataset(run: RunListing) -> bool:
+    """Whether the test scans of the run are on this machine, going by the first."""
+    first = next(_test_scans(run), None)
+    return first is not None and (artifacts.locate().dataset / first[1].path).is_file()
+
+
+def _test_scans(run: RunListing) -> Iterator[tuple[str, SplitImage]]:
+    if artifacts.SPLITS in record(run).files:
+        split: SplitRecord = _fetch(run, artifacts.SPLITS)
+        yield from ((name, scan) for name, hospital in split.hospitals.items() for scan in hospital.test)
+
+
+Predict = Callable[[Sequence[Path]], Iterator[Prediction | None]]
+"""One prediction per file, None for one that cannot be read."""
+
+
+def find_mistakes(run: RunListing, predict: Predict, report: Callable[[float], object]) -> list[Mistake]:
+    """The test scans that `predict` gets wrong, most confident first. Once per process and model."""
+    kept = _kept_mistakes()
+    key = meta(run).model_sha256
+    if key not in kept:
+        kept[key] = _find_mistakes(list(_test_scans(run)), predict, report)
+    return kept[key]
+
+
+def known_mistakes(run: RunListing) -> list[Mistake] | None:
+    """What `find_mistakes` found before, or None."""
+    return _kept_mistakes().get(meta(run).model_sha256)
+
+
+@st.cache_resource(show_spinner=False)
+def _kept_mistakes() -> dict[str, list[Mistake]]:
+    """By the model's hash."""
+    return {}
+
+
+def _find_mistakes(
+    scans: Sequence[tuple[str, SplitImage]], predict: Predict, report: Callable[[float], object]
+) -> list[Mistake]:
+    found, dataset = [], artifacts.locate().dataset
+    for start in range(0, len(scans), CHUNK):
+        chunk = scans[start : start + CHUNK]
+        report(start / len(scans))
+        for (hospital, scan), prediction in zip(chunk, predict([dataset / s.path for _, s in chunk]), strict=True):
+            if prediction and prediction.label != scan.label:
+                found.append(Mistake(hospital, scan.path, scan.label, prediction))
+    return sorted(found, key=lambda mistake: -mistake.prediction.confidence)
 
 
 def running() -> list[tuple[str, Progress, list[HistoryEntry]]]:
@@ -170,16 +241,36 @@ def _read(folder: Path, name: str, sha256: str) -> Any:  # noqa: ARG001
     return artifacts.read(folder, name)
 
 
-def classifier(run: RunListing, load: Callable[[Path, Path, ModelMeta], Classifier]) -> Classifier:
-    """The run's model, loaded once per process. `load` comes from the page, so that nothing here needs torch."""
-    return _load_classifier(run.folder, meta(run).model_sha256, load, meta(run))
+Load = Callable[[Path, Path, StoredModel], Classifier]
+"""Comes from the page, so that nothing here needs torch."""
 
 
-@st.cache_resource(max_entries=2, show_spinner="Loading the model…")
+def classifier(run: RunListing, load: Load[Classifier]) -> Classifier:
+    """The run's model, loaded once per process."""
+    weights, distribution = run.folder / artifacts.MODEL, run.folder / artifacts.DISTRIBUTION
+    found: Classifier = _load_classifier(weights, meta(run).model_sha256, distribution, meta(run), load)
+    return found
+
+
+def own_classifiers(run: RunListing, load: Load[Classifier]) -> dict[str, Classifier]:
+    """Each hospital's own model, by hospital, where the run kept it and it is still there."""
+    compared = baselines(run)
+    found = {}
+    for place, each in enumerate(compared.models if compared else []):
+        weights, distribution = (run.folder / name for name in artifacts.local_files(place))
+        if each.kind == "local" and each.stored and weights.is_file() and distribution.is_file():
+            sha256 = each.stored.model_sha256
+            found[each.trained_at[0]] = _load_classifier(weights, sha256, distribution, each.stored, load)
+    return found
+
+
+@st.cache_resource(max_entries=8, show_spinner="Loading the model…")
 def _load_classifier(
-    folder: Path,
+    weights: Path,
     sha256: str,  # noqa: ARG001
-    _load: Callable[[Path, Path, ModelMeta], Classifier],
-    _meta: ModelMeta,
-) -> Classifier:
-    return _load(folder / artifacts.MODEL, folder / artifacts.DISTRIBUTION, _meta)
+    _distribution: Path,
+    _stored: StoredModel,
+    _load: Callable[[Path, Path, StoredModel], Any],
+) -> Any:
+    """The hash in the key tells new weights from old ones under the same name."""
+    return _load(weights, _distribution, _stored)

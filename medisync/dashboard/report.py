@@ -8,7 +8,8 @@ from fpdf.enums import XPos, YPos
 from numpy.typing import NDArray
 from PIL import Image
 
-from medisync.dashboard.charts import CLASS_COLOURS, overlay
+from medisync.dashboard.charts import CLASS_COLOURS
+from medisync.dashboard.pictures import overlay
 from medisync.dashboard.words import CLASS_NAMES, interval, moment, percent, plausible
 from medisync.records import LABELS, Interval, ModelMeta, Prediction
 
@@ -19,9 +20,17 @@ DISCLAIMER = "Research use only. This is not a medical device, and nothing here 
 
 
 def write(
-    pixels: NDArray[np.uint8], heat: NDArray[np.floating], prediction: Prediction, meta: ModelMeta, made_at: str
+    pixels: NDArray[np.uint8],
+    heat: NDArray[np.floating],
+    prediction: Prediction,
+    opinions: Mapping[str, Prediction],
+    meta: ModelMeta,
+    made_at: str,
 ) -> bytes:
-    """The report on a standardised image uint8 [S, S] and its heat map [S, S]; `made_at` in ISO 8601."""
+    """The report on a standardised image uint8 [S, S] and its heat map [S, S]; `made_at` in ISO 8601.
+
+    `opinions` are those of the hospitals' own models, by hospital.
+    """
     page = FPDF(format="A4")
     page.set_title("MediSync FL: prediction for one MRI slice")
     page.set_margins(MARGIN, MARGIN)
@@ -30,6 +39,7 @@ def write(
     _pictures(page, pixels, heat, prediction)
     _answer(page, prediction)
     _rows(page, "What to look at twice", _checks(prediction))
+    _rows(page, "What hospitals' own models say", {name: _words(each) for name, each in opinions.items()})
     _rows(page, "The model", _model(meta))
     _line(page, DISCLAIMER, 9, "B", gap=4)
     return bytes(page.output())
@@ -94,6 +104,11 @@ def _rows(page: FPDF, title: str, rows: Mapping[str, str]) -> None:
         page.cell(46, 5, _latin(name))
         page.set_font("Helvetica", "", 9)
         page.multi_cell(WIDTH - 46, 5, _latin(text), new_x=XPos.LMARGIN, new_y=YPos.NEXT)
+
+
+def _words(prediction: Prediction) -> str:
+    unlike = "; unlike its own training scans" if prediction.unlike_training else ""
+    return f"{CLASS_NAMES[prediction.label]}, {percent(prediction.confidence)}{unlike}"
 
 
 def _checks(prediction: Prediction) -> dict[str, str]:

@@ -14,24 +14,21 @@ from medisync.dashboard.words import (
     CLASS_NAMES,
     NO_VALUE,
     count,
-    duration,
     escape,
     interval,
     moment,
     percent,
     plain,
-    sentence,
 )
 from medisync.records import (
     LABELS,
     SPLITS,
-    AuditRecord,
+    ClassMetrics,
     DatasetStats,
-    HistoryEntry,
+    Label,
     Metrics,
     ModelMeta,
     Prediction,
-    Progress,
     RunRecord,
 )
 
@@ -57,11 +54,11 @@ def style(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = (), *, fra
 
 
 def summary(run: RunRecord, meta: ModelMeta) -> str:
-    """What a run is, in two sentences of Markdown."""
+    """What a run is, in a few sentences of Markdown."""
     images = sum(stats.total for stats in meta.datasets.values())
     return (
-        f"One ResNet18, trained by federated averaging across **{count(len(meta.datasets), 'hospital')}** on "
-        f"**{count(images, 'scan')}** ({meta.image_size} × {meta.image_size} pixels, {meta.device.upper()}). "
+        f"One ResNet18, trained by federated averaging across **{count(len(meta.datasets), 'simulated hospital')}** on "
+        f"**{count(images, 'scan')}** ({meta.image_size} × {meta.image_size} pixels; the hospitals were {run.transport}). "
         f"Round **{meta.best_epoch} of {meta.num_epochs}** was kept, chosen on validation scans alone. "
         f"{escape(run.run)} finished {moment(run.finished_at)}."
     )
@@ -91,26 +88,26 @@ def test_set_note(meta: ModelMeta) -> str:
 
 def hospitals(meta: ModelMeta) -> Styler:
     return style(
-        [_hospital_row(name, stats, meta.metrics.hospitals.get(name)) for name, stats in meta.datasets.items()],
-        fractions=["Test accuracy"],
+        [_hospital_row(name, stats, meta.metrics.hospitals.get(name)) for name, stats in meta.datasets.items()]
     )
 
 
 def _hospital_row(name: str, stats: DatasetStats, metrics: Metrics | None) -> dict[str, Any]:
     missing = _lacking(stats)
-    split = {part: sum(stats.splits.get(part, {}).values()) if stats.splits else None for part in SPLITS}
     return {
         "Hospital": escape(name),
-        "Specialty": escape(stats.specialty) or NO_VALUE,
-        "Found": sum(stats.found.values()) if stats.found else None,
-        "Used": stats.total,
-        "Train": split["train"],
-        "Val": split["val"],
-        "Test": split["test"],
+        "Scans": stats.total,
         "Lacks": ", ".join(missing) or NO_VALUE,
-        "Test accuracy": metrics.accuracy if metrics else None,
-        "95 % interval": (interval(metrics.intervals.get("accuracy")) if metrics else "") or NO_VALUE,
+        "Test accuracy (95 %)": with_interval(metrics, "accuracy"),
     }
+
+
+def with_interval(metrics: Metrics | ClassMetrics | None, name: str) -> str:
+    """`91.8 % (86.0–96.0)`: breaks before the bracket only, so that a narrow column stays legible."""
+    if metrics is None:
+        return NO_VALUE
+    found = metrics.intervals.get(name)
+    return percent(getattr(metrics, name)) + (f" ({100 * found.low:.1f}–{100 * found.high:.1f})" if found else "")
 
 
 def _lacking(stats: DatasetStats) -> list[str]:
@@ -121,7 +118,10 @@ def hospital_summary(name: str, stats: DatasetStats) -> str:
     """Who this is and what it lacks, as Markdown."""
     missing = _lacking(stats)
     lacks = f" It has no scan of the class {' or '.join(missing).lower()}." if missing else ""
-    return f"**{escape(name)}** (simulated){f', {escape(stats.specialty)}' if stats.specialty else ''}.{lacks}"
+    parts = {part: sum(stats.splits.get(part, {}).values()) for part in SPLITS}
+    uses = f" {parts['train']:,} scans to train on, {parts['val']:,} to validate and {parts['test']:,} to test."
+    specialty = f", {escape(stats.specialty)}" if stats.specialty else ""
+    return f"**{escape(name)}** (simulated){specialty}.{lacks}{uses if stats.splits else ''}"
 
 
 def hospital_headlines(stats: DatasetStats, metrics: Metrics) -> list[Headline]:
@@ -135,156 +135,33 @@ def hospital_headlines(stats: DatasetStats, metrics: Metrics) -> list[Headline]:
     ]
 
 
-LEVELS = ("INFO", "WARNING", "ERROR")
-
-
-def log_lines(text: str) -> list[tuple[str, str, str]]:
-    """The lines of a log as (time, level, message); a line without level goes with the one before."""
-    rows: list[tuple[str, str, str]] = []
-    for line in text.splitlines():
-        day, clock, level, message = (line.split(" ", 3) + [""] * 4)[:4]
-        if level in LEVELS:
-            rows.append((f"{day} {clock.partition(',')[0]}", level, plain(message, 500)))
-        elif rows:
-            rows[-1] = (*rows[-1][:2], f"{rows[-1][2]} {plain(line, 500)}")
-    return rows
-
-
-def log_table(rows: Sequence[tuple[str, str, str]], least: str, wanted: str) -> pd.DataFrame:
-    """Those of a level or a graver one that hold `wanted`, whatever the case."""
-    kept = [
-        row for row in rows if LEVELS.index(row[1]) >= LEVELS.index(least) and wanted.lower() in " ".join(row).lower()
-    ]
-    return pd.DataFrame(kept, columns=["Time", "Level", "Message"])
-
-
-def audit_headlines(audit: AuditRecord) -> list[Headline]:
-    found = audit.hospitals.values()
-    figures = [
-        ("Usable", sum(h.total for h in found), "Scans that can be decoded and whose class is known."),
-        ("Unresolved", sum(h.unresolved for h in found), "Scans in folders that no class map names: left out."),
-        ("Unreadable", sum(h.unreadable for h in found), "Files that claim to be images and are not: left out."),
-        ("Quarantined", sum(h.quarantined for h in found), "The same slice under two labels: all copies left out."),
-        ("Copies", sum(h.exact_copies + h.near_copies for h in found), "Repeats of a slice inside one hospital."),
-    ]
-    return [Headline(label, f"{number:,}", help=text) for label, number, text in figures]
-
-
-def audit_hospitals(audit: AuditRecord) -> Styler:
-    return style(
-        {
-            "Hospital": escape(name),
-            "Usable": found.total,
-            "Unresolved": found.unresolved,
-            "Unreadable": found.unreadable,
-            "Quarantined": found.quarantined,
-            "No image": sum(found.skipped.values()),
-            "Exact copies": found.exact_copies,
-            "Near copies": found.near_copies,
-            "Patients known": found.patients or None,
-        }
-        for name, found in audit.hospitals.items()
-    )
-
-
-def folders(audit: AuditRecord) -> Styler:
-    """Every folder and the class it stands for; unresolved ones first."""
-    rows = [
-        {
-            "Hospital": escape(name),
-            "Folder": escape(folder.name),
-            "Class": CLASS_NAMES[folder.label] if folder.label else "unresolved, left out",
-            "Images": folder.images,
-        }
-        for name, found in audit.hospitals.items()
-        for folder in sorted(found.folders, key=lambda folder: folder.label is not None)
-    ]
-    return style(rows, ["Hospital", "Folder", "Class", "Images"])
-
-
-def notes(audit: AuditRecord) -> list[tuple[str, str]]:
-    """(hospital, note), as Markdown."""
-    return [(escape(name), sentence(note)) for name, found in audit.hospitals.items() for note in found.notes]
-
-
-def left_out(audit: AuditRecord) -> pd.DataFrame:
-    """Every image that the run could not use, with the reason; plain text, for a grid that reads no Markdown."""
-    rows = [
-        (plain(image.hospital), plain(image.path), image.status, plain(image.reason))
-        for image in audit.images
-        if image.status != "ok"
-    ]
-    return pd.DataFrame(rows, columns=["Hospital", "File", "Status", "Reason"])
-
-
-def copies(audit: AuditRecord) -> pd.DataFrame:
-    """Some pairs that show one slice."""
-    rows = [
-        (plain(pair.first), plain(pair.second), round(pair.correlation, 4), "yes" if pair.mirrored else "no")
-        for pair in audit.examples
-    ]
-    return pd.DataFrame(rows, columns=["First", "Second", "Correlation", "Mirrored"])
-
-
-def refusals(history: Sequence[HistoryEntry]) -> list[str]:
-    """One line of Markdown per update that did not enter the average."""
-    return [
-        f"**Round {entry.epoch}, {escape(refusal.hospital)}:** {escape(refusal.reason)}"
-        for entry in history
-        for refusal in entry.refused
-    ]
-
-
-def remarks(history: Sequence[HistoryEntry]) -> list[str]:
-    """One line of Markdown per thing that was odd about an update that did enter the average."""
-    return [
-        f"**Round {entry.epoch}, {escape(remark.hospital)}:** {escape(remark.reason)}"
-        for entry in history
-        for remark in entry.remarks
-    ]
-
-
-def training_headlines(history: Sequence[HistoryEntry], meta: ModelMeta) -> list[Headline]:
-    seconds = sum(entry.seconds for entry in history)
-    return [
-        Headline("Rounds", f"{len(history)}", help="Global model out, updates back, one average."),
-        Headline("Best round", f"{meta.best_epoch}", help="Chosen on validation scans; test scans had no say."),
-        Headline("Best validation accuracy", percent(meta.metrics.best_val_accuracy)),
-        Headline("Time in rounds", duration(seconds)),
-    ]
-
-
-def rounds(history: Sequence[HistoryEntry]) -> Styler:
-    rows = [
-        {
-            "Round": entry.epoch,
-            "Training loss": entry.train_loss,
-            "Training accuracy": entry.train_accuracy,
-            "Validation loss": entry.val_loss,
-            "Validation accuracy": entry.val_accuracy,
-            "Learning rate": entry.learning_rate,
-            "Time": duration(entry.seconds),
-        }
-        for entry in history
-    ]
-    table = style(rows, fractions=["Training accuracy", "Validation accuracy"])
-    table.format("{:.4f}", subset=["Training loss", "Validation loss"], na_rep=NO_VALUE)
-    return table.format("{:.2g}", subset=["Learning rate"])
-
-
 def per_class(metrics: Metrics) -> Styler:
+    """The figures alone, for half of a page."""
     rows = [
         {
             "Class": CLASS_NAMES[label],
-            "Precision": found.precision,
-            "Recall (sensitivity)": found.recall,
-            "Specificity": found.specificity,
-            "F1": found.f1,
             "Scans": found.support,
+            "Sensitivity": found.recall,
+            "Precision": found.precision,
+            "F1": found.f1,
         }
         for label, found in metrics.per_class.items()
     ]
-    return style(rows, fractions=["Precision", "Recall (sensitivity)", "Specificity", "F1"])
+    return style(rows, fractions=["Sensitivity", "Precision", "F1"])
+
+
+def per_class_in_full(metrics: Metrics) -> Styler:
+    """Each figure with its interval."""
+    names = {"recall": "Sensitivity", "specificity": "Specificity", "precision": "Precision", "f1": "F1"}
+    return style(
+        {
+            "Class": CLASS_NAMES[label],
+            "Scans": found.support,
+            **{title: with_interval(found, name) for name, title in names.items()},
+            "AUC": NO_VALUE if found.auc is None else f"{found.auc:.3f}",
+        }
+        for label, found in metrics.per_class.items()
+    )
 
 
 def trust(metrics: Metrics) -> Styler:
@@ -303,16 +180,15 @@ def per_hospital(meta: ModelMeta) -> Styler:
     rows = [
         {
             "Hospital": escape(name),
-            "Accuracy": found.accuracy,
-            "95 % interval": interval(found.intervals.get("accuracy")) or NO_VALUE,
+            "Test scans": found.n,
+            "Accuracy (95 %)": with_interval(found, "accuracy"),
             "Balanced accuracy": found.balanced_accuracy,
             "Macro F1": found.macro_f1,
             "Calibration error": found.ece,
-            "Test scans": found.n,
         }
         for name, found in meta.metrics.hospitals.items()
     ]
-    return style(rows, fractions=["Accuracy", "Balanced accuracy", "Macro F1", "Calibration error"])
+    return style(rows, fractions=["Balanced accuracy", "Macro F1", "Calibration error"])
 
 
 def predictions(found: Sequence[tuple[str, Prediction | str]]) -> pd.DataFrame:
@@ -332,6 +208,43 @@ def _prediction_row(name: str, result: Prediction | str) -> tuple[str, str, str,
         unlike,
         plain("; ".join(result.notes)),
     )
+
+
+def mistake(label: Label, prediction: Prediction) -> str:
+    """What a scan shows and what the model said, as Markdown."""
+    said = f"said **{CLASS_NAMES[prediction.label].lower()}**, {percent(prediction.confidence)}"
+    return f"**{CLASS_NAMES[label]}**, {said}{', unlike the training scans' if prediction.unlike_training else ''}"
+
+
+def mistake_words(label: Label, prediction: Prediction) -> str:
+    return f"A test scan: {CLASS_NAMES[label].lower()}, taken for {CLASS_NAMES[prediction.label].lower()}"
+
+
+def mistakes_summary(found: int, shown: int) -> str:
+    if not found:
+        return "No test scan was given a wrong class."
+    return f"{count(found, 'test scan')} of these were given a wrong class" + (
+        f"; the {shown} that the model was surest of:" if found > shown else ":"
+    )
+
+
+def opinions(ours: Prediction, others: Mapping[str, Prediction]) -> Styler:
+    """What the global model says beside each hospital's own."""
+    named = {"Global model": ours, **{f"{escape(name)} alone": each for name, each in others.items()}}
+    return style(
+        {
+            "Model": name,
+            "Says": CLASS_NAMES[each.label],
+            "Confidence": percent(each.confidence),
+            "Unlike its own scans": "yes" if each.unlike_training else "no",
+        }
+        for name, each in named.items()
+    )
+
+
+def agreement(ours: Prediction, others: Mapping[str, Prediction]) -> str:
+    agreed = sum(each.label == ours.label for each in others.values())
+    return f"{agreed} of {count(len(others), 'hospital')} would say the same with a model of {'its' if len(others) == 1 else 'their'} own"
 
 
 def checks(prediction: Prediction) -> Styler:
@@ -366,34 +279,12 @@ def run_row(record: RunRecord, meta: ModelMeta) -> dict[str, Any]:
         "Hospitals": len(meta.datasets),
         "Scans": sum(stats.total for stats in meta.datasets.values()),
         "Rounds": meta.num_epochs,
-        "Test accuracy": meta.metrics.test_accuracy,
-        "95 % interval": interval(meta.metrics.test.intervals.get("accuracy")) or NO_VALUE,
+        "Test accuracy (95 %)": with_interval(meta.metrics.test, "accuracy"),
         "Macro F1": meta.metrics.test.macro_f1,
         "Data": "synthetic" if record.synthetic else "real scans",
+        "Hospitals were": record.transport,
     }
 
 
 def runs(found: Iterable[tuple[RunRecord, ModelMeta]]) -> Styler:
-    return style([run_row(record, meta) for record, meta in found], fractions=["Test accuracy", "Macro F1"])
-
-
-def standing(run: str, progress: Progress) -> str:
-    """Where a run in progress stands, as Markdown."""
-    rate = f", {progress.images_per_second:,.0f} images/s" if progress.images_per_second else ""
-    left = f", {duration(progress.seconds_left)} left" if progress.seconds_left else ""
-    at = f"round {progress.round} of {progress.rounds}" if progress.rounds else progress.stage
-    return f"**{escape(run)}** is training: {at}, {escape(progress.hospital)}{rate}{left}"
-
-
-def problem(run: str, reason: str, progress: Progress | None) -> str:
-    """Why a run cannot be shown, as Markdown."""
-    standing = f" ({_standing(progress)})" if progress else ""
-    return f"**{escape(run)}:** {escape(reason)}{standing}."
-
-
-def _standing(progress: Progress) -> str:
-    """Where an unfinished run stands, in words."""
-    words = f"last seen in {progress.stage}"
-    if progress.rounds:
-        words += f", round {progress.round} of {progress.rounds}"
-    return words + (f", {moment(progress.updated_at)}" if progress.updated_at else "")
+    return style([run_row(record, meta) for record, meta in found], fractions=["Macro F1"])

@@ -24,6 +24,15 @@ CLASS_NAMES: Mapping[Label, str] = {
 }
 
 
+NARROW_CLASS_NAMES: Mapping[Label, str] = {
+    "glioma": "Glioma",
+    "meningioma": "Menin-<br>gioma",
+    "pituitary": "Pituitary<br>tumour",
+    "notumor": "No<br>tumour",
+}
+"""In plotly's HTML, for an axis that must stay level on a phone."""
+
+
 def plausible(labels: Sequence[Label]) -> str:
     """A prediction set as a sentence: `Glioma, no other class is plausible.`, `Glioma or meningioma.`"""
     if len(labels) == len(CLASS_NAMES):
@@ -65,6 +74,11 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def megabytes(size: int) -> str:
+    """Of 10^6 bytes; a dash for nothing, because runs from before it was counted have 0."""
+    return f"{size / 1e6:,.1f}\N{NO-BREAK SPACE}MB" if size else NO_VALUE
+
+
 def scope_name(hospital: str | None) -> str:
     return plain(hospital, 60) if hospital else "All hospitals"
 
@@ -85,6 +99,6 @@ def sentence(text: str) -> str:
     return escape(text[:1].upper() + text[1:]).rstrip(".") + "."
 
 
-def axis_label(name: str) -> str:
+def axis_label(name: str, width: int = 14) -> str:
     """A hospital's name as an axis label: safe in plotly's HTML, and broken into lines so that phones have room."""
-    return "<br>".join(escape_html(line) for line in textwrap.wrap(plain(name, 40), 14))
+    return "<br>".join(escape_html(line) for line in textwrap.wrap(plain(name, 40), width))

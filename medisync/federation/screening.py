@@ -37,10 +37,11 @@ class Screened(FedAvg):
     """What every strategy of ours does before and after Flower's own aggregation.
 
     An update with other keys, shapes or dtypes than the global weights, values that are not finite, a count that is no
-    positive whole number, or of another round, is refused by name, and the round goes on. `accepted` and `refused` are
-    the last round's. FederationError if fewer than `min_hospitals` updates are left. An update that is far longer than the
-    others is cut to the median length, except by robust strategies, which judge that themselves; `remarks` names it, and
-    what points against the others, for every strategy.
+    positive whole number, or of another round, is refused by name, and the round goes on. `accepted`, `refused` and
+    `drifts`, how far each accepted update is from what they became together, are the last round's. FederationError if
+    fewer than `min_hospitals` updates are left. An update that is far longer than the others is cut to the median length,
+    except by robust strategies, which judge that themselves; `remarks` names it, and what points against the others, for
+    every strategy.
 
     Flower's strategy sees the weights. BatchNorm's running statistics are no weights: a variance that has taken a step of
     a server's optimiser may be negative, and the variance of all images is not the mean of the hospitals' variances. They
@@ -72,6 +73,7 @@ class Screened(FedAvg):
         self.accepted: list[Message] = []
         self.refused: list[Refusal] = []
         self.remarks: list[Refusal] = []
+        self.drifts: dict[str, float] = {}
         self._global = ArrayRecord()
 
     def configure_train(
@@ -114,7 +116,10 @@ class Screened(FedAvg):
         aggregate, metrics = super().aggregate_train(server_round, self.accepted)
         kept = {key: self._merge(key, updates, counts) for key in self._global if not self._is_aggregated(key)}
         merged = {**(aggregate or {}), **kept}
-        return ArrayRecord({key: _as_sent(merged[key], self._global[key]) for key in self._global}), metrics
+        together = ArrayRecord({key: _as_sent(merged[key], self._global[key]) for key in self._global})
+        named = zip(map(self.name, self.accepted), updates, strict=True)
+        self.drifts = {name: _distance(update, together) for name, update in named}
+        return together, metrics
 
     def _judged(self, updates: list[ArrayRecord]) -> list[ArrayRecord]:
         """The updates as they may enter the aggregate; what is odd about them goes to `remarks`."""
@@ -251,3 +256,9 @@ def _check_arrays(found: ArrayRecord, expected: ArrayRecord) -> None:
 def _as_sent(array: Array, sent: Array) -> Array:
     """In the dtype of the global weights: numpy computes some aggregates in doubles."""
     return array if array.dtype == sent.dtype else Array(array.numpy().astype(sent.dtype))
+
+
+def _distance(one: ArrayRecord, other: ArrayRecord) -> float:
+    """L2 distance of the weights; BatchNorm's statistics and counters are none."""
+    weights = [key for key, array in one.items() if not is_statistic(key) and not array.dtype.startswith("int")]
+    return math.sqrt(sum(float(np.square(one[key].numpy() - other[key].numpy()).sum()) for key in weights))

@@ -204,7 +204,9 @@ def _hospital_scores(strategy: Screened, training: Exchange, scoring: Exchange) 
     scored = {strategy.name(answer): answer for answer in _with_images(scoring.replies)}
     traffic = _traffic(strategy, training, scoring)
     return {
-        name: _scores(trained.get(name), scored.get(name)).model_copy(update=traffic[name])
+        name: _scores(trained.get(name), scored.get(name)).model_copy(
+            update={**traffic[name], "drift": strategy.drifts.get(name)}
+        )
         for name in sorted(trained | scored)
     }
 

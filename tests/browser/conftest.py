@@ -1,6 +1,162 @@
-"""Lets these tests use the factories one folder up, also when they are run alone."""
+"""The dashboard as it is served, and a browser that is told which requests leave for another host."""
 
+import contextlib
+import io
+import os
+import shutil
+import socket
+import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, Request, Route, expect, sync_playwright
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # the factories, also when these tests are run alone
+
+import factories
+from scans import save, texture
+
+from medisync import artifacts, model
+from medisync.records import LABELS
+
+ROOT = Path(__file__).parent.parent.parent
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or ""
+QUIET = ["no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"]
+QUIET += ["disable-component-update", "disable-sync"]
+WAIT = 60_000
+"""Milliseconds for what loads torch or a model on a busy machine."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    missing = pytest.mark.skipif(not CHROMIUM, reason="no Chromium: install Debian's `chromium` or set $CHROMIUM")
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(missing)
+
+
+@dataclass(frozen=True)
+class Server:
+    address: str
+    log: Path
+    workspace: artifacts.Workspace
+
+
+@dataclass
+class Visit:
+    """A browser tab on the running dashboard, and every request that would have left for another host."""
+
+    page: Page
+    address: str
+    elsewhere: list[str] = field(default_factory=list)
+
+    def open(self, path: str) -> None:
+        self.page.goto(f"{self.address}/{path}")
+        expect(self.page.locator("h1")).to_be_visible(timeout=WAIT)
+
+    def settle(self) -> None:
+        """Until the script has run to its end."""
+        expect(self.page.get_by_test_id("stApp")).to_have_attribute(
+            "data-test-script-state", "notRunning", timeout=WAIT
+        )
+
+    def upload(self, *files: tuple[str, bytes]) -> None:
+        sent = [{"name": name, "mimeType": "application/octet-stream", "buffer": content} for name, content in files]
+        self.page.locator("input[type=file]").set_input_files(sent)  # type: ignore[arg-type]
+
+    def metric(self, label: str) -> str:
+        found = self.page.get_by_test_id("stMetric").filter(has_text=label)
+        return str(found.get_by_test_id("stMetricValue").inner_text(timeout=WAIT))
+
+    def block(self, route: Route, request: Request) -> None:
+        host = self.address.removeprefix("http://")
+        if request.url.startswith((f"http://{host}/", f"ws://{host}/", "data:", "blob:")):
+            route.continue_()
+        else:
+            self.elsewhere.append(request.url)
+            route.abort()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The real `streamlit run app.py` on a workspace with two runs, the second on synthetic scans that it has."""
+    workspace = artifacts.locate(tmp_path_factory.mktemp("workspace"))
+    weights = model.serialise(model.build().state_dict())
+    paths = {label: f"one/{label}.png" for label in LABELS}
+    for seed, path in enumerate([*paths.values(), "dataset-1/glioma/G_1.jpg", "dataset-2/glioma/7.png"]):
+        save(workspace.dataset / path, texture(seed, 80))
+    factories.make_run(workspace, synthetic=False, rounds=9)
+    factories.make_run(workspace, model=weights, local=weights, splits={"AIIMS Delhi": paths})
+    log = workspace.root / "server.log"
+    port = _free_port()
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+    environment = {**os.environ, "MEDISYNC_WORKSPACE": str(workspace.root)}
+    with log.open("w") as stream:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=stream, stderr=stream)
+        try:
+            _wait_until_healthy(process, f"http://127.0.0.1:{port}")
+            yield Server(f"http://127.0.0.1:{port}", log, workspace)
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _wait_until_healthy(process: "subprocess.Popen[bytes]", address: str) -> None:
+    give_up = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < give_up:
+        try:
+            with urllib.request.urlopen(f"{address}/_stcore/health", timeout=1):  # noqa: S310
+                return
+        except (urllib.error.URLError, TimeoutError):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.05)
+    pytest.fail("the dashboard did not start")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=[f"--{flag}" for flag in QUIET])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def theme() -> Literal["light", "dark"]:
+    return "light"
+
+
+@pytest.fixture
+def visit(server: Server, browser: Browser, theme: Literal["light", "dark"]) -> Iterator[Visit]:
+    """A new tab; the test fails if anything on it asked another host."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900}, color_scheme=theme)
+    page = context.new_page()
+    found = Visit(page, server.address)
+    page.route("**/*", found.block)
+    yield found
+    context.close()
+    assert found.elsewhere == []
+
+
+@pytest.fixture(scope="session")
+def scan() -> bytes:
+    """A grey disc with a bright spot: an image, and no one's scan."""
+    y, x = np.mgrid[-80:80, -80:80]
+    pixels = np.where(x**2 + y**2 < 70**2, 90, 0) + np.where((x - 20) ** 2 + y**2 < 15**2, 120, 0)
+    stream = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(stream, "PNG")
+    return stream.getvalue()

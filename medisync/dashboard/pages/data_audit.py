@@ -2,37 +2,66 @@
 
 import streamlit as st
 
-from medisync.dashboard import charts, data, tables
+from medisync.dashboard import data, findings, holdings
 from medisync.dashboard.pages import parts
+
+ELSEWHERE = "The dataset is not on this machine, so the pictures cannot be shown."
+
+
+def show_pair() -> None:
+    """Two files that are one slice, side by side; a mirrored one is turned back."""
+    pair = st.selectbox("Pair", audit.examples, format_func=findings.pair_name)
+    shown = [(data.picture(pair.first), pair.first), (data.picture(pair.second, mirrored=pair.mirrored), pair.second)]
+    found = [(pixels, path, "A copy of the other picture") for pixels, path in shown if pixels is not None]
+    if found:
+        parts.pictures(found, width=300)
+    else:
+        st.caption(ELSEWHERE)
+    st.markdown(findings.pair_caption(pair))
+
+
+def show_conflict() -> None:
+    conflict = st.selectbox("Slice", audit.conflicts, format_func=findings.conflict_name)
+    shown = [(data.picture(path), path) for path in conflict.paths]
+    found = [(pixels, path, "A slice under several labels") for pixels, path in shown if pixels is not None]
+    if found:
+        parts.pictures(found, width=300)
+    else:
+        st.caption(ELSEWHERE)
+
 
 run = parts.require_run()
 audit = data.audit(run)
 
 st.title("Data audit")
 st.markdown("What lies in the hospitals' folders, what was left out, and which scans occur more than once.")
-parts.headlines(tables.audit_headlines(audit))
-for hospital, note in tables.notes(audit):
+parts.headlines(findings.audit_headlines(audit))
+for hospital, note in findings.notes(audit):
     st.info(f"**{hospital}:** {note}", icon=":material/info:")
 
 st.subheader("Hospital by hospital")
-st.table(tables.audit_hospitals(audit), border="horizontal", hide_index=True)
+parts.table(findings.audit_hospitals(audit), "What was found at each hospital")
 left, right = st.columns(2, gap="large")
 with left:
-    parts.chart(charts.overlap(audit))
+    parts.chart(holdings.overlap(audit))
 with right:
     st.markdown("##### Folders and the class each stands for")
-    st.table(tables.folders(audit), border="horizontal", hide_index=True)
+    parts.table(findings.folders(audit), "Folders, their class and how many images they hold")
+
+st.subheader("The same slice twice")
+if audit.examples:
+    show_pair()
+    with st.expander("All examples as a table"):
+        st.dataframe(findings.copies(audit), hide_index=True, alt="Pairs of files that show one slice")
+else:
+    st.success("No slice occurs twice.", icon=":material/check_circle:")
 
 st.subheader("Files left out")
-left_out = tables.left_out(audit)
+left_out = findings.left_out(audit)
 if left_out.empty:
     st.success("Nothing was left out: every image was readable and has a class.", icon=":material/check_circle:")
 else:
     st.dataframe(left_out, hide_index=True, alt="Files left out, with the reason")
-
-st.subheader("Examples of the same slice twice")
-copies = tables.copies(audit)
-if copies.empty:
-    st.success("No slice occurs twice.", icon=":material/check_circle:")
-else:
-    st.dataframe(copies, hide_index=True, alt="Pairs of files that show one slice")
+if audit.conflicts:
+    st.markdown("##### In quarantine: one slice under several labels")
+    show_conflict()

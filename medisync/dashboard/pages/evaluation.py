@@ -2,8 +2,47 @@
 
 import streamlit as st
 
-from medisync.dashboard import baselines, charts, data, tables, words
-from medisync.dashboard.pages import parts
+from medisync.dashboard import baselines, data, performance, tables, words
+from medisync.dashboard.pages import models, parts
+from medisync.errors import ModelError
+
+SHOWN = 12
+"""Mistakes shown at once."""
+
+
+def show_mistakes(hospital: str | None) -> None:
+    """The worst of them, found at the reader's request, because it takes a minute."""
+    st.subheader("Most confidently wrong")
+    st.caption(
+        "Only a hospital itself could see this: in a federation, single scans and single predictions never leave it. It "
+        "can be shown here because this is a simulation and the hospitals' scans are on this machine."
+    )
+    if data.known_mistakes(run) is None and not data.has_dataset(run):
+        st.info("The dataset is not on this machine, so there is nothing to look at.", icon=":material/info:")
+        return
+    if data.known_mistakes(run) is None and not st.button("Predict all test scans", icon=":material/image_search:"):
+        return
+    bar = st.empty()
+    try:
+        found = models.find_mistakes(run, lambda share: bar.progress(share, "Predicting the test scans…"))
+    except ModelError as problem:
+        bar.error(f"The model of this run cannot be used: {words.sentence(str(problem))}", icon=":material/error:")
+        return
+    bar.empty()
+    draw_mistakes([mistake for mistake in found if hospital in (None, mistake.hospital)])
+
+
+def draw_mistakes(mistakes: list[data.Mistake]) -> None:
+    st.markdown(tables.mistakes_summary(len(mistakes), SHOWN))
+    with st.container(horizontal=True):
+        for mistake in mistakes[:SHOWN]:
+            with st.container(width=200):
+                pixels = data.picture(mistake.path)
+                if pixels is not None:
+                    st.image(pixels, width="stretch", alt=tables.mistake_words(mistake.label, mistake.prediction))
+                st.markdown(tables.mistake(mistake.label, mistake.prediction))
+                st.caption(words.escape(mistake.hospital), help=words.escape(mistake.path))
+
 
 run = parts.require_run()
 meta = data.meta(run)
@@ -19,26 +58,34 @@ parts.headlines(tables.headlines(metrics))
 
 left, right = st.columns(2, gap="large")
 with left:
-    parts.chart(charts.confusion(metrics))
+    parts.chart(performance.confusion(metrics))
 with right:
-    parts.chart(charts.reliability(metrics))
+    parts.chart(performance.reliability(metrics))
 
 st.subheader("Class by class")
+parts.table(tables.per_class_in_full(metrics), "Figures of each class, with 95 % intervals")
 left, right = st.columns(2, gap="large")
 with left:
-    st.table(tables.per_class(metrics), border="horizontal", hide_index=True)
-    st.markdown("##### Can its doubts be relied on")
-    st.table(tables.trust(metrics), border="horizontal", hide_index=True)
-with right:
     if any(found.roc for found in metrics.per_class.values()):
-        parts.chart(charts.roc(metrics))
+        parts.chart(performance.roc(metrics))
+with right:
+    st.markdown("##### Can its doubts be relied on")
+    parts.table(tables.trust(metrics), "What the model says of its own limits, and how often that is right")
+
 st.subheader("Hospital by hospital")
-parts.chart(charts.hospital_accuracy(meta))
-st.table(tables.per_hospital(meta), border="horizontal", hide_index=True)
+parts.chart(performance.hospital_accuracy(meta))
+parts.table(tables.per_hospital(meta), "Figures of the global model at each hospital")
 
 compared = data.baselines(run)
-if compared and compared.differences:
+if compared and len(compared.models) > 1:
     st.subheader("Against the alternatives")
-    parts.chart(baselines.matrix(compared))
-    st.table(baselines.differences(compared), border="horizontal", hide_index=True)
+    left, right = st.columns(2, gap="large")
+    with left:
+        parts.chart(baselines.accuracies(compared))
+    with right:
+        parts.chart(baselines.accuracy_matrix(compared))
+    with st.expander("Federated minus each other model, on the same scans"):
+        parts.table(baselines.differences(compared), "Differences in accuracy with paired intervals")
     st.caption("Same splits, rounds and passes over each scan. Intervals resample groups of related scans in pairs.")
+
+show_mistakes(scope)

@@ -2,27 +2,29 @@
 
 import streamlit as st
 
-from medisync.dashboard import baselines, charts, data, tables, words
+from medisync.dashboard import baselines, data, holdings, performance, tables, words
 from medisync.dashboard.pages import parts
 
 run = parts.require_run()
 meta = data.meta(run)
+names = list(meta.datasets)
 
 st.title("Hospitals")
-chosen = st.segmented_control(
-    "Hospital", list(meta.datasets), default=next(iter(meta.datasets)), format_func=words.plain, required=True
-)
+if st.session_state.get(data.HOSPITAL_KEY) not in names:  # another run may have other hospitals
+    st.session_state[data.HOSPITAL_KEY] = names[0]
+picked = st.segmented_control("Hospital", names, key=data.HOSPITAL_KEY, format_func=words.plain, required=True)
+chosen = picked or names[0]
 stats, metrics = meta.datasets[chosen], meta.metrics.hospitals[chosen]
 st.markdown(tables.hospital_summary(chosen, stats))
 parts.headlines(tables.hospital_headlines(stats, metrics))
 
 left, right = st.columns(2, gap="large")
 with left:
-    parts.chart(charts.found_and_used(stats))
+    parts.chart(holdings.found_and_used(stats))
 compared = data.baselines(run)
 with right:
     if compared and len(compared.models) > 1:
-        parts.chart(baselines.at_hospital(compared, chosen))
+        parts.chart(baselines.accuracies(compared, chosen))
     else:
         st.markdown("##### The global model against the hospital's own")
         st.info("This run trained no model to compare with: see `BASELINES` in the notebook.", icon=":material/info:")
@@ -30,10 +32,10 @@ with right:
 if metrics.n:
     left, right = st.columns(2, gap="large")
     with left:
-        parts.chart(charts.confusion(metrics))
+        parts.chart(performance.confusion(metrics))
     with right:
         st.markdown("##### Class by class, the global model")
-        st.table(tables.per_class(metrics), border="horizontal", hide_index=True)
+        parts.table(tables.per_class(metrics), "Figures of each class at this hospital")
 else:
     st.info("This hospital has no test scans, so its metrics are undefined.", icon=":material/info:")
 
@@ -42,6 +44,4 @@ samples = data.sample_scans(run, chosen)
 if not samples:
     st.caption("The dataset is not on this machine, so there is nothing to show.")
     st.stop()
-for column, (label, pixels) in zip(st.columns(len(samples)), samples, strict=True):
-    name = words.CLASS_NAMES[label]
-    column.image(pixels, width="stretch", caption=name, alt=f"A test scan: {name}")
+parts.pictures([(pixels, words.CLASS_NAMES[label], "A test scan") for label, pixels in samples])

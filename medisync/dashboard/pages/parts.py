@@ -1,16 +1,31 @@
-"""What several pages draw alike: the run picker, the banner, headline figures, a chart under its title."""
+"""What several pages draw alike: the run picker, the banner, headline figures, charts, tables, pictures in a row."""
 
 from collections.abc import Sequence
 
+import numpy as np
 import streamlit as st
+from numpy.typing import NDArray
+from pandas.io.formats.style import Styler
 
 from medisync.dashboard import data
-from medisync.dashboard.charts import Chart
+from medisync.dashboard.charts import INK, Chart
 from medisync.dashboard.data import RunListing
 from medisync.dashboard.tables import Headline
-from medisync.dashboard.words import day
+from medisync.dashboard.words import day, escape
 
 ABOUT = "MediSync FL: federated learning for brain-tumour MRI. Research use only, not a medical device."
+
+
+def require_sign_in() -> None:
+    """Where `.streamlit/secrets.toml` has a section `auth`, nobody goes on before signing in there."""
+    if not st.secrets.load_if_toml_exists() or "auth" not in st.secrets:
+        return
+    if not st.user.get("is_logged_in", False):
+        st.title("Sign in")
+        st.write("This dashboard is open to people whom its institution knows.")
+        st.button("Sign in", on_click=st.login, type="primary", icon=":material/login:")
+        st.stop()
+    st.sidebar.button("Sign out", on_click=st.logout, icon=":material/logout:")
 
 
 def run_picker() -> None:
@@ -73,7 +88,7 @@ def headlines(figures: Sequence[Headline]) -> None:
             st.metric(
                 figure.label,
                 figure.value,
-                delta=(figure.interval and f"95 %: {figure.interval}") or None,
+                delta=figure.interval or None,
                 delta_color="off",
                 delta_arrow="off",
                 help=figure.help or None,
@@ -85,5 +100,21 @@ def headlines(figures: Sequence[Headline]) -> None:
 def chart(drawn: Chart, key: str | None = None) -> None:
     """The title stands above the figure as text: it wraps on a phone, which plotly's own does not."""
     st.markdown(f"##### {drawn.title}")
+    ink = INK[st.context.theme.type or "light"]
+    drawn.figure.update_xaxes(tickfont_color=ink, title_font_color=ink)
+    drawn.figure.update_yaxes(tickfont_color=ink, title_font_color=ink)
     config = {"displaylogo": False, "modeBarButtons": [["toImage"]]}
     st.plotly_chart(drawn.figure, alt=drawn.alt, config=config, key=key)
+
+
+def table(found: Styler, alt: str) -> None:
+    """A table that is read as text; a wide one scrolls sideways on a phone."""
+    st.table(found, border="horizontal", hide_index=True, alt=alt)
+
+
+def pictures(found: Sequence[tuple[NDArray[np.uint8], str, str]], width: int = 200) -> None:
+    """Square pictures in a row that wraps: (pixels, caption, what it is for who cannot see it)."""
+    with st.container(horizontal=True):
+        for pixels, caption, alt in found:
+            with st.container(width=width):
+                st.image(pixels, width="stretch", caption=escape(caption), alt=f"{alt}: {caption}")

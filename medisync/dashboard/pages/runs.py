@@ -1,45 +1,75 @@
-"""Every run of the workspace: those that can be shown, and why the others cannot."""
+"""Every run of the workspace: those that can be shown, side by side, and why the others cannot."""
+
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
-from medisync.dashboard import charts, comparison, data, tables, words
+from medisync.dashboard import comparison, data, performance, rounds, tables, words
+from medisync.dashboard.data import RunListing
 from medisync.dashboard.pages import parts
+from medisync.records import ModelMeta, RunRecord
+
+
+def choose(name: str) -> None:
+    st.session_state[data.RUN_KEY] = name
+
+
+def show_finished(found: Sequence[tuple[RunRecord, ModelMeta]], current: RunListing | None) -> None:
+    parts.table(tables.runs(found), "Every finished run")
+    st.caption("All pages show the run that is marked here, or chosen in the sidebar.")
+    with st.container(horizontal=True):
+        for record, _ in found:
+            shown = current is not None and record.run == current.name
+            st.button(
+                f"{record.run} is shown" if shown else f"Show {record.run}",
+                key=f"show-{record.run}",
+                on_click=choose,
+                args=(record.run,),
+                disabled=shown,
+                icon=":material/visibility:",
+            )
+
+
+def compare(names: Mapping[str, tuple[RunRecord, ModelMeta]]) -> None:
+    st.subheader("Side by side")
+    chosen = st.multiselect("Runs to compare", list(names), default=list(names)[:2], max_selections=4)
+    if len(chosen) < 2:
+        st.caption("Choose at least two.")
+        return
+    pairs = [names[name] for name in chosen]
+    different = comparison.parameters([record for record, _ in pairs])
+    if different is None:
+        st.info("All parameters are the same.", icon=":material/info:")
+    else:
+        st.markdown("##### Parameters that differ")
+        parts.table(different, "Parameters that differ between the runs")
+    st.markdown("##### What came of it, with 95 % intervals")
+    parts.table(comparison.figures([meta for _, meta in pairs]), "Test figures of the runs")
+    for column, (record, meta) in zip(st.columns(len(pairs)), pairs, strict=True):
+        with column:
+            st.markdown(f"**{words.escape(record.run)}**")
+            parts.chart(performance.confusion(meta.metrics.test), key=f"confusion-{record.run}")
+
 
 listings = data.list_runs()
 if not listings:
     parts.require_run()
 
 st.title("Runs")
-readable = [listing for listing in listings if listing.record]
+found = [(data.record(listing), data.meta(listing)) for listing in listings if listing.record]
 st.subheader("Finished")
-if readable:
-    found = [(data.record(listing), data.meta(listing)) for listing in readable]
-    st.table(tables.runs(found), border="horizontal", hide_index=True)
-    st.caption("The run picker in the sidebar sets what the other pages show.")
+if found:
+    show_finished(found, data.selected())
 else:
     st.info("None yet.", icon=":material/info:")
-
-if len(readable) > 1:
-    st.subheader("Side by side")
-    names = {record.run: (record, meta) for record, meta in found}
-    chosen = st.multiselect("Runs to compare", list(names), default=list(names)[:2], max_selections=4)
-    if len(chosen) > 1:
-        pairs = [names[name] for name in chosen]
-        different = comparison.parameters([record for record, _ in pairs])
-        if different is None:
-            st.info("All parameters are the same.", icon=":material/info:")
-        else:
-            st.markdown("##### Parameters that differ")
-            st.table(different, border="horizontal", hide_index=True)
-        st.markdown("##### What came of it")
-        st.table(comparison.figures([meta for _, meta in pairs]), border="horizontal", hide_index=True)
-        for column, (record, meta) in zip(st.columns(len(pairs)), pairs, strict=True):
-            with column:
-                st.markdown(f"**{words.escape(record.run)}**")
-                parts.chart(charts.confusion(meta.metrics.test), key=f"confusion-{record.run}")
+if len(found) > 1:
+    compare({record.run: (record, meta) for record, meta in found})
+for record, _ in found:
+    with st.expander(f"Parameters and software of {record.run}"):
+        parts.table(comparison.settings(record), "Parameters and software of the run")
 
 unreadable = [listing for listing in listings if not listing.record]
 if unreadable:
     st.subheader("Unfinished or unreadable")
     for listing in unreadable:
-        st.warning(tables.problem(listing.name, listing.problem, data.progress(listing)), icon=":material/report:")
+        st.warning(rounds.problem(listing.name, listing.problem, data.progress(listing)), icon=":material/report:")

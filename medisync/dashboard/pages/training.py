@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from medisync.dashboard import curves, data, tables
+from medisync.dashboard import curves, data, rounds
 from medisync.dashboard.pages import parts
 
 
@@ -11,7 +11,7 @@ def show_running() -> None:
     """Runs in progress, redrawn every two seconds without the rest of the page."""
     for name, standing, history in data.running():
         with st.container(border=True):
-            st.markdown(tables.standing(name, standing))
+            st.markdown(rounds.standing(name, standing))
             st.progress(standing.round / max(1, standing.rounds))
             if history:
                 parts.chart(curves.accuracies(history, history[-1].epoch), key=f"live-{name}")
@@ -27,7 +27,7 @@ st.title("Training")
 if not history:
     st.info("This run recorded no round, so there is nothing to draw.", icon=":material/info:")
     st.stop()
-parts.headlines(tables.training_headlines(history, meta))
+parts.headlines(rounds.training_headlines(history, meta))
 
 st.subheader("The global model")
 left, right = st.columns(2, gap="large")
@@ -42,19 +42,26 @@ with left:
     parts.chart(curves.hospital_losses(history, meta.best_epoch, hospitals))
 with right:
     parts.chart(curves.hospital_accuracies(history, meta.best_epoch, hospitals))
-
 left, right = st.columns(2, gap="large")
 with left:
     parts.chart(curves.update_sizes(history, meta.best_epoch, hospitals))
+drifts = curves.drifts(history, meta.best_epoch, hospitals)
 with right:
-    st.markdown("##### Updates refused")
-    refusals = tables.refusals(history)
-    if refusals:
-        st.warning("\n\n".join(refusals), icon=":material/block:")
+    if drifts:
+        parts.chart(drifts)
     else:
-        st.success("None: every update entered the average in every round.", icon=":material/check_circle:")
-    if remarks := tables.remarks(history):
-        st.markdown("##### Updates that stood out")
-        st.warning("\n\n".join(remarks), icon=":material/troubleshoot:")
+        st.markdown("##### Client drift")
+        st.caption("This run is from before the distance between hospitals' updates was measured.")
+
+st.subheader("What the rounds took")
+parts.table(rounds.hospitals(history), "Rounds, time and traffic of each hospital")
+refusals = rounds.refusals(history)
+if refusals:
+    st.warning("\n\n".join(refusals), icon=":material/block:")
+else:
+    st.success("Every hospital answered, and every update entered the average.", icon=":material/check_circle:")
+if remarks := rounds.remarks(history):
+    st.markdown("##### Updates that stood out")
+    st.warning("\n\n".join(remarks), icon=":material/troubleshoot:")
 with st.expander("All rounds as a table"):
-    st.table(tables.rounds(history), border="horizontal", hide_index=True)
+    parts.table(rounds.rounds(history), "Loss, accuracy, learning rate and time of every round")

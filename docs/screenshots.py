@@ -1,0 +1,94 @@
+"""The pictures of the README: serves the dashboard, opens six pages in Chromium and keeps what it shows.
+
+    make screenshots
+
+Shows the run that comes with the project, or the workspace that MEDISYNC_WORKSPACE names. Scans of patients are in none of
+them: the prediction is of a computer-drawn sample.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Page, expect, sync_playwright
+
+DOCS = Path(__file__).parent
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+WAIT_MS = 90_000
+
+SHOTS = {
+    "dashboard": ("", "light", 1440, 1000),
+    "training": ("training", "light", 1440, 1000),
+    "evaluation": ("evaluation", "dark", 1440, 1000),
+    "data-audit": ("data_audit", "light", 1440, 1000),
+    "prediction": ("prediction", "light", 1440, 1080),
+    "phone": ("hospitals", "dark", 390, 844),
+}
+"""File name: (page, theme, width, height)."""
+
+
+def main() -> int:
+    if not CHROMIUM:
+        print("no Chromium: install Debian's `chromium` or set $CHROMIUM", file=sys.stderr)
+        return 1
+    with serving() as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        for name, (path, theme, width, height) in SHOTS.items():
+            context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=theme)
+            shoot(context.new_page(), f"{address}/{path}", DOCS / f"{name}.png")
+            context.close()
+        browser.close()
+    return 0
+
+
+def shoot(page: Page, address: str, target: Path) -> None:
+    page.goto(address)
+    expect(page.locator("h1")).to_be_visible(timeout=WAIT_MS)
+    if address.endswith("/prediction"):
+        page.get_by_role("radio", name="Pituitary tumour").click()
+        expect(page.get_by_text("Calibrated confidence")).to_be_visible(timeout=WAIT_MS)
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning", timeout=WAIT_MS)
+    page.wait_for_timeout(
+        2500
+    )  # plotly and Leaflet draw after the script has ended, and say nothing when they are done
+    page.screenshot(path=str(target))
+    print(f"{target.relative_to(DOCS.parent)}", flush=True)
+
+
+@contextmanager
+def serving() -> Iterator[str]:
+    """The dashboard on a free port, until the pictures are taken."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+    process = subprocess.Popen(command, cwd=DOCS.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _wait_until_healthy(process, f"http://127.0.0.1:{port}/_stcore/health")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _wait_until_healthy(process: "subprocess.Popen[bytes]", address: str) -> None:
+    give_up = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < give_up:
+        try:
+            with urllib.request.urlopen(address, timeout=1):  # noqa: S310
+                return
+        except (urllib.error.URLError, TimeoutError):
+            time.sleep(0.1)
+    raise SystemExit("the dashboard did not start")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
