@@ -20,7 +20,7 @@ def pack(content: RecordDict) -> RecordDict:
     """The same content with each of its array records as one array of bytes."""
     packed = RecordDict({name: record for name, record in content.items() if not isinstance(record, ArrayRecord)})
     for name, record in content.array_records.items():
-        block = save({key: np.ascontiguousarray(array.numpy()) for key, array in record.items()})
+        block = save({key: np.asarray(array.numpy(), order="C") for key, array in record.items()})
         packed[name] = ArrayRecord({PACKED: Array(np.frombuffer(block, np.uint8))})
     return packed
 
