@@ -215,6 +215,8 @@ class HistoryEntry(Scores):
     image_size: Count = 0
     """Side of the images in this round, in training and validation."""
     seconds: float
+    weights_sha256: str = ""
+    """Of the global weights after this round: two runs that agree here agree to the bit."""
     hospitals: dict[str, HospitalScores]
     refused: list[Refusal] = []
     remarks: list[Refusal] = []

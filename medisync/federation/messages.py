@@ -1,5 +1,6 @@
 """What crosses between server and hospitals: the names in Flower's records, what they carry, and how it is asked for."""
 
+import hashlib
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -137,6 +138,14 @@ def array_bytes(content: RecordDict) -> int:
 
 def arrays_from_state(state: State) -> ArrayRecord:
     return ArrayRecord(dict(state))
+
+
+def digest(arrays: ArrayRecord) -> str:
+    """SHA-256 of the values, in the order of their names."""
+    found = hashlib.sha256()
+    for key in sorted(arrays):
+        found.update(arrays[key].numpy().tobytes())
+    return found.hexdigest()
 
 
 Arrays = TypeVar("Arrays", Totals, Moments, FeatureDistribution)

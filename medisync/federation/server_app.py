@@ -26,6 +26,7 @@ from medisync.federation.messages import (
     array_bytes,
     arrays_from_state,
     ask,
+    digest,
 )
 from medisync.federation.screening import Screened
 from medisync.novelty import FeatureDistribution
@@ -170,6 +171,7 @@ def run_round(
         learning_rate=order.learning_rate,
         image_size=order.image_size,
         seconds=time.monotonic() - started,
+        weights_sha256=digest(average),
         train_loss=_figure(train_means, "loss"),
         train_accuracy=_figure(train_means, "accuracy"),
         val_loss=_figure(val_means, "loss"),

@@ -63,6 +63,8 @@ def press_tab_until(visit: Visit, text: str) -> None:
     """At most as often as a patient person would."""
     for _ in range(60):
         visit.page.keyboard.press("Tab")
-        if text in str(visit.page.evaluate("document.activeElement.innerText")).splitlines():
+        lines = str(visit.page.evaluate("document.activeElement.innerText")).split("\n")
+        said = [line.strip() for line in lines if line.strip()]
+        if text in said and len(said) <= 2:  # an icon beside it, but not a whole region that holds it
             return
     pytest.fail(f"the keyboard does not reach {text}")

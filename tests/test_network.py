@@ -1,0 +1,241 @@
+"""The federation over a network: settings, keys, what may travel, and a real one over TLS on this machine."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from starlette.responses import PlainTextResponse
+
+from medisync import artifacts, audit, cli, notebook, phantom, splits, training
+from medisync.errors import ConfigError, FederationError, UpdateError
+from medisync.federation import grid, handshake
+from medisync.network import credentials, packing, processes, settings, setup
+from medisync.network.flower import HospitalsOnly
+from medisync.network.settings import HospitalSettings, ServerSettings
+from medisync.records import LABELS, DatasetStats, HospitalAudit, Introduction, Location
+
+ROOT = Path(__file__).parent.parent
+HOSPITALS = notebook.configuration().hospitals
+
+
+def test_init_gives_every_side_what_it_needs_and_private_keys_to_nobody_else(tmp_path: Path) -> None:
+    made = setup.make(tmp_path / "federation", "federation.example.org:9443", HOSPITALS, tmp_path)
+    server = settings.read(ServerSettings, made.server)
+    assert server.listen == "0.0.0.0:9443"
+    assert [member.name for member in server.hospitals] == [each.name for each in HOSPITALS]
+    assert all(member.public_key.read_bytes().startswith(b"ecdsa-sha2-nistp384") for member in server.hospitals)
+    keys = sorted((tmp_path / "federation").rglob("*.key"))
+    assert len(keys) == 2 + len(HOSPITALS)
+    assert {key.stat().st_mode & 0o777 for key in keys} == {0o600}
+    for name, file in made.hospitals.items():
+        hospital = settings.read(HospitalSettings, file)
+        assert (hospital.name, hospital.server) == (name, "federation.example.org:9443")
+        assert hospital.as_hospital().class_map == next(each for each in HOSPITALS if each.name == name).class_map
+        others = [other for other in made.hospitals if other != name]
+        assert not any(other in file.read_text(encoding="utf-8") for other in others)
+
+
+def test_a_key_is_never_replaced(tmp_path: Path) -> None:
+    setup.make(tmp_path, "127.0.0.1:9443", HOSPITALS)
+    before = (tmp_path / "ca.key").read_bytes()
+    with pytest.raises(ConfigError, match="is there already and is not replaced"):
+        setup.make(tmp_path, "127.0.0.1:9443", HOSPITALS)
+    assert (tmp_path / "ca.key").read_bytes() == before
+
+
+def test_a_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
+    credentials.make_hospital_keys(tmp_path / "hospital.key", tmp_path / "hospital.pub")
+    credentials.require_private(tmp_path / "hospital.key")
+    (tmp_path / "hospital.key").chmod(0o644)
+    with pytest.raises(ConfigError, match=r"others may read this private key \(mode 644\); run chmod 600 hospital.key"):
+        credentials.require_private(tmp_path / "hospital.key")
+
+
+def test_an_expired_certificate_is_refused_with_its_dates(tmp_path: Path) -> None:
+    credentials.make_authority(tmp_path, now=datetime.now(UTC) - timedelta(days=731))
+    with pytest.raises(ConfigError, match=r"is valid from .* only, and not today"):
+        credentials.require_valid(tmp_path / "ca.crt")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("server = 'nowhere'", "hospital.toml: server:"),
+        ("colour = 'blue'", "hospital.toml: colour: Extra inputs are not permitted"),
+        ("class_map = { tumour = 'cancer' }", "hospital.toml: class_map.tumour:"),
+        ("name = ", "hospital.toml: is no TOML"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_file_and_field(tmp_path: Path, line: str, said: str) -> None:
+    right = {
+        "name": "name = 'North'",
+        "server": "server = '127.0.0.1:1'",
+        "dataset": "dataset = 'scans'",
+        "location": "location = { lat = 1.0, lon = 2.0 }",
+        "class_map": "class_map = { glioma = 'glioma' }",
+    }
+    file = tmp_path / "hospital.toml"
+    file.write_text("\n".join(right.values()))
+    assert settings.read(HospitalSettings, file).dataset == tmp_path / "scans"
+    file.write_text("\n".join({**right, line.split(" ")[0]: line}.values()))
+    with pytest.raises(ConfigError) as error:
+        settings.read(HospitalSettings, file)
+    assert str(error.value).startswith(said)
+
+
+def test_weights_travel_as_one_block_and_come_out_the_same() -> None:
+    state = {"w": torch.tensor([[1.5, -2.0]]), "batches": torch.tensor(7), "h": torch.ones(3, dtype=torch.float16)}
+    content = RecordDict({"arrays": ArrayRecord(state), "config": ConfigRecord({"round": 3})})
+    packed = packing.pack(content)
+    assert len(packed.array_records["arrays"]) == 1
+    back = packing.unpack(packed)
+    assert back.config_records["config"]["round"] == 3
+    for key, tensor in back.array_records["arrays"].to_torch_state_dict().items():
+        assert torch.equal(tensor, state[key])
+        assert (tensor.dtype, tensor.shape) == (state[key].dtype, state[key].shape)
+
+
+def test_a_damaged_block_is_left_for_the_screening_to_refuse() -> None:
+    damaged = ArrayRecord({packing.PACKED: Array(np.frombuffer(b"no such thing", np.uint8))})
+    assert set(packing.unpack(RecordDict({"arrays": damaged})).array_records["arrays"]) == {packing.PACKED}
+
+
+def introduction(**changes: Any) -> Introduction:
+    counts = dict.fromkeys(LABELS, 5)
+    stats = DatasetStats(total=20, class_distribution=counts, location=Location(lat=0, lon=0))
+    names = ("folders", "notes")
+    numbers = ("total", "unresolved", "unreadable", "quarantined", "patients", "exact_copies", "near_copies")
+    tables = ("skipped", "sizes", "modes")
+    found = HospitalAudit(
+        path="",
+        class_distribution=counts,
+        **dict.fromkeys(numbers, 0),  # type: ignore[arg-type]
+        **{name: [] for name in names},  # type: ignore[arg-type]
+        **{name: {} for name in tables},  # type: ignore[arg-type]
+    )
+    right = {"hospital": "North", "version": handshake.software(), "labels": list(LABELS)}
+    return Introduction(**{**right, "synthetic": True, "dataset_id": "d", "stats": stats, "audit": found, **changes})
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"hospital": "South"}, "its key is registered for North, but it calls itself South"),
+        ({"version": "0.0.9 (code 000000000000)"}, "it runs medisync 0.0.9 (code 000000000000), this server"),
+        ({"labels": ["glioma", "notumor", "meningioma", "pituitary"]}, "its classes are glioma, notumor"),
+    ],
+)
+def test_who_computes_otherwise_is_not_let_in(change: dict[str, Any], said: str) -> None:
+    handshake.require_fit(introduction(), "North")
+    with pytest.raises(UpdateError) as error:
+        handshake.require_fit(introduction(**change), "North")
+    assert str(error.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("peer", "path", "status"),
+    [
+        ("127.0.0.2", "/v1/control/start-run", 403),
+        ("127.0.0.2", "/v1/runtime/pull-messages", 403),
+        ("127.0.0.2", "/docs", 403),
+        ("127.0.0.2", "/v1/fleet/pull-messages", 200),
+        ("127.0.0.1", "/v1/control/start-run", 200),
+    ],
+)
+def test_other_machines_reach_nothing_but_what_hospitals_ask(peer: str, path: str, status: int) -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": path, "client": (peer, 50000), "headers": []}
+    reached = HospitalsOnly(PlainTextResponse("reached"))
+    asyncio.run(reached(scope, None, send))  # type: ignore[arg-type]
+    assert sent[0]["status"] == status
+
+
+def test_a_server_that_is_not_there_is_named_with_what_to_do(tmp_path: Path) -> None:
+    credentials.make_authority(tmp_path)
+    address = f"127.0.0.1:{processes.free_port()}"
+    with pytest.raises(FederationError, match=rf"{address}: the server cannot be reached .*federation server` running"):
+        processes.require_reachable(address, tmp_path / "ca.crt")
+
+
+def test_a_taken_port_is_named(tmp_path: Path) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(FederationError, match=rf"{address}: cannot be listened at"):
+            processes.require_free(address)
+
+
+def test_a_missing_dataset_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = setup.make(tmp_path, f"127.0.0.1:{processes.free_port()}", HOSPITALS, tmp_path / "nowhere")
+    file = made.hospitals[HOSPITALS[0].name]
+    (file.parent / "hospital.key").unlink()
+    assert cli.main(["federation", "hospital", str(file)]) == 2
+    assert "there is no such private key" in capsys.readouterr().err
+
+
+TINY = {"IMAGE_SIZE": 32, "IMAGE_SIZE_SCHEDULE": "constant", "LEARNING_RATE": 1e-3, "BATCH_SIZE": 16}
+ORDER = {**TINY, "ROUNDS": 2, "PATIENCE": 2, "LOCAL_EPOCHS": 0.5, "DEVICE": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def networked(tmp_path_factory: pytest.TempPathFactory) -> artifacts.Workspace:
+    """A workspace of phantom hospitals and the run that `medisync federation local` made of them."""
+    workspace = artifacts.locate(tmp_path_factory.mktemp("networked"))
+    phantom.write_hospitals(workspace.dataset, seed=0, scale=0.25)
+    parameters = [word for name, value in ORDER.items() for word in ("-p", name, str(value))]
+    command = [sys.executable, "-m", "medisync", "federation", "local", "--workspace", str(workspace.root), *parameters]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(workspace.root.parent)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=900, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "run-001: test accuracy" in done.stdout
+    return workspace
+
+
+def test_the_network_computes_what_one_process_computes_to_the_bit(networked: artifacts.Workspace) -> None:
+    """Three process trees over TLS, node keys on, against the same apps in this process: round by round."""
+    configuration = notebook.configuration(ORDER)
+    audited = audit.audit(configuration.hospitals, networked.dataset)
+    split = splits.split(audited, configuration.splits, configuration.hospitals)
+    hospitals = training.open_hospitals(split, networked.dataset, 32, networked.cache)
+    outcome = grid.simulate(hospitals, configuration)
+    history = artifacts.read(networked.artifacts / "run-001", artifacts.HISTORY)
+    assert len(history) == 2
+    assert [entry.weights_sha256 for entry in history] == [entry.weights_sha256 for entry in outcome.history]
+    assert [entry.val_loss for entry in history] == [entry.val_loss for entry in outcome.history]
+    stored = torch.load(networked.models / artifacts.MODEL, weights_only=True)
+    assert all(torch.equal(stored[key].to(tensor.dtype), tensor) for key, tensor in outcome.state.items())
+
+
+def test_a_networked_run_reads_like_any_other_and_holds_no_list_of_images(networked: artifacts.Workspace) -> None:
+    (run,) = artifacts.list_runs(networked)
+    assert run.record is not None, run.problem
+    assert run.record.transport == "over the network"
+    artifacts.verify(networked, run.name)
+    history = artifacts.read(run.folder, artifacts.HISTORY)
+    assert all(entry.hospitals.keys() == {each.name for each in HOSPITALS} for entry in history)
+    assert all(scores.bytes_up > 40e6 for entry in history for scores in entry.hospitals.values())
+    assert artifacts.read(run.folder, artifacts.AUDIT).images == []
+    written = "".join(file.read_text(errors="replace") for file in run.folder.glob("*.json"))
+    assert ".jpg" not in written
+    assert str(networked.root) not in written
+
+
+def test_a_federation_on_one_machine_leaves_no_process_behind(networked: artifacts.Workspace) -> None:
+    running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
+    root = networked.root.parent  # the try kept its keys and settings there
+    assert not [command for command in running if str(root) in command]
+    assert json.loads((networked.artifacts / "run-001" / artifacts.RUN).read_text())["status"] == "completed"
