@@ -10,7 +10,9 @@ Run as `python -m medisync.network.flower superlink|supernode ...` with the opti
 """
 
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -20,7 +22,6 @@ from typing import Any
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
-from flwr.supercore.app_utils import start_parent_process_monitor
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -159,8 +160,17 @@ def serve_node(runtime_address: str, secret: bytes, alive: Callable[[], bool]) -
 def main() -> None:
     require_version()
     command = {"superlink": superlink, "supernode": supernode}[sys.argv.pop(1)]
-    start_parent_process_monitor(os.getppid())
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     command()
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process as Ctrl-C does once its parent has died, however it died. Flower's own monitor takes a parent that
+    was killed, but of whose death nobody took note, for a living one.
+    """
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    signal.raise_signal(signal.SIGINT)
 
 
 if __name__ == "__main__":
