@@ -34,6 +34,7 @@ QUIET = ["no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-b
 QUIET += ["disable-component-update", "disable-sync"]
 WAIT = 60_000
 """Milliseconds for what loads torch or a model on a busy machine."""
+expect.set_options(timeout=30_000)  # all else is quick, but not where several work at once
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,5 +1,7 @@
 """What a person does on the pages: open each, switch the run, click a hospital, choose, search, read it on a phone."""
 
+import contextlib
+
 import pytest
 from conftest import WAIT, Server, Visit
 from playwright.sync_api import expect
@@ -56,8 +58,13 @@ def test_click_on_a_hospital_of_the_map_opens_it(visit: Visit) -> None:
     expect(drawn.locator("path.leaflet-interactive")).to_have_count(3)
     expect(drawn.get_by_text("AIIMS Delhi")).to_be_visible()
     visit.settle()
-    drawn.locator("path.leaflet-interactive").nth(1).click()
-    expect(visit.page.locator("h1")).to_have_text("Hospitals", timeout=WAIT)
+    heading = visit.page.locator("h1")
+    for _ in range(8):  # a click is lost where the map is drawn anew in the same moment
+        drawn.locator("path.leaflet-interactive").nth(1).click()
+        with contextlib.suppress(AssertionError):
+            expect(heading).to_have_text("Hospitals", timeout=8000)
+            break
+    expect(heading).to_have_text("Hospitals")
     expect(visit.page.get_by_text("NIMHANS Bengaluru (simulated)")).to_be_visible()
     visit.page.get_by_role("link", name="Overview").click()
     visit.settle()
@@ -73,4 +80,4 @@ def test_worst_mistakes_appear_when_asked_for(visit: Visit) -> None:
 
 def test_copies_stand_side_by_side(visit: Visit, server: Server) -> None:
     visit.open("data_audit")
-    expect(visit.page.get_by_role("img", name="A copy of the other picture")).to_have_count(2)
+    expect(visit.page.get_by_role("img", name="A copy of the other picture")).to_have_count(2, timeout=WAIT)
