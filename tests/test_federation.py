@@ -380,3 +380,19 @@ def test_randomness_of_the_process_is_left_alone() -> None:
     simulate({"North": hospital(0), "South": hospital(1)}, 1)
     assert random.random() == expected[0]
     assert torch.equal(torch.get_rng_state(), expected[1])
+
+
+def test_rounds_are_compared_by_the_hospitals_that_validated_both() -> None:
+    # round 1: 10 of 20 at North, 2 of 20 at South, together 0.3; round 2 without South: 9 of 20 at North is worse than 10,
+    # though 0.45 is more than 0.3; round 3, without South too: 11 of 20 is better
+    def scored(number: int, together: float, **right: int) -> HistoryEntry:
+        places = {
+            name: HospitalScores(train_loss=1, train_accuracy=1, val_loss=1, val_accuracy=count / 20, val_images=20)
+            for name, count in right.items()
+        }
+        figures = {"train_loss": 1, "train_accuracy": 1, "val_loss": 1, "val_accuracy": together, "seconds": 1}
+        return HistoryEntry(epoch=number, learning_rate=0.1, hospitals=places, **figures)
+
+    first = scored(1, 0.3, North=10, South=2)
+    assert not server_app._is_better(scored(2, 0.45, North=9), first)
+    assert server_app._is_better(scored(3, 0.55, North=11), first)

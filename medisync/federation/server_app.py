@@ -139,7 +139,8 @@ def _advance(state: Checkpoint, arrays: ArrayRecord, entry: HistoryEntry, optimi
 
 def _is_better(entry: HistoryEntry, best: HistoryEntry) -> bool:
     """By validation; a first round with larger images always is, because the final model takes the largest."""
-    return entry.image_size > best.image_size or _quality(entry) > _quality(best)
+    both = _validated(entry) & _validated(best)
+    return entry.image_size > best.image_size or _quality(entry, both) > _quality(best, both)
 
 
 def _order(config: TrainingConfig, rounds: int, number: int) -> TrainOrder:
@@ -237,14 +238,21 @@ def _scores(update: Message | None, answer: Message | None) -> HospitalScores:
     )
 
 
-def _quality(entry: HistoryEntry) -> tuple[int, float, float]:
-    """Hospitals that validated it, validation accuracy, then validation loss; test images have no say.
+def _validated(entry: HistoryEntry) -> set[str]:
+    return {name for name, scores in entry.hospitals.items() if scores.val_images}
 
-    A round is not better for the absence of a hospital whose scans are hard.
+
+def _quality(entry: HistoryEntry, hospitals: set[str]) -> tuple[float, float]:
+    """Validation accuracy, then validation loss, over these hospitals; test images have no say.
+
+    Two rounds are compared by the hospitals that validated both: neither is better for the absence of hard scans.
     """
-    heard = sum(scores.val_images > 0 for scores in entry.hospitals.values())
-    accuracy = -1.0 if entry.val_accuracy is None else entry.val_accuracy
-    return heard, accuracy, -(entry.val_loss or 0.0)
+    if hospitals == _validated(entry):
+        return -1.0 if entry.val_accuracy is None else entry.val_accuracy, -(entry.val_loss or 0.0)
+    scored = [entry.hospitals[name] for name in sorted(hospitals)]
+    images = max(1, sum(scores.val_images for scores in scored))
+    accuracy = sum((scores.val_accuracy or 0.0) * scores.val_images for scores in scored) / images
+    return accuracy, -sum((scores.val_loss or 0.0) * scores.val_images for scores in scored) / images
 
 
 def _log_round(entry: HistoryEntry, rounds: int) -> None:
