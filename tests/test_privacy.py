@@ -101,7 +101,8 @@ def test_a_report_names_neither_the_file_nor_the_patient(workspace: Workspace) -
     for data in NAMED.values():
         prediction = predict(classifier, data)
         pixels = images.standardise(images.decode(data).pixels, meta.image_size)
-        pdf = report.write(pixels, explain(classifier, pixels, prediction.label), prediction, meta, artifacts.now())
+        heat = explain(classifier, pixels, prediction.label)
+        pdf = report.write(pixels, heat, prediction, {}, meta, artifacts.now())
         text = "".join(page.extract_text() for page in PdfReader(io.BytesIO(pdf)).pages)
         assert not named_in(pdf)
         assert not named_in(text.encode())
