@@ -10,7 +10,6 @@ import os
 import random
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from importlib.metadata import version
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
@@ -23,15 +22,14 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from medisync.config import Configuration
-from medisync.errors import FederationError
 from medisync.federation import client_app, server_app
 from medisync.federation.checkpoint import Checkpoint
+from medisync.federation.flower_version import require_checked
 from medisync.federation.messages import CLIENT_RAISED, Roll
 from medisync.training import HospitalData
 
 log = logging.getLogger(__name__)
 
-CHECKED_VERSION = "1.41."
 SERVER_NODE = 1
 
 
@@ -39,8 +37,7 @@ class InProcessGrid(Grid):
     """Delivers each message by calling the client app, in the order of the nodes."""
 
     def __init__(self, app: ClientApp, nodes: Mapping[int, Mapping[str, str]]) -> None:
-        if not version("flwr").startswith(CHECKED_VERSION):
-            raise FederationError(f"flwr {version('flwr')} is installed; this grid was checked with {CHECKED_VERSION}x")
+        require_checked()
         self._app = app
         self._run = Run.create_empty(run_id=1)
         self._replies: dict[str, Message] = {}

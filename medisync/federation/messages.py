@@ -93,6 +93,12 @@ class Roll:
     hospitals: Mapping[int, str]
     absent: tuple[Refusal, ...] = ()
 
+    def get_node_ids(self) -> list[int]:
+        """As much of a grid as Flower's strategies look at when they draw participants: in the order of the names, so that
+        the same draw means the same hospitals whatever their nodes are called.
+        """
+        return sorted(self.hospitals, key=self.hospitals.__getitem__)
+
 
 @dataclass(frozen=True)
 class Exchange:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,18 +18,6 @@ from medisync.records import Refusal
 
 MAX_IMAGES = 10_000_000
 """More images than any hospital has; a larger count is a mistake or an attempt to own the average."""
-
-
-@dataclass(frozen=True)
-class _Members:
-    """As much of a grid as Flower's drawing of participants looks at: who takes part, in the order of their names, so that
-    the same draw means the same hospitals whatever their nodes are called.
-    """
-
-    hospitals: Mapping[int, str]
-
-    def get_node_ids(self) -> list[int]:
-        return sorted(self.hospitals, key=self.hospitals.__getitem__)
 
 
 class Screened(FedAvg):
@@ -77,28 +64,12 @@ class Screened(FedAvg):
         self._global = ArrayRecord()
 
     def configure_train(
-        self,
-        server_round: int,
-        arrays: ArrayRecord,
-        config: ConfigRecord,
-        grid: Grid,  # noqa: ARG002
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         self._global = arrays
-        members: Any = _Members(self.hospitals)
-        messages: list[Message] = list(super().configure_train(server_round, self._aggregated(arrays), config, members))
+        messages: list[Message] = list(super().configure_train(server_round, self._aggregated(arrays), config, grid))
         for message in messages:
             message.content[ARRAYS] = arrays
-        return messages
-
-    def configure_evaluate(
-        self,
-        server_round: int,
-        arrays: ArrayRecord,
-        config: ConfigRecord,
-        grid: Grid,  # noqa: ARG002
-    ) -> Iterable[Message]:
-        members: Any = _Members(self.hospitals)
-        messages: Iterable[Message] = super().configure_evaluate(server_round, arrays, config, members)
         return messages
 
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord, MetricRecord | None]:

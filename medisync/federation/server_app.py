@@ -160,10 +160,11 @@ def run_round(
 ) -> tuple[ArrayRecord, HistoryEntry]:
     """One round of FederatedAveraging, Algorithm 1 in McMahan et al. 2017, https://arxiv.org/abs/1602.05629."""
     started = time.monotonic()
-    training = ask(grid, strategy.configure_train(number, arrays, order.to_record(), grid), roll.hospitals, deadline)
+    members: Any = roll  # Flower's strategies ask the grid for nothing but its nodes
+    training = ask(grid, strategy.configure_train(number, arrays, order.to_record(), members), roll.hospitals, deadline)
     average, train_means = strategy.aggregate_train(number, training.replies)
     question = EvaluateOrder(order.training, image_size=order.image_size).to_record()
-    scoring = ask(grid, strategy.configure_evaluate(number, average, question, grid), roll.hospitals, deadline)
+    scoring = ask(grid, strategy.configure_evaluate(number, average, question, members), roll.hospitals, deadline)
     answers, unusable = strategy.screen_answers(scoring.replies)
     scoring = replace(scoring, replies=answers)
     val_means = strategy.aggregate_evaluate(number, _with_images(answers))

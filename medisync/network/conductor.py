@@ -15,6 +15,7 @@ from medisync.config import Configuration, Hospital
 from medisync.errors import MediSyncError
 from medisync.federation import handshake
 from medisync.federation.handshake import Reception
+from medisync.federation.server_app import Outcome
 from medisync.network import settings
 from medisync.network.packing import PackingGrid
 from medisync.network.settings import Member, ServerSettings
@@ -23,6 +24,7 @@ from medisync.records import (
     AuditRecord,
     BaselineModel,
     BaselineRecord,
+    DatasetStats,
     HospitalSplit,
     Introduction,
     SplitRecord,
@@ -79,24 +81,29 @@ def _conduct(grid: Grid, order: Mapping[str, Any]) -> str:
         outcome = recording.federate_over_network(run, grid, reception.call_roll, configuration)
         described = _described(configuration, reception.introductions)
         stats = _keep_introductions(run, reception.introductions, described)
-        compared = BaselineRecord(
-            models=[
-                BaselineModel(
-                    kind="federated",
-                    trained_at=sorted(stats),
-                    best_round=outcome.best_round,
-                    test=outcome.test,
-                    hospitals=outcome.hospitals,
-                )
-            ],
-            differences=[],
-        )
+        compared = _uncompared(outcome, stats)
         artifacts.write(run.folder, artifacts.BASELINES, compared)
-        synthetic = any(each.synthetic for each in reception.introductions.values())
+        synthetic = _is_synthetic(reception.introductions)
         recording.finish(
             workspace, run, described, stats, outcome, compared, synthetic=synthetic, transport="over the network"
         )
     return run.name
+
+
+def _uncompared(outcome: Outcome, stats: Mapping[str, DatasetStats]) -> BaselineRecord:
+    """The federated model alone: whatever it could be compared with would need the images in one place."""
+    federated = BaselineModel(
+        kind="federated",
+        trained_at=sorted(stats),
+        best_round=outcome.best_round,
+        test=outcome.test,
+        hospitals=outcome.hospitals,
+    )
+    return BaselineRecord(models=[federated], differences=[])
+
+
+def _is_synthetic(introductions: Mapping[str, Introduction]) -> bool:
+    return any(each.synthetic for each in introductions.values())
 
 
 def _expected(member: Member) -> Hospital:
@@ -124,13 +131,13 @@ def _described(configuration: Configuration, introductions: Mapping[str, Introdu
 
 def _keep_introductions(
     run: Run, introductions: Mapping[str, Introduction], configuration: Configuration
-) -> dict[str, Any]:
+) -> dict[str, DatasetStats]:
     """The audit, the split and the statistics as far as they may be known here: counts. Returns the statistics."""
     known = dict(sorted(introductions.items()))
     places = {hospital.name: hospital.location for hospital in configuration.hospitals}
     stats = {name: each.stats.model_copy(update={"location": places[name]}) for name, each in known.items()}
     audited = AuditRecord(
-        synthetic=any(each.synthetic for each in known.values()),
+        synthetic=_is_synthetic(known),
         hospitals={name: each.audit for name, each in known.items()},
         overlaps=[],
         examples=[],

@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,20 +25,13 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from medisync.errors import FederationError
+from medisync.federation.flower_version import require_checked
 
-CHECKED_VERSION = "1.41."
 IDLE_SECONDS = 0.3
 """Between two looks of a node for work."""
 
 OWN_MACHINE = ("127.0.0.1", "::1")
 HOSPITALS_PATH = "/v1/fleet/"
-
-
-def require_version() -> None:
-    """Raises FederationError for a Flower that this file was not checked with."""
-    if not version("flwr").startswith(CHECKED_VERSION):
-        raise FederationError(f"flwr {version('flwr')} is installed; the network was checked with {CHECKED_VERSION}x")
 
 
 class HospitalsOnly:
@@ -143,7 +135,7 @@ def serve_node(runtime_address: str, secret: bytes, alive: Callable[[], bool]) -
     """
     from flwr.supercore.superexec import run_superexec as module
 
-    require_version()
+    require_checked()
     os.environ["FLWR_SUPEREXEC_TASK_POLL_INTERVAL"] = "0.05"
 
     class Watching(ForkingExecutor):
@@ -158,7 +150,7 @@ def serve_node(runtime_address: str, secret: bytes, alive: Callable[[], bool]) -
 
 
 def main() -> None:
-    require_version()
+    require_checked()
     command = {"superlink": superlink, "supernode": supernode}[sys.argv.pop(1)]
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     command()

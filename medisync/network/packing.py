@@ -1,5 +1,5 @@
 """Weights as one block of bytes: Flower moves every array of a message by itself, 122 of them for a ResNet18, and each takes
-several requests at every hop. Packed, a model is one array, and a round takes a tenth of the time.
+several requests at every hop. Packed, a model is one array; on a busy machine a round took 29 s in place of 65.
 
 The block is in safetensors' format, which says names, shapes and dtypes and holds nothing that could be executed.
 """

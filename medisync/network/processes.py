@@ -1,8 +1,10 @@
 """SuperLink, SuperNodes and Flower's command line as child processes that end with the command that started them."""
 
 import importlib
+import json
 import os
 import secrets
+import shutil
 import socket
 import ssl
 import subprocess
@@ -18,7 +20,7 @@ from medisync import notebook
 from medisync.errors import FederationError
 from medisync.network import credentials, flower, node, settings
 from medisync.network.conductor import COMPLETED, FAILED, SAYS
-from medisync.network.settings import HospitalSettings, ServerSettings, to_toml
+from medisync.network.settings import HospitalSettings, ServerSettings, split_address, to_toml
 
 START_SECONDS = 90.0
 STOP_SECONDS = 10.0
@@ -82,11 +84,6 @@ def _environment(home: Path) -> dict[str, str]:
     }
 
 
-def _split(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -95,7 +92,7 @@ def free_port() -> int:
 
 def require_free(address: str) -> None:
     """Raises FederationError where another program listens at `address` already."""
-    host, port = _split(address)
+    host, port = split_address(address)
     try:
         with socket.create_server((host, port)):
             pass
@@ -107,7 +104,7 @@ def require_free(address: str) -> None:
 
 def require_reachable(address: str, authority: Path) -> None:
     """Raises FederationError where nothing answers at `address`, or something that `authority` does not vouch for."""
-    host, port = _split(address)
+    host, port = split_address(address)
     trusted = ssl.create_default_context(cafile=str(authority))
     try:
         with (
@@ -156,7 +153,7 @@ def superlink(server: ServerSettings) -> Iterator[Service]:
     credentials.require_valid(server.authority)
     credentials.require_valid(server.certificate)
     require_free(server.listen)
-    host, port = _split(server.listen)
+    host, port = split_address(server.listen)
     home = server.state / "flower"
     home.mkdir(parents=True, exist_ok=True)
     connection = {"address": f"127.0.0.1:{port}", "root-certificates": str(server.authority)}
@@ -198,8 +195,6 @@ def register(server: ServerSettings) -> None:
 
 def _flwr(server: ServerSettings, *arguments: str) -> dict[str, Any]:
     """Flower's own command line, on the SuperLink of `server`, and what it answers."""
-    import json
-
     done = subprocess.run(
         ["flwr", *arguments], capture_output=True, text=True, env=_environment(server.state / "flower"), check=False
     )
@@ -258,9 +253,6 @@ def run(
 
     Raises FederationError with the reason where it does not complete.
     """
-    import json
-    import shutil
-
     bundle = server.state / "app" / "medisync"
     for name in ("pyproject.toml", "deploy/README.md"):
         (bundle / name).parent.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,14 @@ Address = Annotated[str, Field(pattern=r"^[A-Za-z0-9.\-\[\]:]+:[0-9]{1,5}$")]
 Name = Annotated[str, Field(min_length=1, max_length=80)]
 
 
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port. Raises ConfigError for anything else."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ConfigError(f"server address: expected HOST:PORT, such as federation.example.org:9443, got {address!r}")
+    return host.strip("[]"), int(port)
+
+
 class HospitalSettings(Section):
     """hospital.toml: one hospital, known to nobody else. Relative paths are relative to the file."""
 

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from medisync.config import Hospital
-from medisync.errors import ConfigError
 from medisync.network import credentials
-from medisync.network.settings import to_toml
+from medisync.network.settings import split_address, to_toml
 
 
 @dataclass(frozen=True)
@@ -27,12 +26,10 @@ def make(folder: Path, address: str, hospitals: Sequence[Hospital], dataset: Pat
     `address` is where hospitals will find the server; `dataset` is written into the hospitals' settings for their
     administrators to correct. Raises ConfigError where a key is there already.
     """
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise ConfigError(f"--server: expected HOST:PORT, such as federation.example.org:9443, got {address!r}")
+    host, port = split_address(address)
     authority = credentials.make_authority(folder)
     server, places = folder / "server", {each.name: folder / "hospitals" / slug(each.name) for each in hospitals}
-    credentials.make_server_certificate(server, [host.strip("[]")], authority)
+    credentials.make_server_certificate(server, [host], authority)
     shutil.copyfile(folder / "ca.crt", server / "ca.crt")
     for place in places.values():
         credentials.make_hospital_keys(place / "hospital.key", server / "hospitals" / f"{place.name}.pub")

@@ -4,7 +4,6 @@ import contextlib
 import io
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ import factories
 from scans import save, texture
 
 from medisync import artifacts, model
+from medisync.network.processes import free_port
 from medisync.records import LABELS
 
 ROOT = Path(__file__).parent.parent.parent
@@ -97,7 +97,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     factories.make_run(workspace, synthetic=False, rounds=9)
     factories.make_run(workspace, model=weights, local=weights, splits={"AIIMS Delhi": paths})
     log = workspace.root / "server.log"
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
     environment = {**os.environ, "MEDISYNC_WORKSPACE": str(workspace.root)}
     with log.open("w") as stream:
@@ -108,12 +108,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         finally:
             process.terminate()
             process.wait(10)
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def _wait_until_healthy(process: "subprocess.Popen[bytes]", address: str) -> None:
