@@ -6,6 +6,7 @@ of them have seen each of their training images equally often, chosen their roun
 calibrated on them.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -107,21 +108,39 @@ def compare(
     return BaselineRecord(models=described, differences=differences)
 
 
+def settings(configuration: Configuration, *, alone: bool) -> Configuration:
+    """How a baseline is trained: with the federation's passes and steps, aggregated by the mean.
+
+    One member alone takes one round from validation to validation where Adam's moments are handed on: the mean of one
+    hospital's weights changes nothing about its training.
+    """
+    mean = {"strategy": "fedavg", "min_hospitals": 1, "participation": 1.0}
+    configuration = configuration.model_copy(update={"federation": configuration.federation.model_copy(update=mean)})
+    federation, hospital = configuration.federation, configuration.training
+    if hospital.adam_moments == "fresh" or not alone:
+        return configuration
+    rounds = math.ceil(federation.rounds / federation.validate_every)
+    patience = math.ceil(federation.patience / federation.validate_every)
+    fewer = {"rounds": rounds, "validate_every": 1, "patience": patience}
+    longer = {"local_epochs": hospital.local_epochs * federation.rounds / rounds}
+    return configuration.model_copy(
+        update={"federation": federation.model_copy(update=fewer), "training": hospital.model_copy(update=longer)}
+    )
+
+
 def _train_all(
     hospitals: Mapping[str, HospitalData],
     configuration: Configuration,
     checkpoints: Checkpoints,
     on_images: client_app.OnImages,
 ) -> Iterator[Model]:
-    alone = configuration.federation.model_copy(update={"strategy": "fedavg", "min_hospitals": 1, "participation": 1.0})
-    settings = configuration.model_copy(update={"federation": alone})
     for position, (kind, names) in enumerate(members(hospitals, configuration.baselines.baselines), start=1):
         file = checkpoint_name(position)
         chosen = {name: hospitals[name] for name in names}
         data = {"pooled": pool(chosen)} if kind == "pooled" else chosen
         outcome = grid.simulate(
             data,
-            settings,
+            settings(configuration, alone=len(data) == 1),
             resumed=checkpoints.load(file),
             on_round=partial(checkpoints.save, file),
             on_images=on_images,

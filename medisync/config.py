@@ -71,7 +71,7 @@ class SplitConfig(Section):
 
 
 Normalisation = Literal["group", "renormalised", "pooled", "averaged"]
-"""GroupNorm; or BatchNorm whose statistics are averaged like weights, pooled as if all images had been in one place, or
+"""GroupNorm with standardised kernels; or BatchNorm whose statistics are averaged like weights, pooled as if all images had been in one place, or
 pooled and used in training too."""
 
 
@@ -82,10 +82,15 @@ class TrainingConfig(Section):
     image_size_schedule: Literal["constant", "progressive"] = "constant"
     """Progressive rounds begin with small images and end with whole ones: most of the passes for a fraction of the time."""
     batch_size: PositiveInt = 32
+    steps_per_epoch: Annotated[int, Field(ge=0, strict=True)] = 0
+    """Batches that a pass is cut into, the same at every hospital, so that each takes as many steps whatever it has; 0 to cut
+    it by `batch_size`."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-4
     learning_rate_schedule: Literal["constant", "cosine"] = "cosine"
     local_epochs: Annotated[float, Field(gt=0, le=100, strict=True)] = 1
     """Passes over a hospital's images in a round; 0.25 aggregates after each quarter of a pass."""
+    adam_moments: Literal["fresh", "shared"] = "fresh"
+    """Fresh in every round at every hospital, or aggregated and handed on with the weights, at three times the traffic."""
     augment: bool = True
     missing_class_prior: Annotated[float, Field(gt=0, le=1)] = 0.3
     """Prior that the loss assumes for a class the hospital does not have; 1 turns the adjustment off."""
@@ -98,6 +103,8 @@ class FederationConfig(Section):
     rounds: PositiveInt = 10
     patience: PositiveInt = 5
     """Rounds without a better validation accuracy after which the federation stops."""
+    validate_every: PositiveInt = 1
+    """Rounds from one validation to the next; the last is always validated. Patience ends, and a checkpoint is kept, only there."""
     min_hospitals: Annotated[int, Field(ge=2, strict=True)] = 2
     participation: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the hospitals that train in a round, drawn anew each round; never fewer than `min_hospitals`."""

@@ -53,6 +53,17 @@ def has_statistics(state: State) -> bool:
     return any(map(is_statistic, state))
 
 
+class StandardisedConv2d(nn.Conv2d):
+    """A convolution whose kernels have mean 0 and variance 1 over what each output sees, whatever its weights are.
+
+    Weight standardisation: Qiao et al. 2019, https://arxiv.org/abs/1903.10520. With it GroupNorm learns as fast as BatchNorm.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (Conv2d calls it so)
+        kernels = functional.layer_norm(self.weight, self.weight.shape[1:], eps=1e-10)
+        return self._conv_forward(input, kernels, self.bias)
+
+
 class GroupNorm(nn.GroupNorm):
     """Wu & He 2018, https://arxiv.org/abs/1803.08494: each image by itself, so that training, prediction and every hospital
     normalise alike and there are no statistics to aggregate. Groups of at least 4 channels, at most 32 groups.
@@ -68,7 +79,9 @@ def build(normalisation: Normalisation = "averaged", *, seed: int = 0) -> nn.Mod
     Takes float [N, 3, S, S] as `images.normalise` makes it and returns logits [N, classes]. The same seed gives the same
     weights; the global random state is left alone.
     """
-    return _network(GroupNorm if normalisation == "group" else nn.BatchNorm2d, seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _network(GroupNorm if normalisation == "group" else nn.BatchNorm2d)
 
 
 class BatchRenorm2d(nn.BatchNorm2d):
@@ -116,6 +129,12 @@ class BatchRenorm2d(nn.BatchNorm2d):
         scale = (deviation / running).clamp(1 / most, most)
         return scale, ((mean - self.running_mean) / running).clamp(-furthest, furthest)
 
+    def forget_statistics(self) -> None:
+        """As if no batch had been met."""
+        self.seen_mean.zero_()
+        self.seen_var.zero_()
+        self.batches = 0
+
     def keep_statistics(self) -> None:
         """Makes the mean statistics of the batches trained on the running ones."""
         self.running_mean.copy_(self.seen_mean)
@@ -123,16 +142,29 @@ class BatchRenorm2d(nn.BatchNorm2d):
         self.num_batches_tracked.add_(self.batches)
 
 
-def _network(norm_layer: Callable[[int], nn.Module], seed: int = 0) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return resnet18(weights=None, num_classes=len(LABELS), norm_layer=norm_layer)
+def _network(norm_layer: Callable[[int], nn.Module]) -> nn.Module:
+    network = resnet18(weights=None, num_classes=len(LABELS), norm_layer=norm_layer)
+    if norm_layer is GroupNorm:
+        for layer in network.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.__class__ = StandardisedConv2d  # ResNet has no argument for its convolutions
+    return network
+
+
+def _restored(norm_layer: Callable[[int], nn.Module], state: State) -> nn.Module:
+    """The network with these weights, without the time that drawing others would take."""
+    with torch.device("meta"):
+        network = _network(norm_layer)
+    network.to_empty(device="cpu")
+    for layer in _renormalised(network):
+        layer.forget_statistics()
+    network.load_state_dict(dict(state))
+    return network
 
 
 def restore_for_training(state: State, device: Device, renormalisation: float) -> nn.Module:
     """The network with these weights and BatchRenorm of that strength, in training mode, on the device."""
-    network = _network(BatchRenorm2d if has_statistics(state) else GroupNorm)
-    network.load_state_dict(dict(state))
+    network = _restored(BatchRenorm2d if has_statistics(state) else GroupNorm, state)
     for layer in _renormalised(network):
         layer.strength = renormalisation
     return network.to(device.kind, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
@@ -151,8 +183,7 @@ def _renormalised(network: nn.Module) -> list[BatchRenorm2d]:
 
 def restore(state: State, device: Device) -> nn.Module:
     """The network with these weights, on the device."""
-    network = _network(nn.BatchNorm2d if has_statistics(state) else GroupNorm)
-    network.load_state_dict(dict(state))
+    network = _restored(nn.BatchNorm2d if has_statistics(state) else GroupNorm, state)
     return network.to(device.kind, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

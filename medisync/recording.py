@@ -1,6 +1,7 @@
 """A run from its first line of log to the published model: what the notebook calls between the stages."""
 
 import logging
+import math
 import platform
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -231,8 +232,12 @@ def _baseline_progress(
     trained = baselines.members(hospitals, configuration.baselines.baselines)
     tested = sum(len(data["test"]) for data in hospitals.values()) * (1 + len(trained))
     budgets = [
-        _budget([hospitals[name] for name in names], configuration, checkpoints.load(baselines.checkpoint_name(place)))
-        for place, (_, names) in enumerate(trained, start=1)
+        _budget(
+            [hospitals[name] for name in names],
+            baselines.settings(configuration, alone=kind != "without"),
+            checkpoints.load(baselines.checkpoint_name(place)),
+        )
+        for place, (kind, names) in enumerate(trained, start=1)
     ]
     return _bar(run, configuration, sum(budgets) + tested)
 
@@ -241,8 +246,9 @@ def _budget(hospitals: Collection[HospitalData], configuration: Configuration, d
     """The images that a federation of these hospitals has yet to process if it does not stop early."""
     rounds = configuration.federation.rounds - (done.rounds_done if done else 0)
     sizes = {split: sum(len(data[split]) for data in hospitals) for split in SPLITS}
-    per_round = round(configuration.training.local_epochs * sizes["train"]) + sizes["val"]
-    return rounds * per_round + 2 * sizes["val"] + sizes["test"]
+    trained = round(rounds * configuration.training.local_epochs * sizes["train"])
+    validations = math.ceil(rounds / configuration.federation.validate_every) + 2
+    return trained + validations * sizes["val"] + sizes["test"]
 
 
 def _bar(run: Run, configuration: Configuration, images: int) -> ProgressBar:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medisync import images, model
+from medisync import adam, images, model
 from medisync.config import TrainingConfig
 from medisync.errors import DataError
 from medisync.records import LABELS, SPLITS, HospitalSplit, Split, SplitImage, SplitRecord
@@ -43,6 +43,7 @@ class Update:
     """What a hospital returns: its weights, the images behind them, and how training went (means over its epochs)."""
 
     state: dict[str, Tensor]
+    """With Adam's memory beside the weights where it was sent so."""
     images: int
     loss: float
     accuracy: float
@@ -139,11 +140,14 @@ def train(
 
     ClientUpdate of Algorithm 1 in McMahan et al. 2017, https://arxiv.org/abs/1602.05629, with Adam for SGD; with
     `proximal_mu` the loss gains mu/2 |w - w_global|^2 as in FedProx, Li et al. 2020, https://arxiv.org/abs/1812.06127.
+    Adam goes on from the memory that comes with the weights, if any does: all hospitals then scale their steps alike, as in
+    local AMSGrad of Chen, Li and Li 2020 (https://arxiv.org/abs/2109.05109), and a round of one step is a step of them all.
     """
     started = time.monotonic()
     _require_batches(data)
-    network = model.restore_for_training(state, device, renormalisation)
-    optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)
+    weights, memory = adam.split(state)
+    network = model.restore_for_training(weights, device, renormalisation)
+    optimiser = adam.build(network, learning_rate, memory)
     objective = _Objective(
         missing_class_adjustment(data.labels, config.missing_class_prior).to(device.kind),
         proximal_mu,
@@ -161,7 +165,8 @@ def train(
     loss, accuracy = (sums / seen).tolist()
     trained = model.trained_state(network)
     norm = _distance(trained, state, [name for name, _ in network.named_parameters()])
-    return Update(trained, len(data), loss, accuracy, time.monotonic() - started, norm)
+    returned = {**trained, **adam.read(optimiser, network)} if memory else trained
+    return Update(returned, len(data), loss, accuracy, time.monotonic() - started, norm)
 
 
 def predict(
@@ -205,7 +210,8 @@ def _require_batches(data: ImageSet) -> None:
 
 def _batches(count: int, config: TrainingConfig, generator: torch.Generator) -> list[NDArray[np.int64]]:
     """Shuffled batches of even sizes, so that none has a single image."""
-    per_epoch = max(1, math.ceil(count / config.batch_size)) if config.batch_size > 1 else count // 2
+    wanted = config.steps_per_epoch or math.ceil(count / config.batch_size)
+    per_epoch = max(1, min(wanted, count // 2))
     epochs = [torch.randperm(count, generator=generator).numpy() for _ in range(math.ceil(config.local_epochs))]
     batches = [batch for epoch in epochs for batch in np.array_split(epoch, per_epoch)]
     return batches[: max(1, round(config.local_epochs * per_epoch))]

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "medisync"
 
 BASE = {"errors", "records"}
 STAGE = BASE | {"config"}
-FEDERATION = STAGE | {"images", "model", "training", "evaluation", "novelty", "calibration", "federation"}
+FEDERATION = STAGE | {"adam", "images", "model", "training", "evaluation", "novelty", "calibration", "federation"}
 ALLOWED = {
     "errors": set(),
     "records": set(),
@@ -32,7 +32,8 @@ ALLOWED = {
     "phantom_anatomy": STAGE,
     "phantom": STAGE | {"phantom_anatomy"},
     "model": STAGE,
-    "training": STAGE | {"images", "model"},
+    "adam": {"model"},
+    "training": STAGE | {"adam", "images", "model"},
     "federation": FEDERATION,
     "inference": STAGE | {"images", "model", "evaluation", "novelty", "calibration"},
     "explanation": STAGE | {"images", "model", "inference"},

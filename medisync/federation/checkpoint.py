@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from medisync.errors import FederationError
-from medisync.federation.messages import arrays_from_state
+from medisync.federation.messages import arrays_from_state, weights_only
 from medisync.records import HistoryEntry
 
 _history_schema = TypeAdapter(list[HistoryEntry])
@@ -23,7 +23,7 @@ class Checkpoint:
     """
 
     arrays: ArrayRecord
-    """The global weights after the last round."""
+    """The global weights after the last round, with Adam's memory where hospitals share it."""
     best: ArrayRecord
     best_round: int = 0
     history: list[HistoryEntry] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Checkpoint:
         torch.save(
             {
                 "arrays": dict(self.arrays.to_torch_state_dict()),
-                "best": {} if improved else dict(self.best.to_torch_state_dict()),
+                "best": {} if improved else dict(weights_only(self.best).to_torch_state_dict()),
                 "best_round": self.best_round,
                 "history": _history_schema.dump_json(self.history).decode(),
                 "optimiser": {name: torch.from_numpy(np.array(array)) for name, array in self.optimiser.items()},

@@ -9,6 +9,7 @@ from typing import TypeVar
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
+from medisync import adam
 from medisync.config import TrainingConfig
 from medisync.evaluation import Totals
 from medisync.model import State
@@ -152,6 +153,11 @@ def digest(arrays: ArrayRecord) -> str:
     for key in sorted(arrays):
         found.update(arrays[key].numpy().tobytes())
     return found.hexdigest()
+
+
+def weights_only(arrays: ArrayRecord) -> ArrayRecord:
+    """Without Adam's memory, which only training needs."""
+    return ArrayRecord({key: array for key, array in arrays.items() if not adam.is_moment(key)})
 
 
 Arrays = TypeVar("Arrays", Totals, Moments, FeatureDistribution)

@@ -10,6 +10,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
+from medisync import adam
 from medisync.errors import FederationError, UpdateError
 from medisync.federation import conduct
 from medisync.federation.messages import ARRAYS, CONFIG, COUNT, METRICS, ROUND, TRAIN_METRICS
@@ -32,8 +33,8 @@ class Screened(FedAvg):
 
     Flower's strategy sees the weights. BatchNorm's running statistics are no weights: a variance that has taken a step of
     a server's optimiser may be negative, and the variance of all images is not the mean of the hospitals' variances. They
-    are pooled here, weighted by count, except by robust strategies, which must judge them too. Integer buffers are never
-    averaged: the largest is kept.
+    are pooled here, weighted by count, and so are the moments of the hospitals' Adam where they are shared, except by robust
+    strategies, which must judge both too. Integer buffers are never averaged: the largest is kept.
     """
 
     robust = False
@@ -115,14 +116,14 @@ class Screened(FedAvg):
 
     def _is_aggregated(self, key: str) -> bool:
         whole = self._global[key].dtype.startswith("int")
-        return not whole and (self.robust or not is_statistic(key))
+        return not whole and (self.robust or not (is_statistic(key) or adam.is_moment(key)))
 
     def _aggregated(self, arrays: ArrayRecord) -> ArrayRecord:
         """What Flower's strategy gets to see of the weights."""
         return ArrayRecord({key: array for key, array in arrays.items() if self._is_aggregated(key)})
 
     def _merge(self, key: str, updates: list[ArrayRecord], counts: list[int]) -> Array:
-        """A buffer of several updates: the largest counter, or the statistic of all their images together.
+        """A buffer of several updates: the largest counter, or the statistic or moment of all their images together.
 
         By the law of total variance the variance of all is the mean of the variances plus the variance of the means.
         """
@@ -217,7 +218,7 @@ def _check_arrays(found: ArrayRecord, expected: ArrayRecord) -> None:
         state = found.to_torch_state_dict()
     except (ValueError, TypeError, KeyError, EOFError, OSError) as error:
         raise UpdateError(f"its arrays cannot be read: {error}") from None
-    if problem := find_problem(state, expected.to_torch_state_dict()):
+    if problem := find_problem(state, expected.to_torch_state_dict()) or adam.find_problem(state):
         raise UpdateError(problem)
     for key, tensor in state.items():
         if key.endswith("running_var") and bool((tensor < 0).any()):

@@ -10,7 +10,7 @@ from typing import Any
 from flwr.app import ArrayRecord, Message
 from flwr.serverapp import Grid
 
-from medisync import evaluation, model, training
+from medisync import adam, evaluation, model, training
 from medisync.config import FederationConfig, TrainingConfig
 from medisync.federation import assessment
 from medisync.federation import strategy as strategies
@@ -27,6 +27,7 @@ from medisync.federation.messages import (
     arrays_from_state,
     ask,
     digest,
+    weights_only,
 )
 from medisync.federation.screening import Screened
 from medisync.novelty import FeatureDistribution
@@ -35,7 +36,7 @@ from medisync.records import Calibration, HistoryEntry, HospitalScores, Metrics
 log = logging.getLogger(__name__)
 
 OnRound = Callable[[Checkpoint], None]
-"""Called after each round, before the next."""
+"""Called after each round that is validated, before the next."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def federate(
     """
     strategy = strategies.build(federation, call_roll().hospitals)
     end = run_rounds(grid, call_roll, strategy, resumed or _begin(train_config), train_config, federation, on_round)
-    best = arrays_from_state(model.round_weights(end.best.to_torch_state_dict()))
+    best = arrays_from_state(model.round_weights(weights_only(end.best).to_torch_state_dict()))
     assembly = Assembly(grid, call_roll().hospitals, best, end.best_round, federation.round_deadline)
     calibrated, distribution = assessment.calibrate(assembly, train_config)
     test = EvaluateOrder(train_config, "test", calibrated.temperature, evaluation.REPLICATES)
@@ -90,7 +91,8 @@ def federate(
 
 
 def _begin(config: TrainingConfig) -> Checkpoint:
-    start = arrays_from_state(model.build(config.normalisation, seed=config.seed).state_dict())
+    weights = model.build(config.normalisation, seed=config.seed).state_dict()
+    start = arrays_from_state({**weights, **(adam.begin(weights) if config.adam_moments == "shared" else {})})
     return Checkpoint(arrays=start, best=start)
 
 
@@ -110,19 +112,29 @@ def run_rounds(
         random.seed(training.derive_seed(federation.seed, "participants", number))  # Flower draws them with it
         strategies.set_learning_rate(strategy, _server_rate(federation, number))
         order = _order(train_config, federation.rounds, number)
+        validates = _is_validated(federation, number)
         roll = call_roll()
         strategies.set_hospitals(strategy, roll.hospitals)
-        arrays, entry = run_round(grid, roll, strategy, state.arrays, number, order, federation.round_deadline)
-        _log_round(entry, federation.rounds)
+        arrays, entry = run_round(
+            grid, roll, strategy, state.arrays, number, order, federation.round_deadline, validates=validates
+        )
+        _log_round(entry, federation.rounds, logging.INFO if validates else logging.DEBUG)
         state = _advance(state, arrays, entry, strategies.optimiser_state(strategy))
-        on_round(state)
+        if validates:
+            on_round(state)
     return state
+
+
+def _is_validated(federation: FederationConfig, number: int) -> bool:
+    return number % federation.validate_every == 0 or number == federation.rounds
 
 
 def _is_over(state: Checkpoint, config: TrainingConfig, federation: FederationConfig) -> bool:
     if state.rounds_done == federation.rounds:
         return True
     if state.rounds_done - state.best_round < federation.patience:
+        return False
+    if not _is_validated(federation, state.rounds_done):
         return False
     if training.scheduled_size(config, state.rounds_done, federation.rounds) < config.image_size:
         return False
@@ -138,7 +150,10 @@ def _advance(state: Checkpoint, arrays: ArrayRecord, entry: HistoryEntry, optimi
 
 
 def _is_better(entry: HistoryEntry, best: HistoryEntry) -> bool:
-    """By validation; a first round with larger images always is, because the final model takes the largest."""
+    """By validation; a first round with larger images always is, because the final model takes the largest.
+
+    Where one of the two was not validated, the other is better.
+    """
     both = _validated(entry) & _validated(best)
     return entry.image_size > best.image_size or _quality(entry, both) > _quality(best, both)
 
@@ -156,7 +171,15 @@ def _server_rate(config: FederationConfig, number: int) -> float:
 
 
 def run_round(
-    grid: Grid, roll: Roll, strategy: Screened, arrays: ArrayRecord, number: int, order: TrainOrder, deadline: float
+    grid: Grid,
+    roll: Roll,
+    strategy: Screened,
+    arrays: ArrayRecord,
+    number: int,
+    order: TrainOrder,
+    deadline: float,
+    *,
+    validates: bool = True,
 ) -> tuple[ArrayRecord, HistoryEntry]:
     """One round of FederatedAveraging, Algorithm 1 in McMahan et al. 2017, https://arxiv.org/abs/1602.05629."""
     started = time.monotonic()
@@ -164,10 +187,11 @@ def run_round(
     training = ask(grid, strategy.configure_train(number, arrays, order.to_record(), members), roll.hospitals, deadline)
     average, train_means = strategy.aggregate_train(number, training.replies)
     question = EvaluateOrder(order.training, image_size=order.image_size).to_record()
-    scoring = ask(grid, strategy.configure_evaluate(number, average, question, members), roll.hospitals, deadline)
+    questions = strategy.configure_evaluate(number, weights_only(average), question, members) if validates else ()
+    scoring = ask(grid, questions, roll.hospitals, deadline)
     answers, unusable = strategy.screen_answers(scoring.replies)
     scoring = replace(scoring, replies=answers)
-    val_means = strategy.aggregate_evaluate(number, _with_images(answers))
+    val_means = strategy.aggregate_evaluate(number, _with_images(answers)) if validates else None
     entry = HistoryEntry(
         epoch=number,
         learning_rate=order.learning_rate,
@@ -256,13 +280,14 @@ def _quality(entry: HistoryEntry, hospitals: set[str]) -> tuple[float, float]:
     return accuracy, -sum((scores.val_loss or 0.0) * scores.val_images for scores in scored) / images
 
 
-def _log_round(entry: HistoryEntry, rounds: int) -> None:
+def _log_round(entry: HistoryEntry, rounds: int, level: int) -> None:
     for refusal in entry.refused:
         log.warning("round %d: %s was refused: %s", entry.epoch, refusal.hospital, refusal.reason)
     for remark in entry.remarks:
         log.warning("round %d: %s: %s", entry.epoch, remark.hospital, remark.reason)
     sites = ", ".join(f"{name} {_percent(scores.val_accuracy)}" for name, scores in entry.hospitals.items())
-    log.info(
+    log.log(
+        level,
         "round %d/%d: training loss %.3f, validation accuracy %s (%s), %.1f s",
         entry.epoch,
         rounds,

@@ -1,0 +1,59 @@
+"""What Adam remembers of the gradients, as tensors that travel with the weights."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from medisync import model
+
+FIRST, SECOND, STEPS = "adam.first.", "adam.second.", "adam.steps"
+"""Keys of the running mean of the gradients, of that of their squares, both by parameter, and of the steps behind them."""
+
+
+def is_moment(key: str) -> bool:
+    """Whether a key belongs to Adam's memory, and not to the network."""
+    return key.startswith((FIRST, SECOND, STEPS))
+
+
+def begin(weights: model.State) -> dict[str, Tensor]:
+    """The memory before the first step: zeros for every parameter."""
+    parameters = [key for key, tensor in weights.items() if tensor.is_floating_point() and not model.is_statistic(key)]
+    zeros = {f"{kind}{key}": torch.zeros_like(weights[key]) for kind in (FIRST, SECOND) for key in parameters}
+    return {**zeros, STEPS: torch.tensor(0)}
+
+
+def split(state: model.State) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What travels, as the network's part and Adam's."""
+    weights = {key: tensor for key, tensor in state.items() if not is_moment(key)}
+    return weights, {key: tensor for key, tensor in state.items() if is_moment(key)}
+
+
+def build(network: nn.Module, learning_rate: float, memory: model.State) -> torch.optim.Adam:
+    """Adam (Kingma & Ba 2015, https://arxiv.org/abs/1412.6980) that goes on from `memory`; from nothing where it is empty."""
+    optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)
+    for name, parameter in network.named_parameters() if memory else ():
+        optimiser.state[parameter] = {
+            "step": memory[STEPS].to(parameter.device, torch.float32),
+            "exp_avg": torch.empty_like(parameter).copy_(memory[FIRST + name]),
+            "exp_avg_sq": torch.empty_like(parameter).copy_(memory[SECOND + name]),
+        }
+    return optimiser
+
+
+def read(optimiser: torch.optim.Adam, network: nn.Module) -> dict[str, Tensor]:
+    """The optimiser's memory, on the CPU: what `build` goes on from."""
+    found: dict[str, Tensor] = {}
+    for name, parameter in network.named_parameters():
+        state = optimiser.state[parameter]
+        found[FIRST + name], found[SECOND + name] = (state[kind].cpu().clone() for kind in ("exp_avg", "exp_avg_sq"))
+        found[STEPS] = state["step"].cpu().to(torch.int64)
+    return found
+
+
+def find_problem(state: Mapping[str, Tensor]) -> str:
+    """What no Adam can have remembered, naming the key; empty if nothing."""
+    for key, tensor in state.items():
+        if key.startswith((SECOND, STEPS)) and (tensor < 0).any():
+            return f"{key} holds values below 0"
+    return ""

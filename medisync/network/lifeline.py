@@ -1,0 +1,28 @@
+"""Runs a module for as long as the process that started it lives, however that one dies.
+
+    python -m medisync.network.lifeline MODULE [ARGUMENT ...]
+
+Standard input is a pipe that only the starter holds: its end says that the starter has gone, also if it was killed and could
+not stop anything. The module then ends as by Ctrl-C.
+"""
+
+import runpy
+import signal
+import sys
+import threading
+
+
+def main() -> None:
+    """Becomes the module that the first argument names."""
+    threading.Thread(target=_end_with_starter, daemon=True).start()
+    sys.argv.pop(0)
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+
+
+def _end_with_starter() -> None:
+    sys.stdin.buffer.read()
+    signal.raise_signal(signal.SIGINT)
+
+
+if __name__ == "__main__":
+    main()
