@@ -1,5 +1,6 @@
 """What Adam remembers of the gradients, as tensors that travel with the weights."""
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -9,6 +10,10 @@ from medisync import model
 
 FIRST, SECOND, STEPS = "adam.first.", "adam.second.", "adam.steps"
 """Keys of the running mean of the gradients, of that of their squares, both by parameter, and of the steps behind them."""
+
+BETAS = (0.9, 0.999)
+BOUND = (1 - BETAS[0]) / math.sqrt((1 - BETAS[1]) * (1 - BETAS[0] ** 2 / BETAS[1]))
+"""7.3, by the inequality of Cauchy and Schwarz. It also holds for averages of several hospitals' memories (Jensen)."""
 
 
 def is_moment(key: str) -> bool:
@@ -31,7 +36,7 @@ def split(state: model.State) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 def build(network: nn.Module, learning_rate: float, memory: model.State) -> torch.optim.Adam:
     """Adam (Kingma & Ba 2015, https://arxiv.org/abs/1412.6980) that goes on from `memory`; from nothing where it is empty."""
-    optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)
+    optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate, betas=BETAS, fused=True)
     for name, parameter in network.named_parameters() if memory else ():
         optimiser.state[parameter] = {
             "step": memory[STEPS].to(parameter.device, torch.float32),
@@ -52,8 +57,17 @@ def read(optimiser: torch.optim.Adam, network: nn.Module) -> dict[str, Tensor]:
 
 
 def find_problem(state: Mapping[str, Tensor]) -> str:
-    """What no Adam can have remembered, naming the key; empty if nothing."""
-    for key, tensor in state.items():
-        if key.startswith((SECOND, STEPS)) and (tensor < 0).any():
-            return f"{key} holds values below 0"
+    """What no Adam can remember, naming the key; empty if nothing.
+
+    A mean of squares is not negative, and the mean of the gradients is at most BOUND times the root of that of their
+    squares: so no memory makes a step longer than that many learning rates.
+    """
+    if STEPS in state and int(state[STEPS]) < 0:
+        return f"{STEPS} is negative"
+    for key in (key for key in state if key.startswith(SECOND)):
+        name = key.removeprefix(SECOND)
+        if (state[key] < 0).any():
+            return f"{key} holds negative values, and is a mean of squares"
+        if (state[FIRST + name].abs() > 1.01 * BOUND * state[key].sqrt() + 1e-12).any():
+            return f"{FIRST}{name} holds values that no gradients with the squares in {key} have as their mean"
     return ""

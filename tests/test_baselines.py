@@ -85,6 +85,17 @@ def test_without_baselines_only_the_federated_model_is_tested(outcome: Outcome) 
     assert record.differences == []
 
 
+def test_a_member_alone_takes_one_round_from_validation_to_validation() -> None:
+    parameters = {"ROUNDS": 20, "LOCAL_EPOCHS": 0.05, "VALIDATE_EVERY": 5, "PATIENCE": 10, "STRATEGY": "krum"}
+    shared, fresh = (notebook.configuration({**parameters, "ADAM_MOMENTS": kind}) for kind in ("shared", "fresh"))
+    alone = baselines.settings(shared, alone=True)
+    assert (alone.federation.rounds, alone.training.local_epochs, alone.federation.patience) == (4, 0.25, 2)
+    assert alone.federation.validate_every == 1
+    for settings in (baselines.settings(shared, alone=False), baselines.settings(fresh, alone=True)):
+        assert (settings.federation.rounds, settings.training.local_epochs) == (20, 0.05)
+        assert settings.federation.strategy == "fedavg"
+
+
 def test_mcnemar_by_hand() -> None:
     # five images only the first gets right, none only the second: two-sided 2 / 2^5
     ours, theirs = np.array([True] * 8), np.array([False] * 5 + [True] * 3)

@@ -10,6 +10,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
+from medisync import adam
 from medisync.config import FederationConfig, TrainingConfig
 from medisync.errors import ConfigError, DataError, FederationError
 from medisync.federation import client_app, grid, server_app, strategy
@@ -144,6 +145,31 @@ def test_an_adaptive_server_steps_weights_and_averages_statistics(name: str, cor
     assert aggregate["num_batches_tracked"].item() == 4
 
 
+@pytest.mark.parametrize("name", ["fedavg", "fedadam"])
+def test_moments_are_averaged_by_count_and_take_no_step_of_the_server(name: str) -> None:
+    def state(value: float, steps: int) -> dict[str, Any]:
+        moments = {adam.FIRST + "w": torch.tensor([value]), adam.SECOND + "w": torch.tensor([value])}
+        return {"w": torch.tensor([value]), **moments, adam.STEPS: torch.tensor(steps)}
+
+    replies = {2: update(0, 2, state=state(1.0, 7)), 3: update(0, 6, state=state(4.0, 5))}
+    aggregate, screened = one_round(replies, start=state(0.0, 0), strategy=name)
+    assert screened.refused == []
+    assert aggregate[adam.FIRST + "w"].item() == aggregate[adam.SECOND + "w"].item() == 3.25
+    assert aggregate[adam.STEPS].item() == 7
+    assert (aggregate["w"].item() == 3.25) == (name == "fedavg")
+
+
+def test_moments_that_no_training_leaves_are_refused() -> None:
+    def state(first: float) -> dict[str, Any]:
+        moments = {adam.FIRST + "w": torch.tensor([first]), adam.SECOND + "w": torch.tensor([1.0])}
+        return {"w": torch.tensor([1.0]), **moments, adam.STEPS: torch.tensor(1)}
+
+    replies = {node: update(0, state=state(first)) for node, first in ((2, 1.0), (3, 3.0), (4, 1e6))}
+    aggregate, screened = one_round(replies, start=state(0.0))
+    assert aggregate[adam.FIRST + "w"].item() == 2.0
+    assert "adam.first.w holds values that no gradients" in refusals(screened)["West"]
+
+
 def test_fedprox_tells_the_hospitals_how_hard_to_pull() -> None:
     heard = []
 
@@ -269,6 +295,41 @@ def test_only_a_round_with_whole_images_is_kept_and_patience_waits_for_it() -> N
     outcome = grid.simulate(large, Configuration.model_construct(training=settings, federation=federation))
     assert [entry.image_size for entry in outcome.history] == [32, 32, 32, 48, 48, 64]
     assert outcome.best_round == 6
+
+
+def test_shared_moments_reach_training_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    from medisync import training
+    from medisync.config import Configuration
+
+    trained, scored = [], []
+    train, predict = training.train, training.predict
+    monkeypatch.setattr(
+        training, "train", lambda state, *rest, **more: trained.append(state) or train(state, *rest, **more)
+    )
+    monkeypatch.setattr(
+        training, "predict", lambda state, *rest, **more: scored.append(state) or predict(state, *rest, **more)
+    )
+    settings = SETTINGS.model_copy(update={"adam_moments": "shared", "normalisation": "group"})
+    federation = FederationConfig(rounds=2, normalisation="group")
+    outcome = grid.simulate(
+        {"North": hospital(0), "South": hospital(10)},
+        Configuration.model_construct(training=settings, federation=federation),
+    )
+    assert [int(state[adam.STEPS]) for state in trained] == [0, 0, 4, 4]  # 16 images in batches of 4
+    for state in (*scored, outcome.state):
+        assert not any(map(adam.is_moment, state))
+
+
+def test_rounds_between_validations_are_not_validated_and_not_kept() -> None:
+    hospitals, kept = {"North": hospital(0), "South": hospital(10)}, []
+    from medisync.config import Configuration
+
+    federation = FederationConfig(rounds=5, validate_every=2, patience=5)
+    configuration = Configuration.model_construct(training=SETTINGS, federation=federation)
+    outcome = grid.simulate(hospitals, configuration, on_round=lambda state: kept.append(state.rounds_done))
+    assert [entry.val_accuracy is not None for entry in outcome.history] == [False, True, False, True, True]
+    assert kept == [2, 4, 5]
+    assert outcome.best_round in kept
 
 
 def test_the_seed_decides_the_first_weights() -> None:

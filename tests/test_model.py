@@ -118,6 +118,22 @@ def test_group_normalisation_has_no_statistics_and_predicts_each_image_by_itself
     assert torch.allclose(network(images)[:1], network(images[:1]), atol=1e-5)
 
 
+def test_kernels_are_standardised_whatever_their_scale_and_mean() -> None:
+    # over 1 input channel and 2 pixels, the kernel (1, 3) has mean 2 and deviation 1: standardised (-1, 1)
+    layer = model.StandardisedConv2d(1, 1, (1, 2), bias=False)
+    layer.weight.data = torch.tensor([1.0, 3.0]).view(1, 1, 1, 2)
+    assert layer(torch.tensor([5.0, 7.0]).view(1, 1, 1, 2)).item() == pytest.approx(2, abs=1e-5)
+    layer.weight.data = 10 * layer.weight.data + 4
+    assert layer(torch.tensor([5.0, 7.0]).view(1, 1, 1, 2)).item() == pytest.approx(2, abs=1e-5)
+
+
+def test_only_the_network_with_groupnorm_standardises_its_kernels() -> None:
+    kinds = {name: {type(layer) for layer in model.build(name).modules()} for name in ("group", "averaged")}
+    assert model.StandardisedConv2d in kinds["group"]
+    assert torch.nn.Conv2d not in kinds["group"]
+    assert model.StandardisedConv2d not in kinds["averaged"]
+
+
 class Malicious:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return exec, ("raise SystemExit('the pickle was executed')",)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from medisync import model, training
+from medisync import adam, model, training
 from medisync.config import Normalisation, TrainingConfig
 from medisync.errors import DataError
 from medisync.training import ImageSet
@@ -88,6 +88,29 @@ def test_a_part_of_a_local_epoch_is_a_part_of_its_batches(local_epochs: float, b
     config = CONFIG.model_copy(update={"local_epochs": local_epochs})
     chosen = training._batches(32, config, torch.Generator().manual_seed(0))
     assert [len(batch) for batch in chosen] == [8] * batches
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(32, [8] * 4), (9, [3, 2, 2, 2]), (5, [3, 2])])
+def test_every_hospital_takes_as_many_steps_but_never_with_a_single_image(count: int, sizes: list[int]) -> None:
+    config = CONFIG.model_copy(update={"steps_per_epoch": 4})
+    assert [len(batch) for batch in training._batches(count, config, torch.Generator().manual_seed(0))] == sizes
+
+
+def test_one_step_of_each_hospital_has_the_mean_gradient_of_one_step_of_all() -> None:
+    """Where images are normalised by themselves, equal batches and shared moments are pooled training, step by step."""
+    config = CONFIG.model_copy(update={"augment": False, "steps_per_epoch": 1})
+    weights = model.build("group", seed=0).state_dict()
+    start, both = {**weights, **adam.begin(weights)}, squares(8, (0, 1, 2, 3))
+    halves = [ImageSet(both.pixels[part], both.labels[part], both.groups[part]) for part in (slice(0, 4), slice(4, 8))]
+    one, two, together = (
+        training.train(
+            start, data, config, learning_rate=0.001, generator=torch.Generator().manual_seed(0), device=CPU
+        ).state
+        for data in (*halves, both)
+    )
+    for key in (key for key in together if key.startswith(adam.FIRST)):
+        assert torch.allclose((one[key] + two[key]) / 2, together[key], rtol=1e-3, atol=1e-6), key
+    assert int(together[adam.STEPS]) == 1
 
 
 def test_missing_class_is_discounted_by_its_prior_and_present_classes_are_not() -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from medisync import adam
 from medisync.errors import FederationError, UpdateError
 from medisync.federation import conduct
-from medisync.federation.messages import ARRAYS, CONFIG, COUNT, METRICS, ROUND, TRAIN_METRICS
+from medisync.federation.messages import ARRAYS, CONFIG, COUNT, METRICS, ROUND, TRAIN_METRICS, weights_only
 from medisync.model import find_problem, is_statistic
 from medisync.records import Refusal
 
@@ -206,7 +206,8 @@ def _check_scores(reply: Message) -> None:
 
 
 def _floats(arrays: ArrayRecord) -> dict[str, NDArray[np.floating]]:
-    return {key: array.numpy() for key, array in arrays.items() if array.dtype.startswith("float")}
+    """Of the network only: the moments of Adam are no part of how far a hospital went."""
+    return {key: array.numpy() for key, array in weights_only(arrays).items() if array.dtype.startswith("float")}
 
 
 def _arrays(values: Mapping[str, NDArray[np.floating]]) -> dict[str, Array]:
@@ -232,5 +233,7 @@ def _as_sent(array: Array, sent: Array) -> Array:
 
 def _distance(one: ArrayRecord, other: ArrayRecord) -> float:
     """L2 distance of the weights; BatchNorm's statistics and counters are none."""
-    weights = [key for key, array in one.items() if not is_statistic(key) and not array.dtype.startswith("int")]
+    weights = [
+        key for key, array in weights_only(one).items() if not is_statistic(key) and not array.dtype.startswith("int")
+    ]
     return math.sqrt(sum(float(np.square(one[key].numpy() - other[key].numpy()).sum()) for key in weights))
