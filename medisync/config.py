@@ -99,6 +99,10 @@ class TrainingConfig(Section):
     seed: Seed = 0
 
 
+Transport = Literal["float32", "float16"]
+"""How precisely weights travel."""
+
+
 class FederationConfig(Section):
     rounds: PositiveInt = 10
     patience: PositiveInt = 5
@@ -110,6 +114,8 @@ class FederationConfig(Section):
     """Share of the hospitals that train in a round, drawn anew each round; never fewer than `min_hospitals`."""
     round_deadline: Annotated[float, Field(gt=0, le=7 * 86400)] = 3600
     """Seconds that a networked hospital may take for its part of a round; the round then goes on without it."""
+    transport: Transport = "float32"
+    """Halves take half of the bytes. They are rounded in one process too, so that it computes what a network does."""
     strategy: Literal["fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "fedmedian", "trimmed-mean", "krum"] = (
         "fedavg"
     )

@@ -420,7 +420,7 @@ def entry(accuracy: float, loss: float) -> HistoryEntry:
 def test_patience_ends_a_federation_that_no_longer_improves(monkeypatch: pytest.MonkeyPatch) -> None:
     figures = iter([(0.5, 1.0), (0.7, 1.0), (0.7, 0.9), (0.7, 0.9), (0.6, 0.1), (0.9, 0.1)])
 
-    def scripted(*arguments: object) -> tuple[str, HistoryEntry]:
+    def scripted(*arguments: object, **_: object) -> tuple[str, HistoryEntry]:
         accuracy, loss = next(figures)
         return f"weights of round {arguments[4]}", entry(accuracy, loss)
 

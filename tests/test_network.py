@@ -10,16 +10,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from starlette.responses import PlainTextResponse
 
 from medisync import artifacts, audit, cli, notebook, phantom, splits, training
 from medisync.errors import ConfigError, FederationError, UpdateError
 from medisync.federation import grid, handshake
-from medisync.network import credentials, packing, processes, settings, setup
+from medisync.network import credentials, processes, settings, setup
 from medisync.network.flower import HospitalsOnly
 from medisync.network.settings import HospitalSettings, ServerSettings
 from medisync.records import LABELS, DatasetStats, HospitalAudit, Introduction, Location
@@ -91,23 +89,6 @@ def test_a_wrong_setting_is_refused_by_file_and_field(tmp_path: Path, line: str,
     with pytest.raises(ConfigError) as error:
         settings.read(HospitalSettings, file)
     assert str(error.value).startswith(said)
-
-
-def test_weights_travel_as_one_block_and_come_out_the_same() -> None:
-    state = {"w": torch.tensor([[1.5, -2.0]]), "batches": torch.tensor(7), "h": torch.ones(3, dtype=torch.float16)}
-    content = RecordDict({"arrays": ArrayRecord(state), "config": ConfigRecord({"round": 3})})
-    packed = packing.pack(content)
-    assert len(packed.array_records["arrays"]) == 1
-    back = packing.unpack(packed)
-    assert back.config_records["config"]["round"] == 3
-    for key, tensor in back.array_records["arrays"].to_torch_state_dict().items():
-        assert torch.equal(tensor, state[key])
-        assert (tensor.dtype, tensor.shape) == (state[key].dtype, state[key].shape)
-
-
-def test_a_damaged_block_is_left_for_the_screening_to_refuse() -> None:
-    damaged = ArrayRecord({packing.PACKED: Array(np.frombuffer(b"no such thing", np.uint8))})
-    assert set(packing.unpack(RecordDict({"arrays": damaged})).array_records["arrays"]) == {packing.PACKED}
 
 
 def introduction(**changes: Any) -> Introduction:

@@ -22,7 +22,7 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from medisync.config import Configuration
-from medisync.federation import client_app, server_app
+from medisync.federation import client_app, packing, server_app
 from medisync.federation.checkpoint import Checkpoint
 from medisync.federation.flower_version import require_checked
 from medisync.federation.messages import CLIENT_RAISED, Roll
@@ -140,11 +140,15 @@ def simulate(
         return name, hospitals[name]
 
     outcomes: list[server_app.Outcome] = []
-    server, client = ServerApp(), client_app.build(open_hospital, on_images=on_images)
+    transport = configuration.federation.transport
+    rounding = transport != "float32"
+    mods = [packing.packing_client()] if rounding else []
+    server, client = ServerApp(), client_app.build(open_hospital, on_images=on_images, mods=mods)
 
     @server.main()
     def main(grid: Grid, context: Context) -> None:  # noqa: ARG001
         settings = configuration.training, configuration.federation
+        grid = packing.PackingGrid(grid, transport) if rounding else grid
         outcomes.append(server_app.federate(grid, lambda: Roll(names), *settings, on_round=on_round, resumed=resumed))
 
     run_apps(server, client, nodes)

@@ -25,7 +25,7 @@ TRAIN_METRICS = ("loss", "accuracy", "seconds", "norm")
 CLIENT_RAISED = 2
 """flwr's ErrorCode.CLIENT_APP_RAISED_EXCEPTION."""
 
-POLL_SECONDS = 0.2
+POLL_SECONDS = 0.5
 """Between two looks for replies; a look that finds nothing costs the server a millisecond."""
 
 
@@ -116,8 +116,11 @@ class Exchange:
 def ask(grid: Grid, messages: Iterable[Message], hospitals: Mapping[int, str], deadline: float) -> Exchange:
     """Sends every message and waits for the replies, at most `deadline` seconds."""
     questions = sorted(messages, key=lambda message: hospitals[message.metadata.dst_node_id])
-    sent = {message.metadata.dst_node_id: array_bytes(message.content) for message in questions}
-    waiting = dict(zip(grid.push_messages(questions), sent, strict=True))
+    names = list(grid.push_messages(questions))
+    sent = {
+        message.metadata.dst_node_id: array_bytes(message.content) for message in questions
+    }  # as the grid packed them
+    waiting = dict(zip(names, sent, strict=True))
     replies, silent = dict[str, Message](), dict[str, str]()
     end = time.monotonic() + deadline
     while True:

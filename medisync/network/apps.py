@@ -5,8 +5,8 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from medisync.federation import client_app
-from medisync.network import node, packing
+from medisync.federation import client_app, packing
+from medisync.network import node
 from medisync.records import Introduction
 from medisync.training import HospitalData
 
@@ -24,7 +24,11 @@ def _introduce(context: Context) -> Introduction:
     return node.read_introduction(_settings_file(context))
 
 
-client = client_app.build(_open, _introduce, mods=[packing.unpacking_client])
+def _kept_weights(context: Context) -> Path:
+    return node.read_settings(_settings_file(context)).state / "weights"
+
+
+client = client_app.build(_open, _introduce, mods=[packing.packing_client(_kept_weights)])
 server = ServerApp()
 
 

@@ -15,9 +15,9 @@ from medisync.config import Configuration, Hospital
 from medisync.errors import MediSyncError
 from medisync.federation import handshake
 from medisync.federation.handshake import Reception
+from medisync.federation.packing import PackingGrid
 from medisync.federation.server_app import Outcome
 from medisync.network import settings
-from medisync.network.packing import PackingGrid
 from medisync.network.settings import Member, ServerSettings
 from medisync.records import (
     LABELS,
@@ -48,7 +48,7 @@ def conduct(grid: Grid, order: Mapping[str, Any]) -> None:
     logging.getLogger("flwr").setLevel(logging.WARNING)
     _speak_to_followers()
     try:
-        name = _conduct(PackingGrid(grid), order)
+        name = _conduct(grid, order)
     except MediSyncError as error:
         print(f"{SAYS}{FAILED}{error}", flush=True)
         raise
@@ -68,6 +68,7 @@ def _conduct(grid: Grid, order: Mapping[str, Any]) -> str:
     members = server.hospitals
     parameters = {**json.loads(str(order["parameters"])), "RESUME": str(order["resume"])}
     configuration = notebook.configuration(parameters).model_copy(update={"hospitals": tuple(map(_expected, members))})
+    grid = PackingGrid(grid, configuration.federation.transport)
     run = recording.begin(workspace, configuration)
     with recording.failure_logged():
         reception = Reception(

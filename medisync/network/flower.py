@@ -4,15 +4,14 @@
   only its own machine reaches anything but the hospitals' part, which is guarded by their keys.
 - A SuperNode starts a fresh process for every message, which would import torch for seconds. Here it is forked from one
   that has imported it: as isolated, at once.
-- A SuperNode without work looks for some every 3 seconds. Here it looks more often.
+- A SuperNode without work looks for some every 3 seconds, and who waits for a part of a message looks after 1, 2, 4 seconds.
+  Here they look more often, but not so often that looking takes the time: a look costs both sides some 10 ms.
 
 Run as `python -m medisync.network.flower superlink|supernode ...` with the options of Flower's own commands.
 """
 
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -27,7 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from medisync.federation.flower_version import require_checked
 
-IDLE_SECONDS = 0.3
+IDLE_SECONDS = 0.5
 """Between two looks of a node for work."""
 
 OWN_MACHINE = ("127.0.0.1", "::1")
@@ -68,7 +67,16 @@ def supernode() -> None:
 
     quick: Any = SimpleNamespace(sleep=lambda seconds: time.sleep(min(seconds, IDLE_SECONDS)))
     vars(start_client_internal)["time"] = quick
+    _look_sooner()
     flower_supernode()
+
+
+def _look_sooner() -> None:
+    """Who waits for a part of a message that is still on its way looks again soon, and for as long as it takes."""
+    from flwr.supercore.inflatable.inflatable_utils import pull_objects
+
+    soon = {"initial_backoff": IDLE_SECONDS / 5, "backoff_cap": IDLE_SECONDS, "max_tries_per_object": None}
+    pull_objects.__kwdefaults__ = {**(pull_objects.__kwdefaults__ or {}), **soon}
 
 
 class ForkingExecutor:
@@ -136,7 +144,10 @@ def serve_node(runtime_address: str, secret: bytes, alive: Callable[[], bool]) -
     from flwr.supercore.superexec import run_superexec as module
 
     require_checked()
-    os.environ["FLWR_SUPEREXEC_TASK_POLL_INTERVAL"] = "0.05"
+    from flwr.supernode.runtime import run_clientapp  # noqa: F401  (the children need it, and it takes half a second)
+
+    _look_sooner()
+    os.environ["FLWR_SUPEREXEC_TASK_POLL_INTERVAL"] = str(IDLE_SECONDS)
 
     class Watching(ForkingExecutor):
         def reconcile(self) -> None:
@@ -151,18 +162,7 @@ def serve_node(runtime_address: str, secret: bytes, alive: Callable[[], bool]) -
 
 def main() -> None:
     require_checked()
-    command = {"superlink": superlink, "supernode": supernode}[sys.argv.pop(1)]
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    command()
-
-
-def _end_with(parent: int) -> None:
-    """Ends this process as Ctrl-C does once its parent has died, however it died. Flower's own monitor takes a parent that
-    was killed, but of whose death nobody took note, for a living one.
-    """
-    while os.getppid() == parent:
-        time.sleep(0.2)
-    signal.raise_signal(signal.SIGINT)
+    {"superlink": superlink, "supernode": supernode}[sys.argv.pop(1)]()
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Standard input is a pipe that only the starter holds: its end says that the star
 not stop anything. The module then ends as by Ctrl-C.
 """
 
+import os
 import runpy
 import signal
 import sys
@@ -14,13 +15,16 @@ import threading
 
 def main() -> None:
     """Becomes the module that the first argument names."""
-    threading.Thread(target=_end_with_starter, daemon=True).start()
+    pipe = os.dup(sys.stdin.fileno())
+    os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
+    threading.Thread(target=_end_with_starter, args=(pipe,), daemon=True).start()
     sys.argv.pop(0)
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
-def _end_with_starter() -> None:
-    sys.stdin.buffer.read()
+def _end_with_starter(pipe: int) -> None:
+    """Not through `sys.stdin`, whose lock a process forked meanwhile would wait for without end."""
+    os.read(pipe, 1)
     signal.raise_signal(signal.SIGINT)
 
 

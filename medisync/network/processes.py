@@ -25,6 +25,7 @@ from medisync.network.settings import HospitalSettings, ServerSettings, split_ad
 START_SECONDS = 90.0
 STOP_SECONDS = 10.0
 FLOWER = "medisync.network.flower"
+LIFELINE = "medisync.network.lifeline"
 CONNECTION = "medisync"
 """What Flower's configuration calls our SuperLink."""
 
@@ -54,8 +55,8 @@ def service(
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", module, *map(str, arguments)],
-            stdin=subprocess.DEVNULL,
+            [sys.executable, "-W", "ignore", "-m", LIFELINE, module, *map(str, arguments)],
+            stdin=subprocess.PIPE,  # never written to: its end tells the child that we have gone
             stdout=output,
             stderr=subprocess.STDOUT,
             env=_environment(home) | ({"OMP_NUM_THREADS": str(threads)} if threads else {}),
@@ -72,13 +73,17 @@ def service(
 
 
 def _environment(home: Path) -> dict[str, str]:
-    """Flower's own state in `home`, its commands found, nothing reported to anyone, no sleep longer than it pays."""
+    """Flower's own state in `home`, its commands found, nothing reported to anyone; a model in few large pieces, and the
+    memory for one kept for the next, where each hop would take it from the system and give it back, 11,000 pages a time.
+    """
     return {
         **os.environ,
         "FLWR_HOME": str(home),
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
+        "FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE": str(16 << 20),
+        "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+        "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONUNBUFFERED": "1",
     }
@@ -166,7 +171,7 @@ def superlink(server: ServerSettings) -> Iterator[Service]:
         "--ssl-keyfile",
         server.private_key,
     ]
-    options = ["--database", server.state / "flower.db", "--isolation", "subprocess", "--enable-supernode-auth"]
+    options = ["--isolation", "subprocess", "--enable-supernode-auth"]
     arguments = [
         "superlink",
         "--host",

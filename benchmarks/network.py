@@ -1,0 +1,83 @@
+"""What the network costs a round: the same federation in this process and over TLS on loopback, one process tree each.
+
+    .venv/bin/python benchmarks/network.py [--rounds 5] [--scale 0.05]
+
+ResNet18 on tiny phantoms at 32 pixels, so that next to nothing of a round is training: what is left is packing, TLS, Flower's
+queues and the processes that it starts. Prints a table and writes it, with every round, beside this file. The first round is
+left out: it waits for imports.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medisync import artifacts, audit, notebook, phantom, splits, training
+from medisync.federation import grid
+from medisync.network import local
+
+HERE = Path(__file__).parent
+TARGET_SECONDS = 8.0
+TINY = {"IMAGE_SIZE": 32, "IMAGE_SIZE_SCHEDULE": "constant", "BATCH_SIZE": 16, "LOCAL_EPOCHS": 1, "DEVICE": "cpu"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measures both; returns 0."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--scale", type=float, default=0.05, help="of the phantom hospitals (default: some 150 images)")
+    options = parser.parse_args(arguments)
+    order = {**TINY, "ROUNDS": options.rounds, "PATIENCE": options.rounds}
+    with tempfile.TemporaryDirectory(prefix="medisync-") as name:
+        workspace = artifacts.locate(name)
+        phantom.write_hospitals(workspace.dataset, seed=0, scale=options.scale)
+        rounds = {"in one process": in_process(workspace, order), "over the network": over_network(workspace, order)}
+    keep(rounds)
+    return 0
+
+
+def in_process(workspace: artifacts.Workspace, order: Mapping[str, Any]) -> list[float]:
+    """Seconds of each round."""
+    configuration = notebook.configuration(order)
+    audited = audit.audit(configuration.hospitals, workspace.dataset)
+    split = splits.split(audited, configuration.splits, configuration.hospitals)
+    size = configuration.training.image_size
+    hospitals = training.open_hospitals(split, workspace.dataset, size, workspace.cache)
+    return [entry.seconds for entry in grid.simulate(hospitals, configuration).history]
+
+
+def over_network(workspace: artifacts.Workspace, order: Mapping[str, Any]) -> list[float]:
+    """The same of `medisync federation local`."""
+    name = local.run(workspace, order)
+    return [entry.seconds for entry in artifacts.read(workspace.artifacts / name, artifacts.HISTORY)]
+
+
+def keep(rounds: Mapping[str, Sequence[float]]) -> None:
+    """The table on the terminal and, with every round, on disk."""
+    medians = {place: statistics.median(seconds[1:] or seconds) for place, seconds in rounds.items()}
+    alone, networked = medians.values()
+    lines = ["| | median round, s | slowest, s |", "| --- | --- | --- |"]
+    lines += [
+        f"| {place} | {medians[place]:.1f} | {max(seconds[1:] or seconds):.1f} |" for place, seconds in rounds.items()
+    ]
+    table = (
+        "\n".join([*lines, f"| the network's share | {networked - alone:.1f} (target: {TARGET_SECONDS:g}) | |"]) + "\n"
+    )
+    print(table)
+    (HERE / "network.md").write_text(table, encoding="utf-8")
+    content = {
+        "command": " ".join(["python benchmarks/network.py", *sys.argv[1:]]),
+        "cores": os.cpu_count(),
+        "overhead_seconds": networked - alone,
+        "rounds": {place: list(seconds) for place, seconds in rounds.items()},
+    }
+    (HERE / "network.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
