@@ -33,7 +33,7 @@ serve: setup  ## the dashboard on the newest run
 
 test: setup  ## everything that CI runs
 	$(MAKE) lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 screenshots: setup  ## the pictures of the README, taken anew; needs Debian's chromium
 	$(BIN)/python docs/screenshots.py

@@ -112,6 +112,11 @@ class Exchange:
     sent: dict[int, int]
     """Bytes of the arrays sent to each node."""
 
+    @property
+    def unheard(self) -> set[str]:
+        """Names of the silent: to ask them the next question too would cost another deadline."""
+        return {each.hospital for each in self.silent}
+
 
 def ask(grid: Grid, messages: Iterable[Message], hospitals: Mapping[int, str], deadline: float) -> Exchange:
     """Sends every message and waits for the replies, at most `deadline` seconds."""

@@ -187,6 +187,7 @@ def run_round(
     training = ask(grid, strategy.configure_train(number, arrays, order.to_record(), members), roll.hospitals, deadline)
     average, train_means = strategy.aggregate_train(number, training.replies)
     question = EvaluateOrder(order.training, image_size=order.image_size).to_record()
+    members = Roll({node: name for node, name in roll.hospitals.items() if name not in training.unheard})
     questions = strategy.configure_evaluate(number, weights_only(average), question, members) if validates else ()
     scoring = ask(grid, questions, roll.hospitals, deadline)
     answers, unusable = strategy.screen_answers(scoring.replies)

@@ -2,6 +2,8 @@
 
 - SuperLink answers hospitals, administrators and its own processes at one port, and asks administrators for no proof. Here
   only its own machine reaches anything but the hospitals' part, which is guarded by their keys.
+- SuperLink keeps weights on their way in the same database as who its nodes are. Here only the nodes outlast it; a round that
+  it did not complete is begun anew anyway.
 - A SuperNode starts a fresh process for every message, which would import torch for seconds. Here it is forked from one
   that has imported it: as isolated, at once.
 - A SuperNode without work looks for some every 3 seconds, and who waits for a part of a message looks after 1, 2, 4 seconds.
@@ -11,7 +13,9 @@ Run as `python -m medisync.network.flower superlink|supernode ...` with the opti
 """
 
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -53,10 +57,12 @@ def _may_ask(scope: Scope) -> bool:
 
 def superlink() -> None:
     """Flower's SuperLink behind `HospitalsOnly`, until the process that started it ends."""
-    from flwr.superlink import extensions
+    from flwr.supercore.object_store import ObjectStoreFactory
+    from flwr.superlink import config_loader, extensions
     from flwr.superlink.cli.flower_superlink import flower_superlink
 
     vars(extensions)["get_middleware"] = lambda: (Middleware(HospitalsOnly),)
+    vars(config_loader)["ObjectStoreFactory"] = lambda _: ObjectStoreFactory()
     flower_superlink()
 
 
@@ -136,10 +142,10 @@ def _become_client(spec: Any) -> None:
         os._exit(code)
 
 
-def serve_node(runtime_address: str, secret: bytes, alive: Callable[[], bool]) -> None:
+def serve_node(runtime_address: str, secret: bytes, wait: Callable[[], object]) -> None:
     """Starts a client process for every message that the SuperNode at `runtime_address` has.
 
-    Raises ConnectionError once it is no longer `alive`.
+    Raises ConnectionError once `wait` returns, which says that the SuperNode has ended.
     """
     from flwr.supercore.superexec import run_superexec as module
 
@@ -148,16 +154,22 @@ def serve_node(runtime_address: str, secret: bytes, alive: Callable[[], bool]) -
 
     _look_sooner()
     os.environ["FLWR_SUPEREXEC_TASK_POLL_INTERVAL"] = str(IDLE_SECONDS)
-
-    class Watching(ForkingExecutor):
-        def reconcile(self) -> None:
-            super().reconcile()
-            if not alive():
-                raise ConnectionError("the SuperNode ended")
-
-    executor: Any = Watching()
+    executor: Any = ForkingExecutor()
     vars(module)["get_executor"] = lambda *_, **__: executor
-    module.run_superexec(runtime_address, insecure=True, superexec_auth_secret=secret)
+    ended = threading.Event()
+
+    def watch() -> None:
+        wait()
+        ended.set()
+        signal.raise_signal(signal.SIGINT)  # Flower would ask a SuperNode that is gone again and again
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        module.run_superexec(runtime_address, insecure=True, superexec_auth_secret=secret)
+    except (KeyboardInterrupt, SystemExit):
+        if ended.is_set():
+            raise ConnectionError("the SuperNode ended") from None
+        raise
 
 
 def main() -> None:

@@ -22,6 +22,9 @@ from medisync.network import credentials, flower, node, settings
 from medisync.network.conductor import COMPLETED, FAILED, SAYS
 from medisync.network.settings import HospitalSettings, ServerSettings, split_address, to_toml
 
+NOT_LET_IN = "Failed to activate SuperNode"
+"""What Flower's SuperNode says where the server does not accept its key."""
+
 START_SECONDS = 90.0
 STOP_SECONDS = 10.0
 FLOWER = "medisync.network.flower"
@@ -37,13 +40,19 @@ class Service:
     name: str
     process: "subprocess.Popen[bytes]"
     log: Path
+    log_start: int
+    """Where its own words begin: the file also holds those of earlier times."""
 
     def is_alive(self) -> bool:
         return self.process.poll() is None
 
+    def said(self) -> str:
+        """What it has logged."""
+        return self.log.read_bytes()[self.log_start :].decode(errors="replace")
+
     def last_words(self) -> str:
         """The last line of its log that says something."""
-        lines = [line.strip() for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines()]
+        lines = [line.strip() for line in self.said().splitlines()]
         return next((line for line in reversed(lines) if len(line) > 3), "it said nothing")
 
 
@@ -54,6 +63,7 @@ def service(
     """Runs `python -m module ...` for as long as the block lasts, on so many threads, or as many as it likes for 0."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
+        log_start = output.tell()
         process = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-m", LIFELINE, module, *map(str, arguments)],
             stdin=subprocess.PIPE,  # never written to: its end tells the child that we have gone
@@ -63,7 +73,7 @@ def service(
             start_new_session=True,  # Ctrl-C reaches the command, which then stops its children in order
         )
     try:
-        yield Service(name, process, log)
+        yield Service(name, process, log, log_start)
     finally:
         process.terminate()
         try:
@@ -171,7 +181,7 @@ def superlink(server: ServerSettings) -> Iterator[Service]:
         "--ssl-keyfile",
         server.private_key,
     ]
-    options = ["--isolation", "subprocess", "--enable-supernode-auth"]
+    options = ["--database", server.state / "flower.db", "--isolation", "subprocess", "--enable-supernode-auth"]
     arguments = [
         "superlink",
         "--host",
@@ -246,9 +256,18 @@ def take_part(settings_file: Path) -> None:
     with supernode(hospital, settings_file) as (connection, address, secret):
         print(f"{hospital.name}: {introduction.stats.total} images, connected to {hospital.server}", flush=True)
         try:
-            flower.serve_node(address, secret, connection.is_alive)
+            flower.serve_node(address, secret, connection.process.wait)
         except ConnectionError:
-            raise FederationError(f"the node ended: {connection.last_words()} (log: {connection.log})") from None
+            raise FederationError(_why_ended(connection, hospital)) from None
+
+
+def _why_ended(connection: Service, hospital: HospitalSettings) -> str:
+    if NOT_LET_IN in connection.said():
+        return (
+            f"{hospital.server}: the server does not know this hospital's key ({hospital.private_key.name}); ask the"
+            " federation's administrator which key is registered for it"
+        )
+    return f"the node ended: {connection.last_words()} (log: {connection.log})"
 
 
 def run(
