@@ -28,8 +28,7 @@ class Screened(FedAvg):
     positive whole number, or of another round, is refused by name, and the round goes on. `accepted`, `refused` and
     `drifts`, how far each accepted update is from what they became together, are the last round's. FederationError if
     fewer than `min_hospitals` updates are left. An update that is far longer than the others is cut to the median length,
-    except by robust strategies, which judge that themselves; `remarks` names it, and what points against the others, for
-    every strategy.
+    except by robust strategies, which judge that themselves; `remarks` names it for every strategy.
 
     Flower's strategy sees the weights. BatchNorm's running statistics are no weights: a variance that has taken a step of
     a server's optimiser may be negative, and the variance of all images is not the mean of the hospitals' variances. They
