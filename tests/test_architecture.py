@@ -44,7 +44,7 @@ ALLOWED = {
     "model_card": STAGE,
     "recording": FEDERATION | {"atomic", "artifacts", "audit", "baselines", "model_card"},
     "notebook": STAGE,
-    "network": FEDERATION | {"artifacts", "audit", "splits", "notebook", "recording", "network"},
+    "network": FEDERATION | {"atomic", "artifacts", "audit", "splits", "notebook", "recording", "network"},
     "cli": FEDERATION
     | {"notebook", "network"}
     | {"artifacts", "audit", "comparison", "download", "inference", "phantom"},

@@ -13,6 +13,7 @@ from flwr.serverapp import Grid, ServerApp
 from medisync.federation import grid, packing
 from medisync.federation.messages import ARRAYS, Roll, ask
 from medisync.federation.packing import PackingGrid
+from medisync.network.shelf import FolderShelf
 
 State = dict[str, torch.Tensor]
 
@@ -52,7 +53,7 @@ def converse(
     sent: list[int] = []
     seen: list[State] = []
     errors: list[str] = []
-    client, server = ClientApp(mods=[packing.packing_client(lambda context: folder)]), ServerApp()
+    client, server = ClientApp(mods=[packing.packing_client(lambda context: FolderShelf(folder))]), ServerApp()
 
     @client.evaluate()
     def evaluate(message: Message, context: Context) -> Message:

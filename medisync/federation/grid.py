@@ -34,13 +34,13 @@ SERVER_NODE = 1
 
 
 class InProcessGrid(Grid):
-    """Delivers each message by calling the client app, in the order of the nodes."""
+    """Delivers each message by calling the client app, in the order in which they are asked for."""
 
     def __init__(self, app: ClientApp, nodes: Mapping[int, Mapping[str, str]]) -> None:
         require_checked()
         self._app = app
         self._run = Run.create_empty(run_id=1)
-        self._replies: dict[str, Message] = {}
+        self._questions: dict[str, Message] = {}
         self._contexts = {
             node: Context(run_id=1, node_id=node, node_config=dict(config), state=RecordDict(), run_config={})
             for node, config in sorted(nodes.items())
@@ -66,15 +66,17 @@ class InProcessGrid(Grid):
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         questions = {uuid.uuid4().hex: message for message in messages}
-        for identity, message in questions.items():
-            self._replies[identity] = self._deliver(message, identity)
+        self._questions |= questions
         return list(questions)
 
-    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
-        return [self._replies.pop(name) for name in list(message_ids) if name in self._replies]
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
+        """Each answer is made when it is looked at, so that no two of them need to be in memory."""
+        for name in list(message_ids):
+            if name in self._questions:
+                yield self._deliver(self._questions.pop(name), name)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:  # noqa: ARG002
-        return self.pull_messages(self.push_messages(messages))
+        return list(self.pull_messages(self.push_messages(messages)))
 
     def _deliver(self, message: Message, identity: str) -> Message:
         """A client's exception becomes an error reply, as on the network; Ctrl-C goes through."""

@@ -1,17 +1,20 @@
 """What crosses between server and hospitals: the names in Flower's records, what they carry, and how it is asked for."""
 
 import hashlib
+import math
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
+import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from medisync import adam
 from medisync.config import TrainingConfig
 from medisync.evaluation import Totals
+from medisync.federation.waiting import on_disk, record
 from medisync.model import State
 from medisync.novelty import FeatureDistribution, Moments
 from medisync.records import Refusal, Split
@@ -24,6 +27,9 @@ TRAIN_METRICS = ("loss", "accuracy", "seconds", "norm")
 
 CLIENT_RAISED = 2
 """flwr's ErrorCode.CLIENT_APP_RAISED_EXCEPTION."""
+
+IN_MEMORY = 3
+"""Of more hospitals than these the updates wait on disk."""
 
 POLL_SECONDS = 0.5
 """Between two looks for replies; a look that finds nothing costs the server a millisecond."""
@@ -131,6 +137,8 @@ def ask(grid: Grid, messages: Iterable[Message], hospitals: Mapping[int, str], d
     while True:
         for reply in grid.pull_messages(list(waiting)):
             node = waiting.pop(reply.metadata.reply_to_message_id)
+            if reply.has_content() and len(sent) > IN_MEMORY and ARRAYS in reply.content:
+                reply.content[ARRAYS] = on_disk(reply.content.array_records[ARRAYS])
             if reply.has_error() and reply.metadata.src_node_id != node:  # the network answers in the node's place
                 silent[hospitals[node]] = f"could not be reached: {reply.error.reason}"
             else:
@@ -148,7 +156,8 @@ def ask(grid: Grid, messages: Iterable[Message], hospitals: Mapping[int, str], d
 
 def array_bytes(content: RecordDict) -> int:
     """What the arrays of a message weigh; all else in it is small."""
-    return sum(len(array.data) for record in content.array_records.values() for array in record.values())
+    arrays = [array for record in content.array_records.values() for array in record.values()]
+    return sum(math.prod(array.shape) * np.dtype(array.dtype).itemsize for array in arrays)
 
 
 def arrays_from_state(state: State) -> ArrayRecord:
@@ -165,7 +174,7 @@ def digest(arrays: ArrayRecord) -> str:
 
 def weights_only(arrays: ArrayRecord) -> ArrayRecord:
     """Without Adam's memory, which only training needs."""
-    return ArrayRecord({key: array for key, array in arrays.items() if not adam.is_moment(key)})
+    return record({key: array for key, array in arrays.items() if not adam.is_moment(key)})
 
 
 Arrays = TypeVar("Arrays", Totals, Moments, FeatureDistribution)

@@ -8,9 +8,8 @@ The block is in safetensors' format, which says names, shapes and dtypes and hol
 """
 
 import hashlib
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from medisync import adam, atomic
+from medisync import adam
 from medisync.config import Transport
 from medisync.errors import UpdateError
 from medisync.federation.messages import ARRAYS, CLIENT_RAISED
@@ -30,9 +29,13 @@ PACKED = "safetensors"
 KEPT = "sha256"
 """In the place of a block: which one is meant. In a reply's record of the same name: which one the node has."""
 
-SUFFIX = ".safetensors"
 
-Floats = NDArray[np.floating[Any]]
+class Shelf(Protocol):
+    """Where a node keeps the last block of weights, by the SHA-256 of its bytes."""
+
+    def get(self, name: str) -> bytes | None: ...
+
+    def put(self, name: str, block: bytes) -> None: ...
 
 
 def pack(content: RecordDict, transport: Transport = "float32") -> RecordDict:
@@ -79,15 +82,15 @@ def _name(block: bytes) -> str:
     return hashlib.sha256(block).hexdigest()
 
 
-def packing_client(folder: Callable[[Context], Path] | None = None) -> Mod:
+def packing_client(find_shelf: Callable[[Context], Shelf] | None = None) -> Mod:
     """A Flower mod: the client app sees arrays and answers with arrays; blocks travel, as precise as they came. The last block
-    of weights is kept in `folder`, if there is one.
+    of weights is kept on the node's shelf, if it has one.
     """
 
     def mod(message: Message, context: Context, call_next: Any) -> Message:
-        place = folder(context) if folder else None
+        shelf = find_shelf(context) if find_shelf else None
         try:
-            kept = _resolve(message.content, place) if place else ""
+            kept = _resolve(message.content, shelf) if shelf else ""
         except UpdateError as error:
             return Message(Error(code=CLIENT_RAISED, reason=str(error)), reply_to=message)
         transport = _transport(message.content)
@@ -110,23 +113,19 @@ def _transport(content: RecordDict) -> Transport:
     return "float16" if b'"dtype":"F16"' in header else "float32"
 
 
-def _resolve(content: RecordDict, folder: Path) -> str:
+def _resolve(content: RecordDict, shelf: Shelf) -> str:
     """Puts the block that is meant in its place, or keeps the one that came. Returns its name; empty without weights."""
     record = content.array_records.get(ARRAYS, ArrayRecord())
     if set(record) == {KEPT}:
         name = record[KEPT].numpy().tobytes().hex()
-        try:
-            block = (folder / f"{name}{SUFFIX}").read_bytes()
-        except OSError:
-            raise UpdateError("the weights that it was to go on from are no longer in its state folder") from None
+        if (block := shelf.get(name)) is None:
+            raise UpdateError("the weights that it was to go on from are no longer in its state folder")
         content[ARRAYS] = ArrayRecord({PACKED: Array(np.frombuffer(block, np.uint8))})
         return name
     if set(record) != {PACKED}:
         return ""
     name = _name(block := _block(record))
-    for old in folder.glob(f"*{SUFFIX}"):
-        old.unlink(missing_ok=True)
-    atomic.write_bytes(folder / f"{name}{SUFFIX}", block)
+    shelf.put(name, block)
     return name
 
 
@@ -173,14 +172,18 @@ class PackingGrid(Grid):
             return RecordDict({**content, ARRAYS: named})
         return content
 
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        replies = list(self._grid.pull_messages(message_ids))
-        for reply in replies:
-            if reply.has_content():
-                said = reply.content.config_records.get(KEPT, ConfigRecord())
-                self._kept[reply.metadata.src_node_id] = str(said.get(KEPT, ""))
-                reply.content = unpack(RecordDict({k: v for k, v in reply.content.items() if k != KEPT}))
-        return replies
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
+        """One after the other: Flower's grid would fetch all that have come at once."""
+        for name in list(message_ids):
+            for reply in self._grid.pull_messages([name]):
+                yield self._opened(reply)
+
+    def _opened(self, reply: Message) -> Message:
+        if reply.has_content():
+            said = reply.content.config_records.get(KEPT, ConfigRecord())
+            self._kept[reply.metadata.src_node_id] = str(said.get(KEPT, ""))
+            reply.content = unpack(RecordDict({k: v for k, v in reply.content.items() if k != KEPT}))
+        return reply
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         raise NotImplementedError("messages.ask pushes and pulls")

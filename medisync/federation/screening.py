@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from medisync import adam
 from medisync.errors import FederationError, UpdateError
-from medisync.federation import conduct
+from medisync.federation import conduct, waiting
 from medisync.federation.messages import ARRAYS, CONFIG, COUNT, METRICS, ROUND, TRAIN_METRICS, weights_only
 from medisync.model import find_problem, is_statistic
 from medisync.records import Refusal
@@ -119,17 +119,19 @@ class Screened(FedAvg):
 
     def _aggregated(self, arrays: ArrayRecord) -> ArrayRecord:
         """What Flower's strategy gets to see of the weights."""
-        return ArrayRecord({key: array for key, array in arrays.items() if self._is_aggregated(key)})
+        return waiting.record({key: array for key, array in arrays.items() if self._is_aggregated(key)})
 
     def _merge(self, key: str, updates: list[ArrayRecord], counts: list[int]) -> Array:
         """A buffer of several updates: the largest counter, or the statistic or moment of all their images together.
 
         By the law of total variance the variance of all is the mean of the variances plus the variance of the means.
         """
-        values = [update[key].numpy() for update in updates]
+        values = (update[key].numpy() for update in updates)
         if updates[0][key].dtype.startswith("int"):
             return Array(max(values, key=lambda value: value.sum()))
-        merged = np.average(values, axis=0, weights=counts)
+        merged = sum(count * value.astype(np.float64) for count, value in zip(counts, values, strict=True)) / sum(
+            counts
+        )
         if self.pools_statistics and key.endswith("running_var"):
             means = np.stack([update[key.removesuffix("var") + "mean"].numpy() for update in updates])
             merged = merged + np.average(

@@ -7,6 +7,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from medisync.federation import client_app, packing
 from medisync.network import node
+from medisync.network.shelf import FolderShelf
 from medisync.records import Introduction
 from medisync.training import HospitalData
 
@@ -24,11 +25,11 @@ def _introduce(context: Context) -> Introduction:
     return node.read_introduction(_settings_file(context))
 
 
-def _kept_weights(context: Context) -> Path:
-    return node.read_settings(_settings_file(context)).state / "weights"
+def _find_shelf(context: Context) -> FolderShelf:
+    return FolderShelf(node.read_settings(_settings_file(context)).state / "weights")
 
 
-client = client_app.build(_open, _introduce, mods=[packing.packing_client(_kept_weights)])
+client = client_app.build(_open, _introduce, mods=[packing.packing_client(_find_shelf)])
 server = ServerApp()
 
 

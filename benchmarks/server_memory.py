@@ -1,0 +1,135 @@
+"""How much memory a round takes at the server, by the number of hospitals: ResNet18's weights, updates made up, no images.
+
+    .venv/bin/python benchmarks/server_memory.py [--hospitals 3 20 100]
+
+A round of federated averaging in this process, each size in a process of its own. Counted is anonymous memory (RssAnon of
+/proc/self/status, every 5 ms), over what the process has before the round, in models of 45 MB; a hospital makes its update
+in the same process, and its part counts too. Pages of files, in which updates wait, the system takes back when it needs them.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+
+from medisync import model
+from medisync.config import FederationConfig, TrainingConfig
+from medisync.federation import grid, strategy
+from medisync.federation.messages import (
+    ARRAYS,
+    CONFIG,
+    COUNT,
+    METRICS,
+    ROUND,
+    Roll,
+    TrainOrder,
+    array_bytes,
+    arrays_from_state,
+)
+from medisync.federation.server_app import run_round
+
+HERE = Path(__file__).parent
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints a table and keeps it beside this file; returns 0."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hospitals", nargs="+", type=int, default=[3, 20, 100])
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.one:
+        print(json.dumps(measure(options.one)))
+        return 0
+    rows = [_in_its_own_process(count) for count in options.hospitals]
+    lines = ["| hospitals | peak over the base, models | seconds |", "| --- | --- | --- |"]
+    lines += [f"| {row['hospitals']} | {row['models']:.1f} | {row['seconds']:.1f} |" for row in rows]
+    table = "\n".join(lines) + "\n"
+    print(table)
+    (HERE / "server_memory.md").write_text(table, encoding="utf-8")
+    (HERE / "server_memory.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def _in_its_own_process(hospitals: int) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--one", str(hospitals)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def measure(hospitals: int) -> dict[str, Any]:
+    """One round of that many hospitals."""
+    names = {node: f"hospital {node}" for node in range(2, 2 + hospitals)}
+    start = arrays_from_state(model.build().state_dict())
+    server, client = ServerApp(), _client()
+    found: dict[str, Any] = {"hospitals": hospitals}
+
+    @server.main()
+    def main(inner: Grid, context: Context) -> None:  # noqa: ARG001
+        chosen = strategy.build(FederationConfig(), names)
+        order = TrainOrder(TrainingConfig(), learning_rate=1e-3)
+        with Watch() as watch:
+            began = time.monotonic()
+            run_round(inner, Roll(names), chosen, start, 1, order, 3600, validates=False)
+            found["seconds"] = time.monotonic() - began
+        found["models"] = watch.peak / array_bytes(RecordDict({ARRAYS: start}))
+
+    grid.run_apps(server, client, {node: {} for node in names})
+    return found
+
+
+def _client() -> ClientApp:
+    app = ClientApp()
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        drawn = np.random.default_rng(context.node_id)
+        arrays = message.content.array_records[ARRAYS]
+        changed = ArrayRecord({key: Array(_changed(array.numpy(), drawn)) for key, array in arrays.items()})
+        figures = MetricRecord({COUNT: 100, "loss": 1.0, "accuracy": 0.5, "seconds": 1.0, "norm": 1.0})
+        round_number = message.content.config_records[CONFIG][ROUND]
+        content = RecordDict({ARRAYS: changed, METRICS: figures, CONFIG: ConfigRecord({ROUND: round_number})})
+        return Message(content, reply_to=message)
+
+    return app
+
+
+def _changed(values: np.ndarray, drawn: np.random.Generator) -> np.ndarray:
+    return values if values.dtype.kind == "i" else (values + np.float32(1e-3) * drawn.random(dtype=np.float32))
+
+
+class Watch:
+    """The most anonymous memory of this process while the block lasts, over what it had before, in bytes."""
+
+    def __enter__(self) -> "Watch":
+        self.base, self.peak = _anonymous(), 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+        self._thread.start()
+        return self
+
+    def _look(self) -> None:
+        while not self._over.wait(0.005):
+            self.peak = max(self.peak, _anonymous() - self.base)
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def _anonymous() -> int:
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return 1024 * int(status.split("RssAnon:")[1].split()[0])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""Updates that wait on disk for the others of their round, so that a server's memory does not grow with its hospitals.
+
+Flower's averaging strategies take one update after the other and keep one sum; what would grow is the updates themselves. The
+median, the trimmed mean and Krum look at all updates at once, and read them all back.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord
+from numpy.typing import NDArray
+
+
+class WaitingArray(Array):
+    """An array whose values are read from disk whenever they are asked for."""
+
+    def __init__(self, values: NDArray[Any]) -> None:
+        super().__init__(dtype=str(values.dtype), shape=values.shape, stype="numpy.ndarray", data=b"")
+        self._values = values
+
+    def numpy(self) -> NDArray[Any]:
+        return self._values
+
+
+def on_disk(arrays: ArrayRecord) -> ArrayRecord:
+    """The same arrays in a temporary file without a name, which ends with them, or with the process."""
+    places = {}
+    with tempfile.TemporaryFile(prefix="medisync-") as file:
+        for key, array in arrays.items():
+            values = np.ascontiguousarray(array.numpy())
+            places[key] = (file.tell(), values.nbytes, array.dtype, array.shape)
+            file.write(values.tobytes() + bytes(64 - values.nbytes % 64))  # what follows begins aligned
+        file.flush()
+        whole = np.memmap(file, np.uint8, "c")
+    return record(
+        {
+            key: WaitingArray(whole[start : start + size].view(dtype).reshape(shape))
+            for key, (start, size, dtype, shape) in places.items()
+        }
+    )
+
+
+def record(arrays: Mapping[str, Array]) -> ArrayRecord:
+    """These very arrays; Flower's constructor would make plain ones of their bytes."""
+    found = ArrayRecord()
+    for key, array in arrays.items():
+        found[key] = array
+    return found
