@@ -21,9 +21,13 @@ from medisync.errors import FederationError
 from medisync.network import credentials, flower, node, settings
 from medisync.network.conductor import COMPLETED, FAILED, SAYS
 from medisync.network.settings import HospitalSettings, ServerSettings, split_address, to_toml
+from medisync.records import Introduction
 
 NOT_LET_IN = "Failed to activate SuperNode"
-"""What Flower's SuperNode says where the server does not accept its key."""
+"""What Flower's SuperNode says where the server does not accept its key: unknown, or in use by a node that has just died."""
+
+REJOIN_SECONDS, REJOIN_PAUSE = 90.0, 5.0
+"""How long and how often a hospital asks to be let in: a server takes a minute to notice that a node has died."""
 
 START_SECONDS = 90.0
 STOP_SECONDS = 10.0
@@ -253,21 +257,28 @@ def take_part(settings_file: Path) -> None:
     require_reachable(hospital.server, hospital.authority)
     introduction = node.prepare(hospital)
     importlib.import_module("medisync.network.apps")  # what every client process needs, before they are forked
+    patience = time.monotonic() + REJOIN_SECONDS
+    while not _serve(hospital, settings_file, introduction):
+        if time.monotonic() > patience:
+            raise FederationError(
+                f"{hospital.server}: the server does not know this hospital's key ({hospital.private_key.name}); ask the"
+                " federation's administrator which key is registered for it"
+            )
+        print(f"{hospital.name}: not let in yet, as after a crash; trying again", flush=True)
+        time.sleep(REJOIN_PAUSE)
+
+
+def _serve(hospital: HospitalSettings, settings_file: Path, introduction: Introduction) -> bool:
+    """False where the server did not let the node in."""
     with supernode(hospital, settings_file) as (connection, address, secret):
         print(f"{hospital.name}: {introduction.stats.total} images, connected to {hospital.server}", flush=True)
         try:
             flower.serve_node(address, secret, connection.process.wait)
         except ConnectionError:
-            raise FederationError(_why_ended(connection, hospital)) from None
-
-
-def _why_ended(connection: Service, hospital: HospitalSettings) -> str:
-    if NOT_LET_IN in connection.said():
-        return (
-            f"{hospital.server}: the server does not know this hospital's key ({hospital.private_key.name}); ask the"
-            " federation's administrator which key is registered for it"
-        )
-    return f"the node ended: {connection.last_words()} (log: {connection.log})"
+            if NOT_LET_IN in connection.said():
+                return False
+            raise FederationError(f"the node ended: {connection.last_words()} (log: {connection.log})") from None
+    return True
 
 
 def run(
