@@ -106,7 +106,7 @@ class Screened(FedAvg):
         return [
             update
             if not judged.clips
-            else ArrayRecord({**update, **_arrays(conduct.shorten(start, _floats(update), judged))})
+            else waiting.record({**update, **_arrays(conduct.shorten(start, _floats(update), judged))})
             for update, judged in zip(updates, judgements, strict=True)
         ]
 
