@@ -71,8 +71,8 @@ class SplitConfig(Section):
 
 
 Normalisation = Literal["group", "renormalised", "pooled", "averaged"]
-"""GroupNorm with standardised kernels; or BatchNorm whose statistics are averaged like weights, pooled as if all images had been in one place, or
-pooled and used in training too."""
+"""GroupNorm with standardised kernels; or BatchNorm whose statistics are averaged like weights, pooled as if all images had
+been in one place, or pooled and used in training too."""
 
 
 class TrainingConfig(Section):

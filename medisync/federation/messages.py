@@ -128,9 +128,8 @@ def ask(grid: Grid, messages: Iterable[Message], hospitals: Mapping[int, str], d
     """Sends every message and waits for the replies, at most `deadline` seconds."""
     questions = sorted(messages, key=lambda message: hospitals[message.metadata.dst_node_id])
     names = list(grid.push_messages(questions))
-    sent = {
-        message.metadata.dst_node_id: array_bytes(message.content) for message in questions
-    }  # as the grid packed them
+    # after the push: as the grid packed them
+    sent = {message.metadata.dst_node_id: array_bytes(message.content) for message in questions}
     waiting = dict(zip(names, sent, strict=True))
     replies, silent = dict[str, Message](), dict[str, str]()
     end = time.monotonic() + deadline

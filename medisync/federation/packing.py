@@ -82,6 +82,12 @@ def _name(block: bytes) -> str:
     return hashlib.sha256(block).hexdigest()
 
 
+def _packed_and_named(content: RecordDict, transport: Transport) -> tuple[RecordDict, str]:
+    """With the name of its block of weights; empty without weights."""
+    packed = pack(content, transport)
+    return packed, _name(_block(packed.array_records[ARRAYS])) if ARRAYS in packed else ""
+
+
 def packing_client(find_shelf: Callable[[Context], Shelf] | None = None) -> Mod:
     """A Flower mod: the client app sees arrays and answers with arrays; blocks travel, as precise as they came. The last block
     of weights is kept on the node's shelf, if it has one.
@@ -156,19 +162,17 @@ class PackingGrid(Grid):
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Leaves the messages as they travel, so that who counts their bytes counts what was sent."""
-        messages = list(messages)
-        blocks = {id(message.content): pack(message.content, self._transport) for message in messages}
+        messages, packed = list(messages), dict[int, tuple[RecordDict, str]]()
+        contents = {id(message.content): message.content for message in messages}  # alive, so that no id is used again
+        for identity, content in contents.items():
+            packed[identity] = _packed_and_named(content, self._transport)
         for message in messages:
-            message.content = self._shortened(blocks[id(message.content)], message.metadata.dst_node_id)
+            message.content = self._shortened(*packed[id(message.content)], message.metadata.dst_node_id)
         return self._grid.push_messages(messages)
 
-    def _shortened(self, content: RecordDict, node: int) -> RecordDict:
-        if (
-            (kept := self._kept.pop(node, ""))
-            and ARRAYS in content
-            and _name(_block(content.array_records[ARRAYS])) == kept
-        ):
-            named = ArrayRecord({KEPT: Array(np.frombuffer(bytes.fromhex(kept), np.uint8))})
+    def _shortened(self, content: RecordDict, name: str, node: int) -> RecordDict:
+        if name and self._kept.pop(node, "") == name:
+            named = ArrayRecord({KEPT: Array(np.frombuffer(bytes.fromhex(name), np.uint8))})
             return RecordDict({**content, ARRAYS: named})
         return content
 
