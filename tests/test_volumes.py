@@ -92,17 +92,17 @@ def test_of_several_volumes_the_first_is_used() -> None:
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (dicom(RAMP[None])[:600], "damaged|no picture"),
-        (dicom(RAMP[None], PixelData=b"\0\0"), "damaged"),
-        (b"\0" * 128 + b"DICM" + b"\xff" * 400, "damaged|no picture"),
-        (gzip.compress(b"nothing of that kind" * 40), "holds no NIfTI volume"),
-        (gzip.compress(b"x" * 900)[:20], "holds no NIfTI volume"),
-        (nifti(np.zeros((40, 40, 3), np.int16))[:1000], "damaged"),
-        (nifti(np.zeros((40, 40), np.int16)), "expected a volume of slices"),
-        (nifti(np.full((40, 40, 3), np.nan, np.float32)), "not finite"),
-        (nifti(np.zeros((40, 40, 3), np.int16)), "no content"),
-        (nifti(np.ones((8, 8, 3), np.int16)), "too small"),
-        (dicom(np.zeros((1, 64, 64), np.uint16)), "no content"),
+        pytest.param(dicom(RAMP[None])[:600], "damaged|no picture", id="dicom cut short"),
+        pytest.param(dicom(RAMP[None], PixelData=b"\0\0"), "damaged", id="dicom with two bytes of pixels"),
+        pytest.param(b"\0" * 128 + b"DICM" + b"\xff" * 400, "damaged|no picture", id="dicom of nonsense"),
+        pytest.param(gzip.compress(b"nothing of that kind" * 40), "holds no NIfTI volume", id="gzip of a text"),
+        pytest.param(gzip.compress(b"x" * 900)[:20], "holds no NIfTI volume", id="gzip cut short"),
+        pytest.param(nifti(np.zeros((40, 40, 3), np.int16))[:1000], "damaged", id="nifti cut short"),
+        pytest.param(nifti(np.zeros((40, 40), np.int16)), "expected a volume of slices", id="nifti of one slice"),
+        pytest.param(nifti(np.full((40, 40, 3), np.nan, np.float32)), "not finite", id="nifti of no number"),
+        pytest.param(nifti(np.zeros((40, 40, 3), np.int16)), "no content", id="nifti of zeros"),
+        pytest.param(nifti(np.ones((8, 8, 3), np.int16)), "too small", id="nifti too small"),
+        pytest.param(dicom(np.zeros((1, 64, 64), np.uint16)), "no content", id="dicom of zeros"),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_a_sentence(data: bytes, problem: str) -> None:
