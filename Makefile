@@ -14,11 +14,12 @@ help:  ## this list
 
 setup: .venv/installed  ## the virtual environment, with every package pinned by hash
 
-# uv installs in seconds what pip installs in minutes; it comes from the lock itself.
+# uv installs in seconds what pip installs in minutes; it comes from the lock itself. Compiled once, here: a process that
+# imports torch takes twice as long where Python may not keep what it compiled (PYTHONDONTWRITEBYTECODE).
 .venv/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep -oE '^uv==[0-9.]+' requirements.txt)"
-	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.txt
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
 

@@ -18,6 +18,7 @@ from medisync.federation.handshake import Reception
 from medisync.federation.packing import PackingGrid
 from medisync.federation.server_app import Outcome
 from medisync.network import settings
+from medisync.network.processes import COMPLETED, FAILED, SAYS
 from medisync.network.settings import Member, ServerSettings
 from medisync.records import (
     LABELS,
@@ -31,11 +32,6 @@ from medisync.records import (
 )
 
 log = logging.getLogger("medisync")
-
-SAYS = "medisync: "
-"""Begins every line that a person who follows the run should see."""
-FAILED = "failed: "
-COMPLETED = "completed "
 
 NOTES = [
     "each hospital keeps the list of its own images",

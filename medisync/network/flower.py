@@ -145,7 +145,7 @@ def _become_client(spec: Any) -> None:
 def serve_node(runtime_address: str, secret: bytes, wait: Callable[[], object]) -> None:
     """Starts a client process for every message that the SuperNode at `runtime_address` has.
 
-    Raises ConnectionError once `wait` returns, which says that the SuperNode has ended.
+    Until `wait` returns, which says that the SuperNode has ended.
     """
     from flwr.supercore.superexec import run_superexec as module
 
@@ -156,6 +156,7 @@ def serve_node(runtime_address: str, secret: bytes, wait: Callable[[], object]) 
     os.environ["FLWR_SUPEREXEC_TASK_POLL_INTERVAL"] = str(IDLE_SECONDS)
     executor: Any = ForkingExecutor()
     vars(module)["get_executor"] = lambda *_, **__: executor
+    vars(module)["register_signal_handlers"] = lambda **_: None  # Flower's end the process without a word 5 s later
     ended = threading.Event()
 
     def watch() -> None:
@@ -166,10 +167,9 @@ def serve_node(runtime_address: str, secret: bytes, wait: Callable[[], object]) 
     threading.Thread(target=watch, daemon=True).start()
     try:
         module.run_superexec(runtime_address, insecure=True, superexec_auth_secret=secret)
-    except (KeyboardInterrupt, SystemExit):
-        if ended.is_set():
-            raise ConnectionError("the SuperNode ended") from None
-        raise
+    except KeyboardInterrupt:
+        if not ended.is_set():
+            raise
 
 
 def main() -> None:

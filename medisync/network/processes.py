@@ -16,15 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medisync import notebook
+from medisync import atomic, notebook
 from medisync.errors import FederationError
-from medisync.network import credentials, flower, node, settings
-from medisync.network.conductor import COMPLETED, FAILED, SAYS
-from medisync.network.settings import HospitalSettings, ServerSettings, split_address, to_toml
+from medisync.network import credentials, flower, settings
+from medisync.network.settings import HospitalSettings, Member, ServerSettings, split_address, to_toml
 from medisync.records import Introduction
 
-NOT_LET_IN = "Failed to activate SuperNode"
-"""What Flower's SuperNode says where the server does not accept its key: unknown, or in use by a node that has just died."""
+SAYS, FAILED, COMPLETED = "medisync: ", "failed: ", "completed "
+"""Begin what a run's process says to the person who follows it: every line, its failure, the name of what it completed."""
+
+LET_IN, NOT_LET_IN = "SuperNode ID", "Failed to activate SuperNode"
+"""What Flower's SuperNode says where the server accepts its key or does not: unknown, or in use by a node that just died."""
+
+ALREADY_REGISTERED = "Public key already in use"
+"""What Flower says of a key that it has ever known."""
 
 REJOIN_SECONDS, REJOIN_PAUSE = 90.0, 5.0
 """How long and how often a hospital asks to be let in: a server takes a minute to notice that a node has died."""
@@ -203,13 +208,33 @@ def superlink(server: ServerSettings) -> Iterator[Service]:
 
 
 def register(server: ServerSettings) -> None:
-    """Makes the server know its members' keys. Raises FederationError where Flower refuses one."""
-    known = {node["name"] for node in _flwr(server, "supernode", "list", CONNECTION, "--format", "json")["nodes"]}
-    for member in server.hospitals:
-        if member.name not in known:
-            where = f"{member.location.lat},{member.location.lon}"
-            options = ["--name", member.name, f"--location={where}", "--format", "json"]
-            _flwr(server, "supernode", "register", str(member.public_key), CONNECTION, *options)
+    """Makes Flower know the names and keys in server.toml, and no others. Raises FederationError where it refuses one.
+
+    Flower lists its nodes without their keys and takes no key twice, so what became of each is kept beside its database.
+    """
+    kept = server.state / "nodes.json"
+    nodes: dict[str, str] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    members = {f"{each.name}: {each.public_key.read_text(encoding='utf-8').strip()}": each for each in server.hospitals}
+    for withdrawn in nodes.keys() - members.keys():
+        _flwr(server, "supernode", "unregister", nodes.pop(withdrawn), CONNECTION, "--format", "json")
+        atomic.write_bytes(kept, json.dumps(nodes).encode())
+    for name in members.keys() - nodes.keys():
+        nodes[name] = _register(server, members[name])
+        atomic.write_bytes(kept, json.dumps(nodes).encode())
+
+
+def _register(server: ServerSettings, member: Member) -> str:
+    """The number of the node that may now connect with the member's key."""
+    options = ["--name", member.name, f"--location={member.location.lat},{member.location.lon}", "--format", "json"]
+    try:
+        return str(_flwr(server, "supernode", "register", str(member.public_key), CONNECTION, *options)["node-id"])
+    except FederationError as error:
+        if ALREADY_REGISTERED not in str(error):
+            raise
+        raise FederationError(
+            f"{member.public_key}: this key was registered before, for another name or until it was withdrawn; let"
+            f" {member.name} make a new one (`ssh-keygen -t ecdsa -b 384 -N '' -f hospital.key`) and send its public half"
+        ) from None
 
 
 def _flwr(server: ServerSettings, *arguments: str) -> dict[str, Any]:
@@ -242,7 +267,7 @@ def supernode(hospital: HospitalSettings, settings_file: Path) -> Iterator[tuple
     ]
     log = hospital.state / "hospital.log"
     with service("the node", FLOWER, arguments, hospital.state / "flower", log) as started:
-        _wait(started, lambda: _answers(port), "start")
+        _wait(started, lambda: NOT_LET_IN in started.said() or LET_IN in started.said(), "reach the server")
         yield started, f"127.0.0.1:{port}", secret
 
 
@@ -251,6 +276,8 @@ def take_part(settings_file: Path) -> None:
 
     Raises FederationError where the server cannot be reached or ends the connection, DataError for unusable images.
     """
+    from medisync.network import node  # torch, which the server's side does without
+
     hospital = settings.read(HospitalSettings, settings_file)
     credentials.require_private(hospital.private_key)
     credentials.require_valid(hospital.authority)
@@ -258,27 +285,24 @@ def take_part(settings_file: Path) -> None:
     introduction = node.prepare(hospital)
     importlib.import_module("medisync.network.apps")  # what every client process needs, before they are forked
     patience = time.monotonic() + REJOIN_SECONDS
-    while not _serve(hospital, settings_file, introduction):
-        if time.monotonic() > patience:
-            raise FederationError(
-                f"{hospital.server}: the server does not know this hospital's key ({hospital.private_key.name}); ask the"
-                " federation's administrator which key is registered for it"
-            )
+    while time.monotonic() < patience:
+        _serve(hospital, settings_file, introduction)
         print(f"{hospital.name}: not let in yet, as after a crash; trying again", flush=True)
         time.sleep(REJOIN_PAUSE)
+    raise FederationError(
+        f"{hospital.server}: the server does not know this hospital's key ({hospital.private_key.name}); ask the"
+        " federation's administrator which key is registered for it"
+    )
 
 
-def _serve(hospital: HospitalSettings, settings_file: Path, introduction: Introduction) -> bool:
-    """False where the server did not let the node in."""
+def _serve(hospital: HospitalSettings, settings_file: Path, introduction: Introduction) -> None:
+    """Returns where the server does not let the node in. Raises FederationError once a node that was let in has ended."""
     with supernode(hospital, settings_file) as (connection, address, secret):
+        if NOT_LET_IN in connection.said():
+            return
         print(f"{hospital.name}: {introduction.stats.total} images, connected to {hospital.server}", flush=True)
-        try:
-            flower.serve_node(address, secret, connection.process.wait)
-        except ConnectionError:
-            if NOT_LET_IN in connection.said():
-                return False
-            raise FederationError(f"the node ended: {connection.last_words()} (log: {connection.log})") from None
-    return True
+        flower.serve_node(address, secret, connection.process.wait)
+        raise FederationError(f"the node ended: {connection.last_words()} (log: {connection.log})")
 
 
 def run(
