@@ -15,9 +15,9 @@ import torch
 from starlette.responses import PlainTextResponse
 
 from medisync import artifacts, audit, cli, notebook, phantom, splits, training
-from medisync.errors import ConfigError, FederationError, UpdateError
+from medisync.errors import ConfigError, DataError, FederationError, UpdateError
 from medisync.federation import grid, handshake
-from medisync.network import credentials, processes, settings, setup
+from medisync.network import credentials, node, processes, settings, setup
 from medisync.network.flower import HospitalsOnly
 from medisync.network.settings import HospitalSettings, ServerSettings
 from medisync.records import LABELS, DatasetStats, HospitalAudit, Introduction, Location
@@ -162,12 +162,35 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
             processes.require_free(address)
 
 
-def test_a_missing_dataset_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    made = setup.make(tmp_path, f"127.0.0.1:{processes.free_port()}", HOSPITALS, tmp_path / "nowhere")
+def test_a_missing_key_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = setup.make(tmp_path, f"127.0.0.1:{processes.free_port()}", HOSPITALS, tmp_path)
     file = made.hospitals[HOSPITALS[0].name]
     (file.parent / "hospital.key").unlink()
     assert cli.main(["federation", "hospital", str(file)]) == 2
     assert "there is no such private key" in capsys.readouterr().err
+
+
+def test_a_missing_dataset_is_one_sentence(tmp_path: Path) -> None:
+    made = setup.make(tmp_path, f"127.0.0.1:{processes.free_port()}", HOSPITALS, tmp_path / "nowhere")
+    hospital = settings.read(HospitalSettings, made.hospitals[HOSPITALS[0].name])
+    with pytest.raises(
+        DataError, match=r"nowhere: there is no such dataset folder; correct `dataset` in hospital.toml"
+    ):
+        node.prepare(hospital)
+
+
+def test_a_server_started_again_knows_its_hospitals_and_no_longer_one_that_was_taken_out(tmp_path: Path) -> None:
+    file = setup.make(tmp_path, f"127.0.0.1:{processes.free_port()}", HOSPITALS).server
+    first = settings.read(ServerSettings, file)
+    with processes.superlink(first):
+        before = json.loads((first.state / "nodes.json").read_text())
+    fewer = first.model_copy(update={"hospitals": first.hospitals[:2]})
+    with processes.superlink(fewer):
+        after = json.loads((first.state / "nodes.json").read_text())
+    assert len(before) == 3
+    assert after == {member: node for member, node in before.items() if not member.startswith(HOSPITALS[2].name)}
+    with pytest.raises(FederationError, match=r"was registered before.*make a new one"), processes.superlink(first):
+        pass
 
 
 TINY = {"IMAGE_SIZE": 32, "IMAGE_SIZE_SCHEDULE": "constant", "LEARNING_RATE": 1e-3, "BATCH_SIZE": 16}

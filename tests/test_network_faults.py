@@ -217,3 +217,11 @@ def test_a_killed_server_goes_on_after_its_last_whole_round_with_the_hospitals_t
     missing = {refusal.hospital for entry in history for refusal in entry.refused}
     assert missing == {AIIMS, NIMHANS, TATA}
     assert set(history[-1].hospitals) == {AIIMS, NIMHANS, TATA}
+
+
+def test_hospitals_and_a_server_that_are_told_to_stop_leave_no_process_behind(story: Story) -> None:
+    """In the middle of a round."""
+    for command in (*story.hospitals.values(), story.server):
+        command.stop()
+    running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert not [command for command in running if str(story.workspace.root) in command]

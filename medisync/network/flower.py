@@ -103,8 +103,9 @@ class ForkingExecutor:
     def launch(self, spec: Any) -> Any:
         from flwr.supercore.superexec.executor import LaunchResult
 
+        parent = os.getpid()
         if os.fork() == 0:
-            _become_client(spec)
+            _become_client(spec, parent)
         return LaunchResult.accepted()
 
     def reconcile(self) -> None:
@@ -120,17 +121,26 @@ class ForkingExecutor:
         pass
 
 
-def _become_client(spec: Any) -> None:
+def _end_with(parent: int) -> None:
+    """Ends this process once its parent has gone, whatever it is doing: Flower's own way waits for a main thread that may
+    itself wait, for a SuperNode that has gone too.
+    """
+    while os.getppid() == parent:
+        time.sleep(IDLE_SECONDS)
+    os._exit(1)
+
+
+def _become_client(spec: Any, parent: int) -> None:
     """In the child: answers one message and ends, whatever happens, without unwinding into the parent's code."""
     from flwr.supernode.runtime.run_clientapp import run_clientapp
 
     code = 1
     try:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
         run_clientapp(
             spec.runtime_api_address,
             spec.token,
             insecure=True,
-            parent_pid=spec.parent_pid,
             runtime_dependency_install=False,
         )
         code = 0
@@ -162,7 +172,7 @@ def serve_node(runtime_address: str, secret: bytes, wait: Callable[[], object]) 
     def watch() -> None:
         wait()
         ended.set()
-        signal.raise_signal(signal.SIGINT)  # Flower would ask a SuperNode that is gone again and again
+        os.kill(os.getpid(), signal.SIGINT)  # Flower would ask a SuperNode that is gone again and again
 
     threading.Thread(target=watch, daemon=True).start()
     try:

@@ -23,9 +23,11 @@ def main() -> None:
 
 
 def _end_with_starter(pipe: int) -> None:
-    """Not through `sys.stdin`, whose lock a process forked meanwhile would wait for without end."""
+    """Not through `sys.stdin`, whose lock a process forked meanwhile would wait for without end; and to the whole process, so
+    that it wakes a main thread that waits.
+    """
     os.read(pipe, 1)
-    signal.raise_signal(signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 if __name__ == "__main__":

@@ -89,6 +89,8 @@ def service(
             process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
+        if process.stdin:
+            process.stdin.close()
 
 
 def _environment(home: Path) -> dict[str, str]:
