@@ -7,7 +7,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train serve test faults screenshots lint format lock torture audit-deps clean
+.PHONY: help setup demo train serve test bench screenshots lint format lock torture audit-deps clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,10 +34,7 @@ serve: setup  ## the dashboard on the newest run
 
 test: setup  ## everything that CI runs
 	$(MAKE) lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
-
-faults: setup  ## hospitals and a server that freeze, fail and come back (ten minutes)
-	MEDISYNC_FAULTS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_network_faults.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 screenshots: setup  ## the pictures of the README, taken anew; needs Debian's chromium
 	$(BIN)/python docs/screenshots.py
@@ -57,6 +54,9 @@ lock: setup  ## compile requirements.txt from pyproject.toml
 
 torture: setup  ## kills, full disks, several runs at once: what is lost, in a table (an hour)
 	$(BIN)/python benchmarks/torture.py
+
+bench: setup  ## how fast it is against what the machine can do, in a table (half an hour of an idle machine)
+	$(BIN)/python benchmarks/speed.py
 
 # Strict: a package that could not be looked up fails the audit, so that no connection does not read as no vulnerability.
 audit-deps: setup  ## known vulnerabilities of the locked packages

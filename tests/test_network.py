@@ -241,7 +241,7 @@ def test_a_networked_run_reads_like_any_other_and_holds_no_list_of_images(networ
 
 
 def test_a_federation_on_one_machine_leaves_no_process_behind(networked: artifacts.Workspace) -> None:
-    running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
+    running = subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
     root = networked.root.parent  # the try kept its keys and settings there
     assert not [command for command in running if str(root) in command]
     assert json.loads((networked.artifacts / "run-001" / artifacts.RUN).read_text())["status"] == "completed"

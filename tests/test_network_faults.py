@@ -16,12 +16,8 @@ from medisync import artifacts, notebook, phantom
 from medisync.network import credentials, local, setup
 
 ROOT = Path(__file__).parent.parent
-pytestmark = pytest.mark.skipif(
-    "MEDISYNC_FAULTS" not in os.environ, reason="the story takes ten minutes: `make faults` runs it"
-)
-
 TINY = {"IMAGE_SIZE": 32, "IMAGE_SIZE_SCHEDULE": "constant", "BATCH_SIZE": 16, "LOCAL_EPOCHS": 1, "DEVICE": "cpu"}
-ORDER = {**TINY, "ROUNDS": 40, "PATIENCE": 40, "ROUND_DEADLINE": 20}
+ORDER = {**TINY, "ROUNDS": 40, "PATIENCE": 40, "ROUND_DEADLINE": 40}
 """More rounds than the story takes: it ends the run."""
 AIIMS, NIMHANS, TATA = (hospital.name for hospital in notebook.configuration().hospitals)
 
@@ -181,7 +177,7 @@ def test_a_hospital_whose_key_nobody_registered_is_turned_away(story: Story) -> 
 
 def test_a_round_does_not_wait_for_a_frozen_hospital_beyond_the_deadline(story: Story) -> None:
     story.hospitals[AIIMS].signal_all(signal.SIGSTOP)
-    assert "did not answer within 20 s" in story.run.until(f"{AIIMS} was refused")
+    assert "did not answer within 40 s" in story.run.until(f"{AIIMS} was refused")
     story.hospitals[AIIMS].signal_all(signal.SIGCONT)
     story.round_with(AIIMS)
 
@@ -223,5 +219,5 @@ def test_hospitals_and_a_server_that_are_told_to_stop_leave_no_process_behind(st
     """In the middle of a round."""
     for command in (*story.hospitals.values(), story.server):
         command.stop()
-    running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
+    running = subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
     assert not [command for command in running if str(story.workspace.root) in command]

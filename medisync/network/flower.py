@@ -29,6 +29,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from medisync.federation.flower_version import require_checked
+from medisync.network import lifeline
 
 IDLE_SECONDS = 0.5
 """Between two looks of a node for work."""
@@ -121,22 +122,13 @@ class ForkingExecutor:
         pass
 
 
-def _end_with(parent: int) -> None:
-    """Ends this process once its parent has gone, whatever it is doing: Flower's own way waits for a main thread that may
-    itself wait, for a SuperNode that has gone too.
-    """
-    while os.getppid() == parent:
-        time.sleep(IDLE_SECONDS)
-    os._exit(1)
-
-
 def _become_client(spec: Any, parent: int) -> None:
     """In the child: answers one message and ends, whatever happens, without unwinding into the parent's code."""
     from flwr.supernode.runtime.run_clientapp import run_clientapp
 
     code = 1
     try:
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+        lifeline.end_with(parent)
         run_clientapp(
             spec.runtime_api_address,
             spec.token,

@@ -1,8 +1,8 @@
-"""Runs a module for as long as the process that started it lives, however that one dies.
+"""No process outlives the one that started it, however that one dies.
 
     python -m medisync.network.lifeline MODULE [ARGUMENT ...]
 
-Standard input is a pipe that only the starter holds: its end says that the starter has gone, also if it was killed and could
+runs a module. Standard input is a pipe that only the starter holds: its end says that the starter has gone, also if it was killed and could
 not stop anything. The module then ends as by Ctrl-C.
 """
 
@@ -11,6 +11,9 @@ import runpy
 import signal
 import sys
 import threading
+import time
+
+LOOK_SECONDS = 0.5
 
 
 def main() -> None:
@@ -28,6 +31,20 @@ def _end_with_starter(pipe: int) -> None:
     """
     os.read(pipe, 1)
     os.kill(os.getpid(), signal.SIGINT)
+
+
+def end_with(parent: int) -> None:
+    """Ends this process once its parent has gone, whatever it is doing then. For processes that Flower or a fork started.
+
+    Flower's own way is a signal to a main thread that may itself wait, for something that has gone too.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(LOOK_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 if __name__ == "__main__":
