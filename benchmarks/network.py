@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def in_process(workspace: artifacts.Workspace, order: Mapping[str, Any]) -> list[float]:
     """Seconds of each round."""
     configuration = notebook.configuration(order)
-    audited = audit.audit(configuration.hospitals, workspace.dataset)
+    audited = audit.audit(configuration.hospitals, workspace.dataset, workspace.cache)
     split = splits.split(audited, configuration.splits, configuration.hospitals)
     size = configuration.training.image_size
     hospitals = training.open_hospitals(split, workspace.dataset, size, workspace.cache)

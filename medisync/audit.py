@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from medisync import duplicates
+from medisync import audit_cache, duplicates
 from medisync.config import Hospital
 from medisync.discovery import File, Found, discover
 from medisync.duplicates import Pair
@@ -66,12 +66,18 @@ class Entry:
         return not self.reading.reason
 
 
-def audit(hospitals: Sequence[Hospital], dataset: Path) -> AuditRecord:
+def audit(hospitals: Sequence[Hospital], dataset: Path, cache: Path | None = None) -> AuditRecord:
     """Looks at every file of every hospital, with a progress bar, on all cores; no image stays in memory.
 
-    Raises DataError where a list of patients cannot be read.
+    With a `cache` folder the record is kept there, and given back while neither a file, nor a list of patients, nor a
+    hospital's entry, nor this program has changed. Raises DataError where a list of patients cannot be read.
     """
     found = {hospital.name: discover(hospital, dataset) for hospital in hospitals}
+    make = partial(_audit, hospitals, found, dataset)
+    return audit_cache.recall(cache, hospitals, found, dataset, make) if cache else make()
+
+
+def _audit(hospitals: Sequence[Hospital], found: Mapping[str, Found], dataset: Path) -> AuditRecord:
     entries = _read_all(found, dataset)
     read = [entry for entry in entries if entry.is_read]
     pairs = _find_copies(read)

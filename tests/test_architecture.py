@@ -12,9 +12,12 @@ PACKAGE = ROOT / "medisync"
 
 BASE = {"errors", "records"}
 STAGE = BASE | {"config"}
-FEDERATION = STAGE | {"adam", "images", "model", "training", "evaluation", "novelty", "calibration", "federation"}
+FEDERATION = STAGE | {
+    *("adam", "images", "model", "training", "evaluation", "novelty", "calibration", "federation", "version")
+}
 ALLOWED = {
     "errors": set(),
+    "version": set(),
     "records": set(),
     "config": BASE,
     "atomic": {"errors"},
@@ -27,7 +30,8 @@ ALLOWED = {
     "images": STAGE | {"decoding"},
     "discovery": STAGE | {"images"},
     "duplicates": STAGE | {"images"},
-    "audit": STAGE | {"images", "discovery", "duplicates"},
+    "audit_cache": STAGE | {"atomic", "discovery", "version"},
+    "audit": STAGE | {"images", "discovery", "duplicates", "audit_cache"},
     "splits": STAGE,
     "phantom_anatomy": STAGE,
     "phantom": STAGE | {"phantom_anatomy"},

@@ -219,3 +219,35 @@ def test_the_audit_finds_what_the_phantom_hid(tmp_path: Path) -> None:
     assert {path for path, value in status.items() if value == "quarantined"} == set(planted.conflicts[0])
     for copy in planted.copies:
         assert slice_of(record, copy.path) == slice_of(record, copy.source)
+
+
+def test_what_was_audited_is_audited_again_only_after_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Path] = []
+    read_file = audit.read_file
+    monkeypatch.setattr(audit, "read_file", lambda path: (opened.append(path), read_file(path))[1])
+    scans, cache = tmp_path / "scans", tmp_path / "cache"
+    for number in range(3):
+        save(scans / f"north/glioma/{number}.png", texture(number))
+
+    def again(*hospitals: object) -> tuple[AuditRecord, int]:
+        opened.clear()
+        return audit.audit(hospitals or (NORTH,), scans, cache), len(opened)  # type: ignore[arg-type]
+
+    first, files = again()
+    assert files == 3
+    assert again() == (first, 0)
+    assert first == run(scans)
+
+    times = (scans / "north/glioma/0.png").stat()
+    save(scans / "north/glioma/0.png", texture(1))  # now a copy of another
+    os.utime(scans / "north/glioma/0.png", ns=(times.st_atime_ns, times.st_mtime_ns))
+    changed, files = again()
+    assert files == 3
+    assert changed == run(scans) != first
+
+    (scans / "north/patients.csv").write_text("path,patient\nglioma/1.png,7\nglioma/2.png,7\n")
+    assert again()[0] == run(scans) != changed
+    assert again()[1] == 0
+    (kept,) = cache.iterdir()
+    kept.write_bytes(kept.read_bytes()[:-9])
+    assert again() == (run(scans), 3)

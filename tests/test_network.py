@@ -21,6 +21,7 @@ from medisync.network import credentials, node, processes, settings, setup
 from medisync.network.flower import HospitalsOnly
 from medisync.network.settings import HospitalSettings, ServerSettings
 from medisync.records import LABELS, DatasetStats, HospitalAudit, Introduction, Location
+from medisync.version import software
 
 ROOT = Path(__file__).parent.parent
 HOSPITALS = notebook.configuration().hospitals
@@ -104,7 +105,7 @@ def introduction(**changes: Any) -> Introduction:
         **{name: [] for name in names},  # type: ignore[arg-type]
         **{name: {} for name in tables},  # type: ignore[arg-type]
     )
-    right = {"hospital": "North", "version": handshake.software(), "labels": list(LABELS)}
+    right = {"hospital": "North", "version": software(), "labels": list(LABELS)}
     return Introduction(**{**right, "synthetic": True, "dataset_id": "d", "stats": stats, "audit": found, **changes})
 
 

@@ -1,13 +1,9 @@
 """Before a hospital takes part in a networked federation: who it is, and whether it runs what the server runs."""
 
-import hashlib
 import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
-from importlib.metadata import version
-from pathlib import Path
 
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
@@ -15,6 +11,7 @@ from flwr.serverapp import Grid
 from medisync.errors import FederationError, UpdateError
 from medisync.federation.messages import POLL_SECONDS, Roll, ask
 from medisync.records import LABELS, Introduction, Refusal
+from medisync.version import software
 
 log = logging.getLogger(__name__)
 
@@ -22,16 +19,6 @@ HELLO = "hello"
 INTRODUCTION = "introduction"
 HELLO_SECONDS = 120.0
 """A node that does not introduce itself within this time is left out of the round."""
-
-
-@lru_cache
-def software() -> str:
-    """The version of this program and a digest of its code, such as "0.1.0 (code 1f3a...)"."""
-    package = Path(__file__).parent.parent
-    digest = hashlib.sha256()
-    for file in sorted(package.rglob("*.py")):
-        digest.update(f"{file.relative_to(package).as_posix()}\0".encode() + file.read_bytes())
-    return f"{version('medisync')} (code {digest.hexdigest()[:12]})"
 
 
 def to_record(introduction: Introduction) -> RecordDict:

@@ -13,7 +13,6 @@ from medisync import artifacts, notebook, recording
 from medisync.artifacts import Run
 from medisync.config import Configuration, Hospital
 from medisync.errors import MediSyncError
-from medisync.federation import handshake
 from medisync.federation.handshake import Reception
 from medisync.federation.packing import PackingGrid
 from medisync.federation.server_app import Outcome
@@ -30,6 +29,7 @@ from medisync.records import (
     Introduction,
     SplitRecord,
 )
+from medisync.version import software
 
 log = logging.getLogger("medisync")
 
@@ -147,5 +147,5 @@ def _keep_introductions(
     artifacts.write(run.folder, artifacts.AUDIT, audited)
     artifacts.write(run.folder, artifacts.SPLITS, split)
     artifacts.write(run.folder, artifacts.STATS, stats)
-    log.info("%s; %s", "; ".join(f"{name}: {each.total} images" for name, each in stats.items()), handshake.software())
+    log.info("%s; %s", "; ".join(f"{name}: {each.total} images" for name, each in stats.items()), software())
     return stats

@@ -36,7 +36,7 @@ def run(workspace: Workspace, parameters: Mapping[str, Any], resume: str = "") -
 def prepare(folder: Path, workspace: Workspace, parameters: Mapping[str, Any]) -> Made:
     """Keys, settings and the split of a workspace's hospitals, in `folder`."""
     configuration = notebook.configuration(parameters)
-    audited = audit.audit(configuration.hospitals, workspace.dataset)
+    audited = audit.audit(configuration.hospitals, workspace.dataset, workspace.cache)
     audit.require_images(audited, configuration.hospitals, workspace.dataset)
     split = splits.split(audited, configuration.splits, configuration.hospitals)
     address = f"127.0.0.1:{processes.free_port()}"

@@ -7,7 +7,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from medisync import artifacts, audit, splits, training
 from medisync.errors import ConfigError, DataError
-from medisync.federation import handshake
 from medisync.network import settings
 from medisync.network.settings import HospitalSettings
 from medisync.records import (
@@ -19,6 +18,7 @@ from medisync.records import (
     Introduction,
     SplitRecord,
 )
+from medisync.version import software
 
 INTRODUCTION = "introduction.json"
 
@@ -34,7 +34,7 @@ def prepare(hospital: HospitalSettings) -> Introduction:
     if not hospital.dataset.is_dir():
         raise DataError(f"{hospital.dataset}: there is no such dataset folder; correct `dataset` in hospital.toml")
     described = hospital.as_hospital()
-    audited = audit.audit([described], hospital.root)
+    audited = audit.audit([described], hospital.root, hospital.state / "cache")
     audit.require_images(audited, [described], hospital.root)
     record = _split_images(hospital, audited)
     splits.require_no_leak(record)
@@ -65,7 +65,7 @@ def introduce(hospital: HospitalSettings, audited: AuditRecord, record: SplitRec
     described = hospital.as_hospital()
     return Introduction(
         hospital=hospital.name,
-        version=handshake.software(),
+        version=software(),
         labels=list(LABELS),
         synthetic=audited.synthetic,
         dataset_id=hospital.dataset_id,
@@ -96,7 +96,7 @@ def read_introduction(file: Path) -> Introduction:
     """What `prepare` found, with this process's own version. Raises DataError where nothing was prepared."""
     stored = read_settings(file).state / INTRODUCTION
     try:
-        return _introduction.validate_json(stored.read_bytes()).model_copy(update={"version": handshake.software()})
+        return _introduction.validate_json(stored.read_bytes()).model_copy(update={"version": software()})
     except (OSError, ValidationError):
         raise DataError(
             f"{stored.parent}: nothing was prepared; start `medisync federation hospital {file.name}`"

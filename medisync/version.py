@@ -1,0 +1,16 @@
+"""Which program this is, to the byte: what two sides of a network compare, and what a cache depends on."""
+
+import hashlib
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+
+
+@lru_cache
+def software() -> str:
+    """The version of this program and a digest of its code, such as "0.1.0 (code 1f3a...)"."""
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        digest.update(f"{file.relative_to(package).as_posix()}\0".encode() + file.read_bytes())
+    return f"{version('medisync')} (code {digest.hexdigest()[:12]})"
