@@ -49,7 +49,7 @@ format: setup  ## rewrite to the house format
 	$(BIN)/ruff check --fix
 
 lock: setup  ## compile requirements.txt from pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra download --universal --python-version 3.11 --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra download --extra export --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --quiet --custom-compile-command "make lock" --output-file requirements.txt
 
 torture: setup  ## kills, full disks, several runs at once: what is lost, in a table (an hour)

@@ -61,9 +61,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_demo, _add_train, _add_serve, _add_audit, _add_predict, _add_evaluate, _add_download, _add_runs):
+    for add in (
+        *(_add_demo, _add_train, _add_serve, _add_audit, _add_predict, _add_evaluate, _add_export, _add_download),
+        *(_add_runs, _add_federation),
+    ):
         add(commands, shared)
-    _add_federation(commands, shared)
     return parser
 
 
@@ -277,6 +279,29 @@ def predict(options: argparse.Namespace) -> int:
         artifacts.write_bytes(options.output, table.getvalue().encode())  # type: ignore[union-attr]
     if failed:
         raise DataError(f"{failed} of {len(files)} files could not be read; their rows say why")
+    return 0
+
+
+def _add_export(commands: Any, shared: argparse.ArgumentParser) -> None:
+    summary = "Write the published network for other programs to read. Research use only."
+    command = _add(commands, shared, "export", export, summary)
+    command.add_argument("--run", metavar="RUN", help="export this run's model, for instance run-003")
+    command.add_argument("--safetensors", metavar="FILE", type=Path, help="the weights, under torchvision's names")
+    command.add_argument("--onnx", metavar="FILE", type=Path, help="the computation, from pixels to probabilities")
+
+
+def export(options: argparse.Namespace) -> int:
+    from medisync import artifacts
+    from medisync import export as formats
+
+    wanted = [(options.safetensors, formats.to_safetensors), (options.onnx, formats.to_onnx)]
+    if not any(file for file, _ in wanted):
+        raise ConfigError("nothing to write: say --safetensors FILE, --onnx FILE, or both")
+    classifier = _load_classifier(artifacts.locate(options.workspace), options.run)
+    for file, write in wanted:
+        if file:
+            artifacts.write_bytes(file, write(classifier))
+            print(f"wrote {_shown(file)}, {file.stat().st_size / 1e6:.1f} MB")
     return 0
 
 

@@ -40,6 +40,7 @@ ALLOWED = {
     "training": STAGE | {"adam", "images", "model"},
     "federation": FEDERATION,
     "inference": STAGE | {"images", "model", "evaluation", "novelty", "calibration"},
+    "export": STAGE | {"images", "model", "inference"},
     "explanation": STAGE | {"images", "model", "inference"},
     "download": BASE,
     "comparison": STAGE | {"artifacts"},
@@ -51,7 +52,7 @@ ALLOWED = {
     "network": FEDERATION | {"atomic", "artifacts", "audit", "splits", "notebook", "recording", "network"},
     "cli": FEDERATION
     | {"notebook", "network"}
-    | {"artifacts", "audit", "comparison", "download", "inference", "phantom"},
+    | {"artifacts", "audit", "comparison", "download", "export", "inference", "phantom"},
     "__main__": {"cli"},
     "dashboard.words": BASE,
     "dashboard.data": BASE | {"artifacts", "images"},

@@ -1,0 +1,82 @@
+"""The published network in other programs' formats computes what it computes here."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torchvision import models
+
+from medisync import artifacts, cli, images, inference, model
+from medisync.inference import Classifier
+from medisync.records import LABELS
+
+ROOT = Path(__file__).parent.parent
+SAMPLES = sorted((ROOT / "medisync" / "dashboard" / "samples").glob("*.png"))
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Classifier:
+    folder = ROOT / "models"
+    meta = artifacts.read(folder, artifacts.META)
+    return inference.load(folder / artifacts.MODEL, folder / artifacts.DISTRIBUTION, meta)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exported")
+    files = ["--safetensors", str(folder / "network.safetensors"), "--onnx", str(folder / "network.onnx")]
+    assert cli.main(["export", "--workspace", str(ROOT), *files]) == 0
+    return folder
+
+
+def test_the_weights_are_those_of_torchvisions_network(exported: Path) -> None:
+    weights = load_file(exported / "network.safetensors")
+    network = models.resnet18(num_classes=len(LABELS))
+    network.load_state_dict(weights)
+    published = model.load(ROOT / "models" / artifacts.MODEL)
+    assert all(torch.equal(published[key], tensor) for key, tensor in network.state_dict().items())
+
+
+def test_both_files_say_what_they_are(exported: Path, classifier: Classifier) -> None:
+    with safe_open(exported / "network.safetensors", "pt") as file:
+        said = file.metadata()
+    session = onnxruntime.InferenceSession(exported / "network.onnx", providers=["CPUExecutionProvider"])
+    assert session.get_modelmeta().custom_metadata_map == said
+    assert json.loads(said["labels"]) == list(LABELS)
+    assert float(said["temperature"]) == classifier.meta.calibration.temperature
+    assert "not a medical device" in said["use"].lower()
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_onnxruntime_computes_the_same_probabilities(exported: Path, classifier: Classifier, count: int) -> None:
+    read = [images.decode(SAMPLES[number % len(SAMPLES)].read_bytes()).pixels for number in range(count)]
+    pixels = np.stack([images.standardise(each, classifier.meta.image_size) for each in read])
+    session = onnxruntime.InferenceSession(exported / "network.onnx", providers=["CPUExecutionProvider"])
+    (found,) = session.run(["probabilities"], {"pixels": pixels})
+    for row, each in zip(found, pixels, strict=True):
+        expected = inference.predict_standardised(classifier, each).probabilities
+        assert row.tolist() == pytest.approx(
+            [expected[label] for label in LABELS], abs=0.02 if wide(classifier) else 1e-3
+        )
+
+
+def wide(classifier: Classifier) -> bool:
+    """In bfloat16 this program itself is off by more than the exported file."""
+    return classifier.device.bfloat16
+
+
+def test_what_cannot_be_exported_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["export", "--workspace", str(ROOT)]) == 2
+    assert "say --safetensors FILE, --onnx FILE, or both" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    assert cli.main(["export", "--workspace", str(ROOT), "--onnx", str(tmp_path / "network.onnx")]) == 2
+    assert "ONNX needs the package onnxscript: pip install 'medisync[export]'" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
