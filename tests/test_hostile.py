@@ -1,10 +1,12 @@
 """One hostile hospital among honest ones: what is refused, cut and named, and what a robust aggregate makes of it."""
 
+import dataclasses
+
 import hostile
 import numpy as np
 import pytest
 import torch
-from flwr.app import Context, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from hostile import ATTACKS, HOSTILE
@@ -13,11 +15,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from test_federation import hospital, one_round, update
 
-from medisync import model
-from medisync.config import FederationConfig
+from medisync import evaluation, model
+from medisync.config import FederationConfig, TrainingConfig
 from medisync.errors import FederationError
 from medisync.federation import conduct, grid, strategy
-from medisync.federation.messages import COUNT, METRICS
+from medisync.federation.assessment import Assembly
+from medisync.federation.messages import COUNT, METRICS, TOTALS, EvaluateOrder, to_arrays
 from medisync.federation.server_app import Outcome
 
 FIVE = {"East": 0, HOSTILE: 10, "North": 20, "South": 30, "West": 40}
@@ -106,6 +109,42 @@ def test_scores_that_cannot_be_are_refused_by_name(metrics: dict[str, float], sa
     assert usable == []
     assert refusal.hospital == "North"
     assert said in refusal.reason
+
+
+@pytest.mark.parametrize(
+    ("lie", "said"),
+    [
+        ({}, "its totals cannot be read (KeyError: 'confusion')"),
+        ({"loss": np.array([np.nan])}, "its loss holds what cannot be a sum over images"),
+        ({"confusion": np.full((4, 4), -1)}, "its confusion holds what cannot be a sum over images"),
+        ({"confusion": np.zeros((5, 5), np.int64)}, "its confusion is int64 [5, 5], expected [4, 4]"),
+        ({"brier": np.array(["low"])}, "its brier is <U3 [1], expected [1]"),
+    ],
+)
+def test_totals_that_cannot_be_are_left_out_by_name(
+    lie: dict[str, np.ndarray], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = hospital(0)["val"]
+    honest = evaluation.tally(images.labels, np.eye(4)[images.labels], images.groups)
+    told = {**{field.name: getattr(honest, field.name) for field in dataclasses.fields(honest)}, **lie} if lie else {}
+    found = {}
+
+    def reply(message: Message, context: Context) -> Message:
+        answer = to_arrays(honest) if context.node_id == 2 else ArrayRecord({k: Array(v) for k, v in told.items()})
+        return Message(RecordDict({TOTALS: answer}), reply_to=message)
+
+    client, server = ClientApp(), ServerApp()
+    client.evaluate()(reply)
+
+    @server.main()
+    def main(deliver: Grid, context: Context) -> None:
+        assembly = Assembly(deliver, {2: "North", 3: "Liar"}, ArrayRecord(), 1, 10)
+        found.update(assembly.collect_totals(EvaluateOrder(TrainingConfig())))
+
+    grid.run_apps(server, client, {2: {}, 3: {}})
+    assert found.keys() == {"North"}
+    assert np.array_equal(found["North"].confusion, honest.confusion)
+    assert f"Liar: {said}" in caplog.text
 
 
 SAID = {

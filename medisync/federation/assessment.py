@@ -1,15 +1,17 @@
 """After the last round: what the hospitals together find out about the global model."""
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import TypeVar
 
+import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from medisync import calibration, evaluation, novelty
+from medisync import calibration, evaluation, model, novelty
 from medisync.config import TrainingConfig
-from medisync.errors import FederationError
+from medisync.errors import FederationError, UpdateError
 from medisync.evaluation import Totals
 from medisync.federation.messages import (
     ARRAYS,
@@ -24,9 +26,17 @@ from medisync.federation.messages import (
     to_arrays,
 )
 from medisync.novelty import FeatureDistribution, Moments
-from medisync.records import Calibration
+from medisync.records import LABELS, Calibration
 
 log = logging.getLogger(__name__)
+
+Sums = TypeVar("Sums", Totals, Moments)
+
+NO_IMAGES = np.zeros(0, np.int64), np.zeros((0, len(LABELS))), np.zeros(0, np.int64)
+"""Labels, logits and groups."""
+
+SIGNED = ("sums", "products")
+"""Sums of features, which may be negative; all else counts or adds up what is not."""
 
 
 @dataclass(frozen=True)
@@ -52,34 +62,63 @@ class Assembly:
         content = self._question(order)
         if distribution is not None:
             content[DISTRIBUTION] = to_arrays(distribution)
-        replies = self._ask(content, MessageType.EVALUATE, f"evaluated the global model on its {order.split} images")
-        return {name: from_arrays(Totals, reply.content.array_records[TOTALS]) for name, reply in replies.items()}
+        nothing = evaluation.tally(*NO_IMAGES, replicates=order.replicates)
+        deed = f"evaluated the global model on its {order.split} images"
+        return self._collect(content, MessageType.EVALUATE, deed, lambda answer: _read(answer, TOTALS, nothing))
 
     def describe_features(self, order: EvaluateOrder) -> FeatureDistribution:
         """Where the features of all training images lie. Raises FederationError if no hospital answers."""
-        replies = self._ask(self._question(order), MessageType.QUERY, "described its training images")
-        moments = (from_arrays(Moments, reply.content.array_records[MOMENTS]) for reply in replies.values())
-        return novelty.fit(evaluation.add(moments))
+        nothing = novelty.measure(NO_IMAGES[0], np.zeros((0, model.FEATURES)))
+        deed = "described its training images"
+        question = self._question(order)
+        moments = self._collect(question, MessageType.QUERY, deed, lambda answer: _read(answer, MOMENTS, nothing))
+        return novelty.fit(evaluation.add(moments.values()))
 
     def _question(self, order: EvaluateOrder) -> RecordDict:
         config = ConfigRecord({**order.to_record(), ROUND: self.round_number})
         return RecordDict({ARRAYS: self.arrays, CONFIG: config})
 
-    def _ask(self, content: RecordDict, message_type: str, deed: str) -> dict[str, Message]:
+    def _collect(
+        self, content: RecordDict, message_type: str, deed: str, read: Callable[[Message], Sums]
+    ) -> dict[str, Sums]:
+        """What `read` makes of each hospital's answer; a hospital without a usable one is named in the log and left out."""
         questions = [Message(content, node, message_type) for node in self.hospitals]
         exchange = ask(self.grid, questions, self.hospitals, self.deadline)
-        answers = {self._name(reply): reply for reply in exchange.replies if reply.has_content()}
-        failed = {self._name(reply): str(reply.error.reason) for reply in exchange.replies if reply.has_error()}
-        failed |= {refusal.hospital: refusal.reason for refusal in exchange.silent}
+        failed = {refusal.hospital: refusal.reason for refusal in exchange.silent}
+        found: dict[str, Sums] = {}
+        for reply in exchange.replies:
+            try:
+                found[self._name(reply)] = read(reply)
+            except UpdateError as error:
+                failed[self._name(reply)] = str(error)
         reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(failed.items()))
-        if not answers:
+        if not found:
             raise FederationError(f"no hospital {deed}: {reasons}")
         if failed:
             log.warning("not every hospital %s: %s", deed, reasons)
-        return answers
+        return found
 
     def _name(self, reply: Message) -> str:
         return self.hospitals[reply.metadata.src_node_id]
+
+
+def _read(answer: Message, name: str, nothing: Sums) -> Sums:
+    """The sums in an answer. Raises UpdateError for what cannot be sums: `nothing`, the sums of no image, says their shapes."""
+    if answer.has_error():
+        raise UpdateError(str(answer.error.reason))
+    try:
+        sums = from_arrays(type(nothing), answer.content.array_records[name])
+    except (KeyError, ValueError, TypeError) as error:
+        raise UpdateError(f"its {name} cannot be read ({type(error).__name__}: {error})") from None
+    for field in fields(nothing):
+        expected, values = getattr(nothing, field.name), getattr(sums, field.name)
+        if values.shape != expected.shape or values.dtype.kind not in "iuf":
+            raise UpdateError(
+                f"its {field.name} is {values.dtype} {list(values.shape)}, expected {list(expected.shape)}"
+            )
+        if not np.isfinite(values).all() or (field.name not in SIGNED and (values < 0).any()):
+            raise UpdateError(f"its {field.name} holds what cannot be a sum over images: not finite, or negative")
+    return sums
 
 
 def calibrate(hospitals: Assembly, config: TrainingConfig) -> tuple[Calibration, FeatureDistribution]:
