@@ -1,5 +1,7 @@
 """Updates that wait on disk for the others of their round."""
 
+import tempfile
+
 import pytest
 import torch
 from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
@@ -18,7 +20,7 @@ def test_what_waits_on_disk_comes_back_the_same() -> None:
         "scalar": torch.tensor(7),
         "none": torch.zeros(0),
     }
-    stored = waiting.on_disk(ArrayRecord(dict(state)))
+    stored = waiting.put_aside(ArrayRecord(dict(state)))
     assert all(type(array) is waiting.WaitingArray and not array.data for array in stored.values())
     back = stored.to_torch_state_dict()
     assert back.keys() == state.keys()
@@ -28,7 +30,7 @@ def test_what_waits_on_disk_comes_back_the_same() -> None:
 def waiting_update(value: float) -> Reply:
     def answer(message: Message) -> RecordDict:
         content = update(value)(message)
-        content[ARRAYS] = waiting.on_disk(content.array_records[ARRAYS])
+        content[ARRAYS] = waiting.put_aside(content.array_records[ARRAYS])
         return content
 
     return answer
@@ -42,10 +44,13 @@ def test_an_aggregate_of_updates_that_wait_is_that_of_updates_in_memory() -> Non
     assert {type(each.content.array_records[ARRAYS]["w"]) for each in screened.accepted} == {waiting.WaitingArray}
 
 
-@pytest.mark.parametrize(("hospitals", "kind"), [(3, Array), (4, waiting.WaitingArray)])
-def test_updates_of_more_hospitals_than_three_wait_on_disk(hospitals: int, kind: type[Array]) -> None:
-    client, server, kinds = ClientApp(), ServerApp(), set[type[Array]]()
-    names = {node: f"hospital {node}" for node in range(2, 2 + hospitals)}
+@pytest.mark.parametrize("disk", ["with room", "full"])
+def test_every_update_waits_on_disk_and_stays_in_memory_where_there_is_no_room(
+    disk: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if disk == "full":
+        monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: open("/dev/full", "r+b"))  # noqa: SIM115, PTH123
+    client, server, found = ClientApp(), ServerApp(), list[Array]()
 
     @client.train()
     def train(message: Message, context: Context) -> Message:
@@ -53,9 +58,11 @@ def test_updates_of_more_hospitals_than_three_wait_on_disk(hospitals: int, kind:
 
     @server.main()
     def main(inner: Grid, context: Context) -> None:
-        weights = ArrayRecord({"w": torch.tensor([float("nan"), 1.0])})
-        exchange = ask(inner, [Message(RecordDict({ARRAYS: weights}), node, "train") for node in names], names, 5)
-        kinds.update(type(reply.content.array_records[ARRAYS]["w"]) for reply in exchange.replies)
+        weights = ArrayRecord({"w": torch.tensor([2.0, 1.0])})
+        exchange = ask(inner, [Message(RecordDict({ARRAYS: weights}), 2, "train")], {2: "North"}, 5)
+        found.extend(reply.content.array_records[ARRAYS]["w"] for reply in exchange.replies)
 
-    grid.run_apps(server, client, {node: {} for node in names})
-    assert kinds == {kind}
+    grid.run_apps(server, client, {2: {}})
+    (array,) = found
+    assert array.numpy().tolist() == [2.0, 1.0]
+    assert isinstance(array, waiting.WaitingArray) == (disk == "with room")

@@ -14,7 +14,7 @@ from flwr.serverapp import Grid
 from medisync import adam
 from medisync.config import TrainingConfig
 from medisync.evaluation import Totals
-from medisync.federation.waiting import on_disk, record
+from medisync.federation.waiting import put_aside, record
 from medisync.model import State
 from medisync.novelty import FeatureDistribution, Moments
 from medisync.records import Refusal, Split
@@ -27,9 +27,6 @@ TRAIN_METRICS = ("loss", "accuracy", "seconds", "norm")
 
 CLIENT_RAISED = 2
 """flwr's ErrorCode.CLIENT_APP_RAISED_EXCEPTION."""
-
-IN_MEMORY = 3
-"""Of more hospitals than these the updates wait on disk."""
 
 POLL_SECONDS = 0.5
 """Between two looks for replies; a look that finds nothing costs the server a millisecond."""
@@ -136,8 +133,8 @@ def ask(grid: Grid, messages: Iterable[Message], hospitals: Mapping[int, str], d
     while True:
         for reply in grid.pull_messages(list(waiting)):
             node = waiting.pop(reply.metadata.reply_to_message_id)
-            if reply.has_content() and len(sent) > IN_MEMORY and ARRAYS in reply.content:
-                reply.content[ARRAYS] = on_disk(reply.content.array_records[ARRAYS])
+            if reply.has_content() and ARRAYS in reply.content:
+                reply.content[ARRAYS] = put_aside(reply.content.array_records[ARRAYS])
             if reply.has_error() and reply.metadata.src_node_id != node:  # the network answers in the node's place
                 silent[hospitals[node]] = f"could not be reached: {reply.error.reason}"
             else:

@@ -24,8 +24,18 @@ class WaitingArray(Array):
         return self._values
 
 
-def on_disk(arrays: ArrayRecord) -> ArrayRecord:
-    """The same arrays in a temporary file without a name, which ends with them, or with the process."""
+def put_aside(arrays: ArrayRecord) -> ArrayRecord:
+    """The same arrays in a temporary file without a name, which ends with them, or with the process.
+
+    As they are where there is no room for a file, or where they cannot be read: whoever screens updates refuses those.
+    """
+    try:
+        return _on_disk(arrays)
+    except (OSError, ValueError, TypeError):
+        return arrays
+
+
+def _on_disk(arrays: ArrayRecord) -> ArrayRecord:
     places = {}
     with tempfile.TemporaryFile(prefix="medisync-") as file:
         for key, array in arrays.items():
