@@ -1,6 +1,6 @@
 """What the network costs a round: the same federation in this process and over TLS on loopback, one process tree each.
 
-    .venv/bin/python benchmarks/network.py [--rounds 5] [--scale 0.05]
+    .venv/bin/python benchmarks/network.py [--rounds 5] [--scale 0.05] [--transport float16]
 
 ResNet18 on tiny phantoms at 32 pixels, so that next to nothing of a round is training: what is left is packing, TLS, Flower's
 queues and the processes that it starts. Prints a table and writes it, with every round, beside this file. The first round is
@@ -31,8 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--scale", type=float, default=0.05, help="of the phantom hospitals (default: some 150 images)")
+    parser.add_argument("--transport", choices=["float32", "float16"], default="float32", help="of the weights")
     options = parser.parse_args(arguments)
-    order = {**TINY, "ROUNDS": options.rounds, "PATIENCE": options.rounds}
+    order = {**TINY, "ROUNDS": options.rounds, "PATIENCE": options.rounds, "TRANSPORT": options.transport}
     with tempfile.TemporaryDirectory(prefix="medisync-") as name:
         workspace = artifacts.locate(name)
         phantom.write_hospitals(workspace.dataset, seed=0, scale=options.scale)

@@ -1,0 +1,310 @@
+"""One federation under three engines: our grid, Flower's simulation with Ray, NVIDIA FLARE's simulator.
+
+    .venv/bin/python benchmarks/engines.py [--repeats 5] [--images 24]
+
+Three hospitals, three rounds, ResNet18 on the CPU; a hospital trains and validates with medisync.training under every engine,
+from the same weights, on the same images of noise, with the same seeds. `--images` is how many a hospital trains on, on average,
+at 224 pixels, and it validates a third as many. What is always measured too is a hospital that returns the weights that it got:
+the engine alone. A run is a whole process, from the start of python to its exit; the engines take turns. Memory is what the
+process and all that it started have at once: proportional set size, looked at twice a second.
+
+Ours and Flower's run the same ServerApp and ClientApp (engine_flower.py), FLARE's the same functions in a script of its client
+API (engine_flare.py). That they do the same is checked after one round, with one thread each, where nothing but the order of a
+float sum may differ: by less than SAME. Later rounds tell nothing: Adam's first steps are as long for a gradient of 1e-9 as for
+one of 1, so that ours with one thread and ours with two part as far.
+
+Each engine has the setting that was fastest on two cores, see SETTINGS. What the others need beyond our lock is installed on
+first use into .cache/bench. Prints a table and writes it, with every measurement, to benchmarks/results/engines.json.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil  # type: ignore[import-untyped]
+import torch
+
+from medisync.config import TrainingConfig
+from medisync.records import LABELS
+from medisync.training import HospitalData, ImageSet
+
+HERE = Path(__file__).parent
+CACHE = HERE.parent / ".cache" / "bench"
+RESULT = HERE / "results" / "engines.json"
+
+RAY, MESSAGE_PACK, FLARE, PROTOBUF = "2.55.1", "1.2.4", "2.9.0", "7.36.2"
+PACKAGES = {
+    "flower": ["--no-deps", f"ray=={RAY}", f"msgpack=={MESSAGE_PACK}"],
+    "flare": [f"nvflare=={FLARE}", f"protobuf=={PROTOBUF}", f"numpy=={np.__version__}"],
+}
+"""Beside the environment that this runs in: Ray's other needs are there, FLARE brings its own, and torch's numpy stays."""
+
+COMMANDS = {
+    "ours": ["engine_flower.py", "--grid", "ours"],
+    "flower": ["engine_flower.py", "--grid", "flower"],
+    "flare": ["engine_flare.py"],
+}
+TITLES = {
+    "ours": "MediSync's grid",
+    "flower": f"Flower's simulation, Ray {RAY}",
+    "flare": f"FLARE {FLARE}'s simulator",
+}
+SETTINGS = {
+    "ours": "one process, one hospital at a time, torch's own number of threads",
+    "flower": "Ray with all cores, one client at a time with all of them",
+    "flare": "a process for each hospital, all at once, torch's own number of threads each, tensors sent as tensors",
+}
+WORKLOADS = ("training", "no training")
+
+HOSPITALS = ("North", "South", "West")
+ROUNDS = 3
+SAME = 1e-5
+"""How far weights may be apart after one round; they change by 1e-4 in each step, and statistics by up to 1."""
+LIMIT = 3600.0
+"""Seconds after which a run has failed."""
+IMAGES, SIZE = 24, 224
+TRAINING = TrainingConfig(
+    image_size=SIZE, batch_size=16, learning_rate_schedule="constant", device="cpu", normalisation="averaged"
+)
+
+Rows = list[dict[str, Any]]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measures, prints and keeps; returns 0."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5, help="of every engine and workload (default: 5)")
+    parser.add_argument("--images", type=int, default=IMAGES, help="that a hospital trains on; 0: no training at all")
+    options = parser.parse_args(arguments)
+    rows = measure(options.repeats, options.images)
+    print(markdown(rows))
+    keep(rows)
+    return 0
+
+
+def measure(repeats: int, images: int = IMAGES) -> Rows:
+    """A row for each workload and engine: seconds, memory, processes, and how far the weights of one round are from ours.
+
+    Raises RuntimeError where the engines did not do the same.
+    """
+    install()
+    for engine in COMMANDS:
+        run(engine)  # from the disk for the first time, which does not count
+    return [
+        row for workload in WORKLOADS if images or workload == "no training" for row in _rows(workload, repeats, images)
+    ]
+
+
+def install() -> None:
+    """What the engines need, where it is missing; compiled, or every one of their processes would compile it anew."""
+    for engine, packages in PACKAGES.items():
+        target = CACHE / engine
+        done = target / "installed.txt"
+        wanted = "\n".join(packages)
+        if done.exists() and done.read_text(encoding="utf-8") == wanted:
+            continue
+        uv = ["uv", "pip", "install", "--python", sys.executable, "--target", str(target), "--compile-bytecode"]
+        subprocess.run([sys.executable, "-m", *uv, *packages], check=True)
+        done.write_text(wanted, encoding="utf-8")
+
+
+# What is measured
+
+
+def draw_hospitals(folder: Path, images: int) -> None:
+    """Files of noise for each hospital; the hospitals differ in size, so that an average without weights is another one."""
+    generator = np.random.default_rng(0)
+    for number, hospital in enumerate(HOSPITALS):
+        counts = {"train": images + (number - 1) * images // 6, "val": images // 3}
+        for split, count in counts.items():
+            np.save(_file(folder, hospital, split), generator.integers(0, 256, (count, SIZE, SIZE), np.uint8))
+
+
+def open_hospital(folder: Path, hospital: str) -> HospitalData:
+    """The images of a hospital, read from its files when they are needed."""
+    return {split: _open_set(_file(folder, hospital, split)) for split in ("train", "val")}
+
+
+def _open_set(file: Path) -> ImageSet:
+    pixels = np.load(file, mmap_mode="r")
+    return ImageSet(pixels, np.arange(len(pixels)) % len(LABELS), np.arange(len(pixels)))
+
+
+def _file(folder: Path, hospital: str, split: str) -> Path:
+    return folder / f"{hospital}-{split}.npy"
+
+
+# How it is measured
+
+
+@dataclass(frozen=True)
+class Run:
+    """One process from its start to its exit."""
+
+    seconds: float
+    memory: int
+    """The most that it and all that it started had at once, in bytes."""
+    processes: int
+    """The most of them at once."""
+    state: Mapping[str, torch.Tensor]
+    """The global weights at the end."""
+
+
+def _rows(workload: str, repeats: int, images: int) -> Rows:
+    runs: dict[str, list[Run]] = {engine: [] for engine in COMMANDS}
+    with tempfile.TemporaryDirectory(prefix="medisync-") as name:
+        drawn = Path(name) if workload == "training" else None
+        if drawn:
+            draw_hospitals(drawn, images)
+        apart = compare(drawn)
+        for turn in range(repeats):
+            for engine, found in runs.items():
+                found.append(run(engine, drawn))
+                print(f"{workload}, turn {turn + 1}, {engine}: {found[-1].seconds:.1f} s", file=sys.stderr)
+    return [_row(workload, engine, found, runs["ours"], apart[engine]) for engine, found in runs.items()]
+
+
+def compare(images: Path | None) -> dict[str, float]:
+    """How far the weights of each engine are from ours after one round with one thread, at most.
+
+    Raises RuntimeError where that is more than the order of a sum explains. Counters of batches are left out, which FLARE
+    averages and we do not.
+    """
+    states = {engine: run(engine, images, rounds=1, threads=1).state for engine in COMMANDS}
+    floats = [key for key, tensor in states["ours"].items() if tensor.is_floating_point()]
+    apart = {
+        engine: max(float((state[key] - states["ours"][key]).abs().max()) for key in floats)
+        for engine, state in states.items()
+    }
+    if max(apart.values()) > SAME:
+        raise RuntimeError(f"the engines did not compute the same; how far their weights are from ours: {apart}")
+    return apart
+
+
+def run(engine: str, images: Path | None = None, rounds: int = ROUNDS, threads: int | None = None) -> Run:
+    """A federation under an engine, in a folder of its own; without images nothing is trained.
+
+    Raises RuntimeError where it fails, with its last words.
+    """
+    with tempfile.TemporaryDirectory(prefix="medisync-") as name:
+        folder = Path(name)
+        script, *words = COMMANDS[engine]
+        command = [sys.executable, str(HERE / script), *words, "--folder", str(folder), "--rounds", str(rounds)]
+        command += ["--images", str(images)] if images else []
+        environment = _environment(engine, folder) | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+        with (folder / "log.txt").open("w+", encoding="utf-8") as log:
+            started = time.perf_counter()
+            process = psutil.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+            memory, processes = _watch(process)
+            seconds = time.perf_counter() - started
+            log.seek(0)
+            if process.returncode or not (folder / "weights.pth").exists():
+                raise RuntimeError(f"{engine} failed, with exit status {process.returncode}: {log.read()[-4000:]}")
+        return Run(seconds, memory, processes, torch.load(folder / "weights.pth", weights_only=True))
+
+
+def _environment(engine: str, folder: Path) -> dict[str, str]:
+    """Nothing reports or updates itself, what Flower keeps in the user's home stays in the run's folder, and Ray's workers are
+    as nice to other processes as the other engines' are.
+    """
+    settings = {
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_HOME": str(folder / "flwr"),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",
+    }
+    paths = [str(CACHE / engine), str(HERE)] if engine in PACKAGES else []
+    return {**os.environ, **settings, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _watch(process: psutil.Popen) -> tuple[int, int]:
+    """Waits for a process, at most LIMIT seconds; the most bytes and processes that it and all that it started had at once."""
+    memory, processes, end = 0, 0, time.monotonic() + LIMIT
+    tree: list[psutil.Process] = [process]
+    while _is_running(process) and time.monotonic() < end:
+        tree = [process, *process.children(recursive=True)]
+        memory, processes = max(memory, sum(map(_bytes_of, tree))), max(processes, len(tree))
+    for left in tree:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            left.kill()  # or the next engine would be measured beside what is left of this one
+    process.wait()
+    return memory, processes
+
+
+def _is_running(process: psutil.Popen) -> bool:
+    """Looks for half a second."""
+    try:
+        process.wait(0.5)
+    except psutil.TimeoutExpired:
+        return True
+    return False
+
+
+def _bytes_of(process: psutil.Process) -> int:
+    """Its proportional set size: pages that it shares with others count in part. 0 for a process that has ended."""
+    try:
+        rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text(encoding="utf-8")
+    except OSError:
+        return 0
+    return 1024 * int(rollup.split("\nPss:")[1].split()[0])
+
+
+def _row(workload: str, engine: str, runs: Sequence[Run], ours: Sequence[Run], apart: float) -> dict[str, Any]:
+    seconds = [each.seconds for each in runs]
+    return {
+        "name": f"{workload}: {TITLES[engine]}",
+        "workload": workload,
+        "engine": engine,
+        "unit": "s",
+        "median": statistics.median(seconds),
+        "values": seconds,
+        "ratio": statistics.median(each.seconds for each in ours) / statistics.median(seconds),
+        "memory_bytes": statistics.median(each.memory for each in runs),
+        "processes": max(each.processes for each in runs),
+        "apart_after_one_round": apart,
+    }
+
+
+# What is told
+
+
+def markdown(rows: Rows) -> str:
+    """A table with a line for each row."""
+    lines = [
+        "| workload | engine | median, s | fastest, slowest | ours / it | memory, GB | processes | apart after one round |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        spread = f"{min(row['values']):.1f}, {max(row['values']):.1f}"
+        figures = f"{row['median']:.1f} | {spread} | {row['ratio']:.2f} | {row['memory_bytes'] / 1e9:.1f}"
+        same = f"{row['processes']} | {row['apart_after_one_round']:.0e}"
+        lines.append(f"| {row['workload']} | {TITLES[row['engine']]} | {figures} | {same} |")
+    return "\n".join(lines) + "\n"
+
+
+def keep(rows: Rows) -> None:
+    """Every measurement, on disk."""
+    RESULT.parent.mkdir(exist_ok=True)
+    content = {
+        "command": " ".join(["python benchmarks/engines.py", *sys.argv[1:]]),
+        "cores": os.cpu_count(),
+        "settings": SETTINGS,
+        "rows": rows,
+    }
+    RESULT.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
