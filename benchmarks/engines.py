@@ -233,12 +233,14 @@ def _watch(process: psutil.Popen) -> tuple[int, int]:
     """Waits for a process, at most LIMIT seconds; the most bytes and processes that it and all that it started had at once."""
     memory, processes, end = 0, 0, time.monotonic() + LIMIT
     tree: list[psutil.Process] = [process]
-    while _is_running(process) and time.monotonic() < end:
-        tree = [process, *process.children(recursive=True)]
-        memory, processes = max(memory, sum(map(_bytes_of, tree))), max(processes, len(tree))
-    for left in tree:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            left.kill()  # or the next engine would be measured beside what is left of this one
+    try:
+        while _is_running(process) and time.monotonic() < end:
+            tree = [process, *process.children(recursive=True)]
+            memory, processes = max(memory, sum(map(_bytes_of, tree))), max(processes, len(tree))
+    finally:
+        for left in tree:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                left.kill()  # or the next engine would be measured beside what is left of this one
     process.wait()
     return memory, processes
 
