@@ -13,7 +13,8 @@ API (engine_flare.py). That they do the same is checked after one round, with on
 float sum may differ: by less than SAME. Later rounds tell nothing: Adam's first steps are as long for a gradient of 1e-9 as for
 one of 1, so that ours with one thread and ours with two part as far.
 
-Each engine has the setting that was fastest on two cores, see SETTINGS. What the others need beyond our lock is installed on
+Each engine has the setting that was fastest in single runs on two busy cores, see SETTINGS; for FLARE one thread or two a process
+made no difference without training, and was not compared with it. What the others need beyond our lock is installed on
 first use into .cache/bench. Prints a table and writes it, with every measurement, to benchmarks/results/engines.json.
 """
 
