@@ -80,15 +80,13 @@ class _Whole(nn.Module):
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
-        device = model.Device("cpu", bfloat16=False)
-        self.network = model.restore(classifier.network.state_dict(), device).eval()
+        self.device = model.Device("cpu", bfloat16=False)
+        self.network = model.restore(classifier.network.state_dict(), self.device).eval()
         self.side = classifier.meta.image_size
         self.temperature = classifier.meta.calibration.temperature
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        logits, features = model.forward_with_features(
-            self.network, images.normalise(pixels), model.Device("cpu", bfloat16=False)
-        )
+        logits, features = model.forward_with_features(self.network, images.normalise(pixels), self.device)
         return (logits / self.temperature).softmax(dim=1), logits, features
 
 

@@ -2,8 +2,8 @@
 
     python -m medisync.network.lifeline MODULE [ARGUMENT ...]
 
-runs a module. Standard input is a pipe that only the starter holds: its end says that the starter has gone, also if it was killed and could
-not stop anything. The module then ends as by Ctrl-C.
+runs a module. Standard input is a pipe that only the starter holds: its end says that the starter has gone, also if it was
+killed and could not stop anything. The module then ends as by Ctrl-C.
 """
 
 import os

@@ -220,9 +220,10 @@ def register(server: ServerSettings) -> None:
     for withdrawn in nodes.keys() - members.keys():
         _flwr(server, "supernode", "unregister", nodes.pop(withdrawn), CONNECTION, "--format", "json")
         atomic.write_bytes(kept, json.dumps(nodes).encode())
-    for name in members.keys() - nodes.keys():
-        nodes[name] = _register(server, members[name])
-        atomic.write_bytes(kept, json.dumps(nodes).encode())
+    for identity, member in members.items():
+        if identity not in nodes:
+            nodes[identity] = _register(server, member)
+            atomic.write_bytes(kept, json.dumps(nodes).encode())
 
 
 def _register(server: ServerSettings, member: Member) -> str:
