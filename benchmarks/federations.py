@@ -46,6 +46,7 @@ CHOICES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "FedYogi": {"STRATEGY": "fedyogi", "SERVER_LEARNING_RATE": 0.001},
         "FedMedian": {"STRATEGY": "fedmedian"},
     },
+    "transport": {"weights in 32 bits": {}, "weights in 16 bits": {"TRANSPORT": "float16"}},
 }
 
 

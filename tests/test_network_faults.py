@@ -185,12 +185,14 @@ def test_a_round_does_not_wait_for_a_frozen_hospital_beyond_the_deadline(story: 
     story.round_with(AIIMS)
 
 
-def test_a_hospital_that_cannot_read_its_scans_says_so_and_the_others_go_on(story: Story) -> None:
-    split = story.made.hospitals[NIMHANS].parent / "state" / artifacts.SPLITS
-    content = split.read_bytes()
-    split.write_bytes(b"not what it was")
-    assert artifacts.SPLITS in story.run.until(f"{NIMHANS} was refused")
-    split.write_bytes(content)
+def test_a_hospital_that_cannot_do_its_work_says_so_and_the_others_go_on(story: Story) -> None:
+    """The folder for the weights that it was sent is no folder, as on a disk that failed."""
+    weights = story.made.hospitals[NIMHANS].parent / "state" / "weights"
+    weights.rename(weights.with_name("away"))
+    weights.write_bytes(b"")
+    assert "weights" in story.run.until(f"{NIMHANS} was refused")
+    weights.unlink()
+    weights.with_name("away").rename(weights)
     story.round_with(NIMHANS)
 
 

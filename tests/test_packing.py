@@ -3,10 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
@@ -22,7 +21,7 @@ def test_weights_travel_as_one_block_and_come_out_the_same() -> None:
     state = {"w": torch.tensor([[1.5, -2.0]]), "batches": torch.tensor(7), "d": torch.ones(3, dtype=torch.float64)}
     content = RecordDict({ARRAYS: ArrayRecord(state), "config": ConfigRecord({"round": 3})})
     packed = packing.pack(content)
-    assert len(packed.array_records[ARRAYS]) == 1
+    assert (len(packed), len(packed.config_records), packed.array_records) == (1, 1, {})
     back = packing.unpack(packed)
     assert back.config_records["config"]["round"] == 3
     for key, tensor in back.array_records[ARRAYS].to_torch_state_dict().items():
@@ -30,9 +29,11 @@ def test_weights_travel_as_one_block_and_come_out_the_same() -> None:
         assert (tensor.dtype, tensor.shape) == (state[key].dtype, state[key].shape)
 
 
-def test_a_damaged_block_is_left_for_the_screening_to_refuse() -> None:
-    damaged = ArrayRecord({packing.PACKED: Array(np.frombuffer(b"no such thing", np.uint8))})
-    assert set(packing.unpack(RecordDict({ARRAYS: damaged})).array_records[ARRAYS]) == {packing.PACKED}
+def test_a_damaged_parcel_is_left_for_the_screening_to_refuse() -> None:
+    for kind in (packing.BLOCK, packing.CONFIGS, packing.METRICS):
+        for value in (b"no such thing", b"", "words", 7):
+            damaged = RecordDict({packing.PACKED: ConfigRecord({kind + ARRAYS: value})})
+            assert set(packing.unpack(damaged)) == {packing.PACKED}
 
 
 def test_halves_round_weights_and_nothing_else() -> None:

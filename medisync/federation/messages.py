@@ -150,10 +150,23 @@ def ask(grid: Grid, messages: Iterable[Message], hospitals: Mapping[int, str], d
     )
 
 
+class Opened(RecordDict):
+    """A content that travelled in another form, and what its arrays weighed on the way, in bytes."""
+
+    def __init__(self, weight: int, content: RecordDict) -> None:
+        super().__init__(dict(content))
+        self.weight = weight
+
+
 def array_bytes(content: RecordDict) -> int:
-    """What the arrays of a message weigh; all else in it is small."""
-    arrays = [array for record in content.array_records.values() for array in record.values()]
-    return sum(math.prod(array.shape) * np.dtype(array.dtype).itemsize for array in arrays)
+    """What the arrays of a message weigh as they travel, packed or not; all else in it is small."""
+    if isinstance(content, Opened):
+        return content.weight
+    arrays = (array for record in content.array_records.values() for array in record.values())
+    blocks = (value for record in content.config_records.values() for value in record.values())
+    return sum(math.prod(array.shape) * np.dtype(array.dtype).itemsize for array in arrays) + sum(
+        len(block) for block in blocks if isinstance(block, bytes)
+    )
 
 
 def arrays_from_state(state: State) -> ArrayRecord:

@@ -1,10 +1,10 @@
-"""Weights as they travel: one block of bytes, and only to a node that does not have it yet.
+"""Messages as they travel: one piece, and weights only to a node that does not have them yet.
 
-Flower moves every array of a message by itself, 122 of them for a ResNet18, and each takes several requests at every hop.
-Packed, a model is one array. The weights that hospitals have just evaluated are those that they train from next, so a node
-keeps the last block that it was sent, says so, and is then sent its SHA-256 in place of it.
+Flower moves every record and every array of a message by itself, 130 of them for a ResNet18, and each costs a request at each
+of four hops. Packed, a message is one record. The weights that hospitals have just evaluated are those that they train from
+next, so a node keeps the last block that it was sent, says so, and is then sent its SHA-256 in place of it.
 
-The block is in safetensors' format, which says names, shapes and dtypes and holds nothing that could be executed.
+A block of arrays is in safetensors' format, which says names, shapes and dtypes and holds nothing that could be executed.
 """
 
 import hashlib
@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp.typing import Mod
 from flwr.serverapp import Grid
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
@@ -22,12 +23,19 @@ from safetensors.numpy import load, save
 from medisync import adam
 from medisync.config import Transport
 from medisync.errors import UpdateError
-from medisync.federation.messages import ARRAYS, CLIENT_RAISED
+from medisync.federation import waiting
+from medisync.federation.messages import ARRAYS, CLIENT_RAISED, Opened, array_bytes
 from medisync.model import is_statistic
 
-PACKED = "safetensors"
-KEPT = "sha256"
-"""In the place of a block: which one is meant. In a reply's record of the same name: which one the node has."""
+PACKED = "packed"
+"""The one record of a packed message. Its keys are the kind and the name of each record that was there before."""
+
+BLOCK, CONFIGS, METRICS = "block/", "config/", "metric/"
+"""Kinds: arrays as one block; the others in Flower's own form."""
+
+WEIGHTS = BLOCK + ARRAYS
+KEPT = "kept"
+"""In the place of weights: the SHA-256 of the block that is meant. In a reply: of the block that the node has."""
 
 
 class Shelf(Protocol):
@@ -39,13 +47,16 @@ class Shelf(Protocol):
 
 
 def pack(content: RecordDict, transport: Transport = "float32") -> RecordDict:
-    """The same content with each of its array records as one array of bytes; weights as `transport` has them."""
-    packed = RecordDict({name: record for name, record in content.items() if not isinstance(record, ArrayRecord)})
+    """The same content as one record; weights as `transport` has them."""
+    return RecordDict({PACKED: ConfigRecord(dict(_packed(content, transport)))})
+
+
+def _packed(content: RecordDict, transport: Transport) -> Iterator[tuple[str, bytes]]:
     for name, record in content.array_records.items():
         halves = transport == "float16" and name == ARRAYS
-        block = save({key: _travelling(key, array.numpy(), halves) for key, array in record.items()})
-        packed[name] = ArrayRecord({PACKED: Array(np.frombuffer(block, np.uint8))})
-    return packed
+        yield BLOCK + name, save({key: _travelling(key, array.numpy(), halves) for key, array in record.items()})
+    yield from ((CONFIGS + name, record.deflate()) for name, record in content.config_records.items())
+    yield from ((METRICS + name, record.deflate()) for name, record in content.metric_records.items())
 
 
 def _travelling(key: str, values: NDArray[Any], halves: bool) -> NDArray[Any]:
@@ -55,37 +66,27 @@ def _travelling(key: str, values: NDArray[Any], halves: bool) -> NDArray[Any]:
 
 
 def unpack(content: RecordDict) -> RecordDict:
-    """The reverse. A record that is no block, or a damaged one, stays as it is: whoever screens updates refuses it."""
-    unpacked = RecordDict({name: record for name, record in content.items() if not isinstance(record, ArrayRecord)})
-    for name, record in content.array_records.items():
-        unpacked[name] = _unpacked(record)
-    return unpacked
-
-
-def _unpacked(record: ArrayRecord) -> ArrayRecord:
-    if set(record) != {PACKED}:
-        return record
+    """The reverse. What is not packed, or damaged, stays as it is: whoever screens updates refuses it."""
     try:
-        arrays = load(_block(record))
-    except (SafetensorError, ValueError, TypeError, KeyError):
-        return record
-    return ArrayRecord(
-        {key: Array(array.astype(np.float32) if array.dtype == np.float16 else array) for key, array in arrays.items()}
-    )
+        parcel = content.config_records[PACKED]
+        return RecordDict({key.partition("/")[2]: _unpacked(key, value) for key, value in parcel.items()})
+    except (SafetensorError, DecodeError, ValueError, TypeError, KeyError, AttributeError):
+        return content
 
 
-def _block(record: ArrayRecord) -> bytes:
-    return record[PACKED].numpy().tobytes()
+def _unpacked(key: str, value: Any) -> ArrayRecord | ConfigRecord | MetricRecord:
+    if key.startswith(CONFIGS):
+        return ConfigRecord.inflate(value)
+    if key.startswith(METRICS):
+        return MetricRecord.inflate(value)
+    arrays = {
+        name: array.astype(np.float32) if array.dtype == np.float16 else array for name, array in load(value).items()
+    }
+    return waiting.in_place(arrays)
 
 
 def _name(block: bytes) -> str:
     return hashlib.sha256(block).hexdigest()
-
-
-def _packed_and_named(content: RecordDict, transport: Transport) -> tuple[RecordDict, str]:
-    """With the name of its block of weights; empty without weights."""
-    packed = pack(content, transport)
-    return packed, _name(_block(packed.array_records[ARRAYS])) if ARRAYS in packed else ""
 
 
 def packing_client(find_shelf: Callable[[Context], Shelf] | None = None) -> Mod:
@@ -95,44 +96,43 @@ def packing_client(find_shelf: Callable[[Context], Shelf] | None = None) -> Mod:
 
     def mod(message: Message, context: Context, call_next: Any) -> Message:
         shelf = find_shelf(context) if find_shelf else None
+        parcel = message.content.config_records.get(PACKED, ConfigRecord())
         try:
-            kept = _resolve(message.content, shelf) if shelf else ""
+            kept = _resolve(parcel, shelf) if shelf else ""
         except UpdateError as error:
             return Message(Error(code=CLIENT_RAISED, reason=str(error)), reply_to=message)
-        transport = _transport(message.content)
+        transport = _transport(parcel)
         message.content = unpack(message.content)
         reply: Message = call_next(message, context)
         if reply.has_content():
             reply.content = pack(reply.content, transport)
-            if kept:
-                reply.content[KEPT] = ConfigRecord({KEPT: kept})
+            reply.content.config_records[PACKED][KEPT] = kept
         return reply
 
     return mod
 
 
-def _transport(content: RecordDict) -> Transport:
+def _transport(parcel: ConfigRecord) -> Transport:
     """As the header of the block of weights has it, whose length is in its first 8 bytes."""
-    record = content.array_records.get(ARRAYS, ArrayRecord())
-    block = _block(record) if set(record) == {PACKED} else b""
+    block = parcel.get(WEIGHTS)
+    if not isinstance(block, bytes):
+        return "float32"
     header = block[8 : 8 + int.from_bytes(block[:8], "little")]
     return "float16" if b'"dtype":"F16"' in header else "float32"
 
 
-def _resolve(content: RecordDict, shelf: Shelf) -> str:
+def _resolve(parcel: ConfigRecord, shelf: Shelf) -> str:
     """Puts the block that is meant in its place, or keeps the one that came. Returns its name; empty without weights."""
-    record = content.array_records.get(ARRAYS, ArrayRecord())
-    if set(record) == {KEPT}:
-        name = record[KEPT].numpy().tobytes().hex()
-        if (block := shelf.get(name)) is None:
+    if KEPT in parcel:
+        name = str(parcel.pop(KEPT))
+        if (kept := shelf.get(name)) is None:
             raise UpdateError("the weights that it was to go on from are no longer in its state folder")
-        content[ARRAYS] = ArrayRecord({PACKED: Array(np.frombuffer(block, np.uint8))})
+        parcel[WEIGHTS] = kept
         return name
-    if set(record) != {PACKED}:
-        return ""
-    name = _name(block := _block(record))
-    shelf.put(name, block)
-    return name
+    if isinstance(block := parcel.get(WEIGHTS), bytes):
+        shelf.put(name := _name(block), block)
+        return name
+    return ""
 
 
 class PackingGrid(Grid):
@@ -165,15 +165,17 @@ class PackingGrid(Grid):
         messages, packed = list(messages), dict[int, tuple[RecordDict, str]]()
         contents = {id(message.content): message.content for message in messages}  # alive, so that no id is used again
         for identity, content in contents.items():
-            packed[identity] = _packed_and_named(content, self._transport)
+            parcel = pack(content, self._transport)
+            block = parcel.config_records[PACKED].get(WEIGHTS)
+            packed[identity] = parcel, _name(block) if isinstance(block, bytes) else ""
         for message in messages:
             message.content = self._shortened(*packed[id(message.content)], message.metadata.dst_node_id)
         return self._grid.push_messages(messages)
 
     def _shortened(self, content: RecordDict, name: str, node: int) -> RecordDict:
         if name and self._kept.pop(node, "") == name:
-            named = ArrayRecord({KEPT: Array(np.frombuffer(bytes.fromhex(name), np.uint8))})
-            return RecordDict({**content, ARRAYS: named})
+            parcel = {key: value for key, value in content.config_records[PACKED].items() if key != WEIGHTS}
+            return RecordDict({PACKED: ConfigRecord({**parcel, KEPT: name})})
         return content
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
@@ -184,9 +186,10 @@ class PackingGrid(Grid):
 
     def _opened(self, reply: Message) -> Message:
         if reply.has_content():
-            said = reply.content.config_records.get(KEPT, ConfigRecord())
-            self._kept[reply.metadata.src_node_id] = str(said.get(KEPT, ""))
-            reply.content = unpack(RecordDict({k: v for k, v in reply.content.items() if k != KEPT}))
+            weight = array_bytes(reply.content)
+            parcel = reply.content.config_records.get(PACKED, ConfigRecord())
+            self._kept[reply.metadata.src_node_id] = str(parcel.pop(KEPT, ""))
+            reply.content = Opened(weight, unpack(reply.content))
         return reply
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:

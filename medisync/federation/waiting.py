@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 
 class WaitingArray(Array):
-    """An array whose values are read from disk whenever they are asked for."""
+    """An array whose values stay where they are, in memory or on disk; Flower's own keeps a serialised copy of them."""
 
     def __init__(self, values: NDArray[Any]) -> None:
         super().__init__(dtype=str(values.dtype), shape=values.shape, stype="numpy.ndarray", data=b"")
@@ -44,12 +44,14 @@ def _on_disk(arrays: ArrayRecord) -> ArrayRecord:
             file.write(values.tobytes() + bytes(64 - values.nbytes % 64))  # what follows begins aligned
         file.flush()
         whole = np.memmap(file, np.uint8, "c")
-    return record(
-        {
-            key: WaitingArray(whole[start : start + size].view(dtype).reshape(shape))
-            for key, (start, size, dtype, shape) in places.items()
-        }
+    return in_place(
+        {key: whole[at : at + size].view(dtype).reshape(shape) for key, (at, size, dtype, shape) in places.items()}
     )
+
+
+def in_place(values: Mapping[str, NDArray[Any]]) -> ArrayRecord:
+    """These very values, not copied."""
+    return record({key: WaitingArray(array) for key, array in values.items()})
 
 
 def record(arrays: Mapping[str, Array]) -> ArrayRecord:

@@ -2,10 +2,8 @@
 
 - SuperLink answers hospitals, administrators and its own processes at one port, and asks administrators for no proof. Here
   only its own machine reaches anything but the hospitals' part, which is guarded by their keys.
-- SuperLink keeps weights on their way in the same database as who its nodes are. Here only the nodes outlast it; a round that
-  it did not complete is begun anew anyway.
-- A SuperNode starts a fresh process for every message, which would import torch for seconds. Here it is forked from one
-  that has imported it: as isolated, at once.
+- A SuperNode starts a fresh process for every message, which would import torch for seconds and set its kernels up anew. Here
+  one process, forked from one that has imported all, answers one message after the other.
 - A SuperNode without work looks for some every 3 seconds, and who waits for a part of a message looks after 1, 2, 4 seconds.
   Here they look more often, but not so often that looking takes the time: a look costs both sides some 10 ms.
 
@@ -17,7 +15,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection, Pipe
 from types import SimpleNamespace
 from typing import Any
 
@@ -58,12 +58,10 @@ def _may_ask(scope: Scope) -> bool:
 
 def superlink() -> None:
     """Flower's SuperLink behind `HospitalsOnly`, until the process that started it ends."""
-    from flwr.supercore.object_store import ObjectStoreFactory
-    from flwr.superlink import config_loader, extensions
+    from flwr.superlink import extensions
     from flwr.superlink.cli.flower_superlink import flower_superlink
 
     vars(extensions)["get_middleware"] = lambda: (Middleware(HospitalsOnly),)
-    vars(config_loader)["ObjectStoreFactory"] = lambda _: ObjectStoreFactory()
     flower_superlink()
 
 
@@ -72,7 +70,11 @@ def supernode() -> None:
     from flwr.supernode import start_client_internal
     from flwr.supernode.cli.flower_supernode import flower_supernode
 
-    quick: Any = SimpleNamespace(sleep=lambda seconds: time.sleep(min(seconds, IDLE_SECONDS)))
+    def sleep(seconds: float) -> None:
+        """The shorter ones are for looks within the process, which cost nothing."""
+        time.sleep(IDLE_SECONDS if seconds > IDLE_SECONDS else seconds / 10)
+
+    quick: Any = SimpleNamespace(sleep=sleep)
     vars(start_client_internal)["time"] = quick
     _look_sooner()
     flower_supernode()
@@ -86,12 +88,16 @@ def _look_sooner() -> None:
     pull_objects.__kwdefaults__ = {**(pull_objects.__kwdefaults__ or {}), **soon}
 
 
-class ForkingExecutor:
-    """Starts Flower's client process by forking this one, which has imported and prepared all that it needs.
+class StandingExecutor:
+    """Answers one message after the other in one child, forked from this process, which has imported all that it needs.
 
-    The child ends when its message is answered. This process must not have computed anything with torch: threads do not
-    survive a fork.
+    Should the child die, the next message gets another. This process must not have computed anything with torch: threads do
+    not survive a fork.
     """
+
+    def __init__(self) -> None:
+        self._child = 0
+        self._tasks: Connection | None = None
 
     def get_eligible_capacity(self, supported_task_types: set[Any], **_: Any) -> tuple[set[Any], set[str]]:
         from flwr.supercore.constant import TaskType
@@ -104,59 +110,77 @@ class ForkingExecutor:
     def launch(self, spec: Any) -> Any:
         from flwr.supercore.superexec.executor import LaunchResult
 
-        parent = os.getpid()
-        if os.fork() == 0:
-            _become_client(spec, parent)
+        self.reconcile()
+        if self._tasks is None:
+            self._tasks = self._fork()
+        try:
+            self._tasks.send((spec.runtime_api_address, spec.token))
+        except BrokenPipeError:
+            return LaunchResult.failed("the process that answers messages has just ended")
         return LaunchResult.accepted()
 
+    def _fork(self) -> Connection:
+        parent, (tasks, ours) = os.getpid(), Pipe(duplex=False)
+        self._child = os.fork()
+        if self._child == 0:
+            ours.close()
+            _become_client(tasks, parent)
+        tasks.close()
+        return ours
+
     def reconcile(self) -> None:
-        """Takes leave of the children that have ended."""
-        while True:
-            try:
-                if os.waitpid(-1, os.WNOHANG)[0] == 0:
-                    return
-            except ChildProcessError:
-                return
+        """Takes leave of a child that has ended."""
+        if self._tasks is not None and os.waitpid(self._child, os.WNOHANG)[0] != 0:
+            self.close()
 
     def close(self) -> None:
-        pass
+        """Lets the child end with the message that it is at."""
+        if self._tasks is not None:
+            self._tasks.close()
+            self._tasks = None
 
 
-def _become_client(spec: Any, parent: int) -> None:
-    """In the child: answers one message and ends, whatever happens, without unwinding into the parent's code."""
-    from flwr.supernode.runtime.run_clientapp import run_clientapp
+def _become_client(tasks: Connection, parent: int) -> None:
+    """In the child: answers messages until there are no more, and ends without unwinding into the parent's code."""
+    from flwr.supercore.exit import exit_handler
+    from flwr.supernode.runtime import run_clientapp as module
 
-    code = 1
+    def end_message(*_: Any, **__: Any) -> None:
+        for early in (True, False):
+            exit_handler.trigger_exit_handlers(run_before_force_exit=early)
+
+    def on_end(*_: Any, exit_handlers: Sequence[Callable[[], None]] = (), **__: Any) -> None:
+        for handler in exit_handlers:
+            exit_handler.add_exit_handler(handler)
+
+    # Flower's own end the process with its one message
+    vars(module).update(flwr_exit=end_message, register_signal_handlers=on_end)
     try:
         lifeline.end_with(parent)
-        run_clientapp(
-            spec.runtime_api_address,
-            spec.token,
-            insecure=True,
-            runtime_dependency_install=False,
-        )
-        code = 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1
+        while True:
+            address, token = tasks.recv()
+            module.run_clientapp(address, token, insecure=True, runtime_dependency_install=False)
+    except EOFError:
+        pass
+    except BaseException:
+        traceback.print_exc()  # nobody above would: there is no unwinding
+        raise
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code)
+        os._exit(0)
 
 
 def serve_node(runtime_address: str, secret: bytes, wait: Callable[[], object]) -> None:
-    """Starts a client process for every message that the SuperNode at `runtime_address` has.
-
-    Until `wait` returns, which says that the SuperNode has ended.
-    """
+    """Has every message of the SuperNode at `runtime_address` answered, until `wait` returns: the SuperNode has ended."""
     from flwr.supercore.superexec import run_superexec as module
 
     require_checked()
-    from flwr.supernode.runtime import run_clientapp  # noqa: F401  (the children need it, and it takes half a second)
+    from flwr.supernode.runtime import run_clientapp  # noqa: F401  (its child needs it, and it takes half a second)
 
     _look_sooner()
     os.environ["FLWR_SUPEREXEC_TASK_POLL_INTERVAL"] = str(IDLE_SECONDS)
-    executor: Any = ForkingExecutor()
+    executor: Any = StandingExecutor()
     vars(module)["get_executor"] = lambda *_, **__: executor
     vars(module)["register_signal_handlers"] = lambda **_: None  # Flower's end the process without a word 5 s later
     ended = threading.Event()

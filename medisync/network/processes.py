@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medisync import atomic, notebook
+from medisync import notebook
 from medisync.errors import FederationError
 from medisync.network import credentials, flower, settings
-from medisync.network.settings import HospitalSettings, Member, ServerSettings, split_address, to_toml
+from medisync.network.settings import HospitalSettings, ServerSettings, split_address, to_toml
 from medisync.records import Introduction
 
 SAYS, FAILED, COMPLETED = "medisync: ", "failed: ", "completed "
@@ -28,16 +28,19 @@ SAYS, FAILED, COMPLETED = "medisync: ", "failed: ", "completed "
 LET_IN, NOT_LET_IN = "SuperNode ID", "Failed to activate SuperNode"
 """What Flower's SuperNode says where the server accepts its key or does not: unknown, or in use by a node that just died."""
 
-ALREADY_REGISTERED = "Public key already in use"
-"""What Flower says of a key that it has ever known."""
-
 REJOIN_SECONDS, REJOIN_PAUSE = 90.0, 5.0
-"""How long and how often a hospital asks to be let in: a server takes a minute to notice that a node has died."""
+"""How long and how often a hospital asks to be let in: a server takes a minute to notice that a node has died, and some
+seconds to know its hospitals after it was started.
+"""
 
 START_SECONDS = 90.0
 STOP_SECONDS = 10.0
 FLOWER = "medisync.network.flower"
 LIFELINE = "medisync.network.lifeline"
+IN_MEMORY = ":flwr-in-memory:"
+"""Nothing of a SuperLink needs to outlast it: server.toml says who may connect, and a round cut short is begun anew. In a
+database every request would pay for transactions.
+"""
 CONNECTION = "medisync"
 """What Flower's configuration calls our SuperLink."""
 
@@ -192,7 +195,7 @@ def superlink(server: ServerSettings) -> Iterator[Service]:
         "--ssl-keyfile",
         server.private_key,
     ]
-    options = ["--database", server.state / "flower.db", "--isolation", "subprocess", "--enable-supernode-auth"]
+    options = ["--database", IN_MEMORY, "--isolation", "subprocess", "--enable-supernode-auth"]
     arguments = [
         "superlink",
         "--host",
@@ -210,37 +213,15 @@ def superlink(server: ServerSettings) -> Iterator[Service]:
 
 
 def register(server: ServerSettings) -> None:
-    """Makes Flower know the names and keys in server.toml, and no others. Raises FederationError where it refuses one.
-
-    Flower lists its nodes without their keys and takes no key twice, so what became of each is kept beside its database.
+    """Makes a SuperLink that has just started know the names and keys in server.toml. Raises FederationError where it refuses
+    one.
     """
-    kept = server.state / "nodes.json"
-    nodes: dict[str, str] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
-    members = {f"{each.name}: {each.public_key.read_text(encoding='utf-8').strip()}": each for each in server.hospitals}
-    for withdrawn in nodes.keys() - members.keys():
-        _flwr(server, "supernode", "unregister", nodes.pop(withdrawn), CONNECTION, "--format", "json")
-        atomic.write_bytes(kept, json.dumps(nodes).encode())
-    for identity, member in members.items():
-        if identity not in nodes:
-            nodes[identity] = _register(server, member)
-            atomic.write_bytes(kept, json.dumps(nodes).encode())
+    for member in server.hospitals:
+        options = ["--name", member.name, f"--location={member.location.lat},{member.location.lon}"]
+        ask_flower(server, "supernode", "register", str(member.public_key), CONNECTION, *options, "--format", "json")
 
 
-def _register(server: ServerSettings, member: Member) -> str:
-    """The number of the node that may now connect with the member's key."""
-    options = ["--name", member.name, f"--location={member.location.lat},{member.location.lon}", "--format", "json"]
-    try:
-        return str(_flwr(server, "supernode", "register", str(member.public_key), CONNECTION, *options)["node-id"])
-    except FederationError as error:
-        if ALREADY_REGISTERED not in str(error):
-            raise
-        raise FederationError(
-            f"{member.public_key}: this key was registered before, for another name or until it was withdrawn; let"
-            f" {member.name} make a new one (`ssh-keygen -t ecdsa -b 384 -N '' -f hospital.key`) and send its public half"
-        ) from None
-
-
-def _flwr(server: ServerSettings, *arguments: str) -> dict[str, Any]:
+def ask_flower(server: ServerSettings, *arguments: str) -> dict[str, Any]:
     """Flower's own command line, on the SuperLink of `server`, and what it answers."""
     done = subprocess.run(
         ["flwr", *arguments], capture_output=True, text=True, env=_environment(server.state / "flower"), check=False
@@ -275,9 +256,9 @@ def supernode(hospital: HospitalSettings, settings_file: Path) -> Iterator[tuple
 
 
 def take_part(settings_file: Path) -> None:
-    """A hospital's side, until it is stopped: its images prepared, its node connected, a process for every message.
+    """A hospital's side, until it is stopped: its images prepared, its node connected, a process that answers messages.
 
-    Raises FederationError where the server cannot be reached or ends the connection, DataError for unusable images.
+    Raises FederationError where the server cannot be reached or does not let it in, DataError for unusable images.
     """
     from medisync.network import node  # torch, which the server's side does without
 
@@ -289,8 +270,11 @@ def take_part(settings_file: Path) -> None:
     importlib.import_module("medisync.network.apps")  # what every client process needs, before they are forked
     patience = time.monotonic() + REJOIN_SECONDS
     while time.monotonic() < patience:
-        _serve(hospital, settings_file, introduction)
-        print(f"{hospital.name}: not let in yet, as after a crash; trying again", flush=True)
+        if _serve(hospital, settings_file, introduction):
+            print(f"{hospital.name}: the server was started again, or ended; connecting to it", flush=True)
+            patience = time.monotonic() + REJOIN_SECONDS
+        else:
+            print(f"{hospital.name}: not let in yet; trying again", flush=True)
         time.sleep(REJOIN_PAUSE)
     raise FederationError(
         f"{hospital.server}: the server does not know this hospital's key ({hospital.private_key.name}); ask the"
@@ -298,14 +282,14 @@ def take_part(settings_file: Path) -> None:
     )
 
 
-def _serve(hospital: HospitalSettings, settings_file: Path, introduction: Introduction) -> None:
-    """Returns where the server does not let the node in. Raises FederationError once a node that was let in has ended."""
+def _serve(hospital: HospitalSettings, settings_file: Path, introduction: Introduction) -> bool:
+    """Whether the server let the node in, once that has ended: a server that was started again knows nobody of before."""
     with supernode(hospital, settings_file) as (connection, address, secret):
         if NOT_LET_IN in connection.said():
-            return
+            return False
         print(f"{hospital.name}: {introduction.stats.total} images, connected to {hospital.server}", flush=True)
         flower.serve_node(address, secret, connection.process.wait)
-        raise FederationError(f"the node ended: {connection.last_words()} (log: {connection.log})")
+        return True
 
 
 def run(
