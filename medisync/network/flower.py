@@ -160,9 +160,9 @@ def _become_client(tasks: Connection, parent: int) -> None:
         while True:
             address, token = tasks.recv()
             module.run_clientapp(address, token, insecure=True, runtime_dependency_install=False)
-    except EOFError:
+    except (EOFError, KeyboardInterrupt):
         pass
-    except BaseException:
+    except Exception:
         traceback.print_exc()  # nobody above would: there is no unwinding
         raise
     finally:
