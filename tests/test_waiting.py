@@ -2,6 +2,7 @@
 
 import tempfile
 
+import numpy as np
 import pytest
 import torch
 from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
@@ -41,7 +42,7 @@ def test_an_aggregate_of_updates_that_wait_is_that_of_updates_in_memory() -> Non
     in_memory, _ = one_round({2: update(1.0), 3: update(2.0), 4: update(4.5)})
     waited, screened = one_round({2: waiting_update(1.0), 3: waiting_update(2.0), 4: waiting_update(4.5)})
     assert in_memory["w"].item() == waited["w"].item() == 2.5
-    assert {type(each.content.array_records[ARRAYS]["w"]) for each in screened.accepted} == {waiting.WaitingArray}
+    assert all(isinstance(each.content.array_records[ARRAYS]["w"].numpy(), np.memmap) for each in screened.accepted)
 
 
 @pytest.mark.parametrize("disk", ["with room", "full"])
@@ -65,4 +66,4 @@ def test_every_update_waits_on_disk_and_stays_in_memory_where_there_is_no_room(
     grid.run_apps(server, client, {2: {}})
     (array,) = found
     assert array.numpy().tolist() == [2.0, 1.0]
-    assert isinstance(array, waiting.WaitingArray) == (disk == "with room")
+    assert isinstance(array.numpy(), np.memmap) == (disk == "with room")

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid, ServerApp
@@ -22,7 +22,7 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from medisync.config import Configuration
-from medisync.federation import client_app, packing, server_app
+from medisync.federation import client_app, packing, server_app, waiting
 from medisync.federation.checkpoint import Checkpoint
 from medisync.federation.flower_version import require_checked
 from medisync.federation.messages import CLIENT_RAISED, Roll
@@ -92,8 +92,14 @@ class InProcessGrid(Grid):
 
 
 def _copy(content: RecordDict) -> RecordDict:
-    """Containers are copied, so that no node sees another's changes; the arrays in them are immutable."""
-    return RecordDict({name: type(record)(dict(record)) for name, record in content.items()})  # type: ignore[arg-type]
+    """So that no node sees what another does to it."""
+    return RecordDict({name: _copied(record) for name, record in content.items()})
+
+
+def _copied(record: ArrayRecord | ConfigRecord | MetricRecord) -> ArrayRecord | ConfigRecord | MetricRecord:
+    if isinstance(record, ArrayRecord):
+        return waiting.in_place({key: array.numpy().copy() for key, array in record.items()})
+    return type(record)(dict(record))  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from flwr.serverapp import Grid
 from medisync import adam
 from medisync.config import TrainingConfig
 from medisync.evaluation import Totals
-from medisync.federation.waiting import put_aside, record
+from medisync.federation.waiting import in_place, put_aside, record
 from medisync.model import State
 from medisync.novelty import FeatureDistribution, Moments
 from medisync.records import Refusal, Split
@@ -170,7 +170,8 @@ def array_bytes(content: RecordDict) -> int:
 
 
 def arrays_from_state(state: State) -> ArrayRecord:
-    return ArrayRecord(dict(state))
+    """Of a state that nobody changes any more: the arrays are its memory."""
+    return in_place({key: tensor.detach().cpu().numpy() for key, tensor in state.items()})
 
 
 def digest(arrays: ArrayRecord) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
@@ -86,8 +86,8 @@ class Screened(FedAvg):
             reply.content[ARRAYS] = self._aggregated(update)
         aggregate, metrics = super().aggregate_train(server_round, self.accepted)
         kept = {key: self._merge(key, updates, counts) for key in self._global if not self._is_aggregated(key)}
-        merged = {**(aggregate or {}), **kept}
-        together = ArrayRecord({key: _as_sent(merged[key], self._global[key]) for key in self._global})
+        merged = {**{key: array.numpy() for key, array in (aggregate or {}).items()}, **kept}
+        together = waiting.in_place({key: merged[key].astype(sent.dtype) for key, sent in self._global.items()})
         named = zip(map(self.name, self.accepted), updates, strict=True)
         self.drifts = {name: _distance(update, together) for name, update in named}
         return together, metrics
@@ -106,7 +106,7 @@ class Screened(FedAvg):
         return [
             update
             if not judged.clips
-            else waiting.record({**update, **_arrays(conduct.shorten(start, _floats(update), judged))})
+            else waiting.record({**update, **waiting.in_place(conduct.shorten(start, _floats(update), judged))})
             for update, judged in zip(updates, judgements, strict=True)
         ]
 
@@ -121,14 +121,14 @@ class Screened(FedAvg):
         """What Flower's strategy gets to see of the weights."""
         return waiting.record({key: array for key, array in arrays.items() if self._is_aggregated(key)})
 
-    def _merge(self, key: str, updates: list[ArrayRecord], counts: list[int]) -> Array:
+    def _merge(self, key: str, updates: list[ArrayRecord], counts: list[int]) -> NDArray[Any]:
         """A buffer of several updates: the largest counter, or the statistic or moment of all their images together.
 
         By the law of total variance the variance of all is the mean of the variances plus the variance of the means.
         """
         values = (update[key].numpy() for update in updates)
         if updates[0][key].dtype.startswith("int"):
-            return Array(max(values, key=lambda value: value.sum()))
+            return max(values, key=lambda value: value.sum())
         merged = sum(count * value.astype(np.float64) for count, value in zip(counts, values, strict=True)) / sum(
             counts
         )
@@ -137,7 +137,7 @@ class Screened(FedAvg):
             merged = merged + np.average(
                 (means - np.average(means, axis=0, weights=counts)) ** 2, axis=0, weights=counts
             )
-        return Array(np.asarray(merged))
+        return np.asarray(merged)
 
     def screen(self, server_round: int, replies: Iterable[Message]) -> None:
         """Sorts the replies into `accepted`, in the order of the hospitals' names, and `refused`."""
@@ -211,10 +211,6 @@ def _floats(arrays: ArrayRecord) -> dict[str, NDArray[np.floating]]:
     return {key: array.numpy() for key, array in weights_only(arrays).items() if array.dtype.startswith("float")}
 
 
-def _arrays(values: Mapping[str, NDArray[np.floating]]) -> dict[str, Array]:
-    return {key: Array(value) for key, value in values.items()}
-
-
 def _check_arrays(found: ArrayRecord, expected: ArrayRecord) -> None:
     try:
         state = found.to_torch_state_dict()
@@ -225,11 +221,6 @@ def _check_arrays(found: ArrayRecord, expected: ArrayRecord) -> None:
     for key, tensor in state.items():
         if key.endswith("running_var") and bool((tensor < 0).any()):
             raise UpdateError(f"{key} holds a negative variance")
-
-
-def _as_sent(array: Array, sent: Array) -> Array:
-    """In the dtype of the global weights: numpy computes some aggregates in doubles."""
-    return array if array.dtype == sent.dtype else Array(array.numpy().astype(sent.dtype))
 
 
 def _distance(one: ArrayRecord, other: ArrayRecord) -> float:
