@@ -56,6 +56,7 @@ def shoot(page: Page, address: str, target: Path) -> None:
         page.get_by_role("radio", name="Pituitary tumour").click()
         expect(page.get_by_text("Calibrated confidence")).to_be_visible(timeout=WAIT_MS)
     expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning", timeout=WAIT_MS)
+    expect(page.get_by_test_id("stSkeleton")).to_have_count(0, timeout=WAIT_MS)
     page.wait_for_timeout(
         2500
     )  # plotly and Leaflet draw after the script has ended, and say nothing when they are done

@@ -57,6 +57,9 @@ MATRICES = {
 }
 
 
+LISTS = ("images", "overlaps", "examples", "conflicts")
+
+
 def make_run(
     workspace: artifacts.Workspace,
     *,
@@ -67,9 +70,11 @@ def make_run(
     splits: Mapping[str, Mapping[Label, str]] | None = None,
     local: bytes = b"",
     without: str = "",
+    apart: bool = False,
 ) -> Path:
     """Writes a completed run and returns its folder; `without` names an artifact that it lacks, `splits` the path of one
-    test image for some classes of some hospitals, `local` are the weights of the first hospital's own model.
+    test image for some classes of some hospitals, `local` are the weights of the first hospital's own model; `apart` is a
+    run over a network, where the hospitals keep the lists of their images.
     """
     run = artifacts.allocate(workspace)
     artifacts.write_bytes(run.folder / artifacts.CARD, b"# Model card\n")
@@ -81,7 +86,7 @@ def make_run(
         models = [each.model_copy(update={"stored": own}) if each.kind == "local" else each for each in compared.models]
         compared = compared.model_copy(update={"models": models})
     records = {
-        artifacts.AUDIT: audit(synthetic),
+        artifacts.AUDIT: audit(synthetic).model_copy(update={key: [] for key in LISTS} if apart else {}),
         artifacts.STATS: datasets(),
         artifacts.HISTORY: history(),
         artifacts.LABEL_MAP: LabelMap(),
@@ -98,6 +103,7 @@ def make_run(
         synthetic=synthetic,
         configuration={**config.TrainingConfig().model_dump(mode="json"), "rounds": rounds},
         software={"medisync": "0.1.0"},
+        transport="over the network" if apart else "in one process",
     )
     return run.folder
 

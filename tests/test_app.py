@@ -250,6 +250,16 @@ def test_copies_are_shown_side_by_side_and_a_mirrored_one_turned_back(workspace:
     assert data.picture("../outside.png") is None
 
 
+def test_hospitals_that_were_apart_are_not_said_to_share_nothing(workspace: Workspace) -> None:
+    """Nobody has looked: the list of its scans stays with each hospital, and the page has nothing but counts."""
+    factories.make_run(workspace, apart=True)
+    said = words(open_page("data_audit"))
+    assert "Whether two hospitals share a scan is not known" in said
+    assert "Files left out" not in said
+    assert "No slice occurs twice" not in said
+    assert "one process per hospital, over a network" in words(open_page("overview"))
+
+
 def test_worst_mistakes_are_found_on_request_most_confident_first(workspace: Workspace, weights: bytes) -> None:
     paths: dict[Label, str] = {label: f"one/{label}.png" for label in LABELS}
     factories.make_run(workspace, model=weights, splits={"AIIMS Delhi": paths})

@@ -30,7 +30,13 @@ from medisync.records import (
     ModelMeta,
     Prediction,
     RunRecord,
+    Transport,
 )
+
+PLACES: Mapping[Transport, str] = {
+    "in one process": "all hospitals in one process",
+    "over the network": "one process per hospital, over a network",
+}
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ def summary(run: RunRecord, meta: ModelMeta) -> str:
     images = sum(stats.total for stats in meta.datasets.values())
     return (
         f"One ResNet18, trained by federated averaging across **{count(len(meta.datasets), 'simulated hospital')}** on "
-        f"**{count(images, 'scan')}** ({meta.image_size} × {meta.image_size} pixels; the hospitals were {run.transport}). "
+        f"**{count(images, 'scan')}** ({meta.image_size} × {meta.image_size} pixels; {PLACES[run.transport]}). "
         f"Round **{meta.best_epoch} of {meta.num_epochs}** was kept, chosen on validation scans alone. "
         f"{escape(run.run)} finished {moment(run.finished_at)}."
     )

@@ -83,7 +83,7 @@ def _counts_of(found: HospitalAudit) -> HospitalAudit:
         for label, images in found.class_distribution.items()
         if images
     ]
-    note = f"{len(found.notes)} notes stay at the hospital"
+    note = f"keeps {len(found.notes)} {'note' if len(found.notes) == 1 else 'notes'} of its own"
     return found.model_copy(update={"path": "", "folders": folders, "notes": [note] if found.notes else []})
 
 

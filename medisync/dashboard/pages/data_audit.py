@@ -7,6 +7,16 @@ from medisync.dashboard.pages import parts
 
 ELSEWHERE = "The dataset is not on this machine, so the pictures cannot be shown."
 
+APART = (
+    "The hospitals were apart. Each keeps the list of its own files, of its copies and of what it left out; here are counts. "
+    "Whether two hospitals share a scan is not known: over a network the scans never meet."
+)
+
+
+def show_folders() -> None:
+    st.markdown("##### Folders and the class each stands for")
+    parts.table(findings.folders(audit), "Folders, their class and how many images they hold")
+
 
 def show_pair() -> None:
     """Two files that are one slice, side by side; a mirrored one is turned back."""
@@ -41,12 +51,16 @@ for hospital, note in findings.notes(audit):
 
 st.subheader("Hospital by hospital")
 parts.table(findings.audit_hospitals(audit), "What was found at each hospital")
+if not findings.is_listed(audit):
+    st.info(APART, icon=":material/lan:")
+    show_folders()
+    st.stop()
+
 left, right = st.columns(2, gap="large")
 with left:
     parts.chart(holdings.overlap(audit))
 with right:
-    st.markdown("##### Folders and the class each stands for")
-    parts.table(findings.folders(audit), "Folders, their class and how many images they hold")
+    show_folders()
 
 st.subheader("The same slice twice")
 if audit.examples:
