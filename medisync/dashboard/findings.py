@@ -20,11 +20,6 @@ def audit_headlines(audit: AuditRecord) -> list[Headline]:
     return [Headline(label, f"{number:,}", help=text) for label, number, text in figures]
 
 
-def is_listed(audit: AuditRecord) -> bool:
-    """Whether the scans are known here one by one. In a federation over a network each hospital keeps its own list."""
-    return bool(audit.images) or not any(found.total for found in audit.hospitals.values())
-
-
 def audit_hospitals(audit: AuditRecord) -> Styler:
     return style(
         {

@@ -10,12 +10,12 @@
 Run as `python -m medisync.network.flower superlink|supernode ...` with the options of Flower's own commands.
 """
 
+import logging
 import os
 import signal
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, Pipe
 from types import SimpleNamespace
@@ -163,8 +163,7 @@ def _become_client(tasks: Connection, parent: int) -> None:
     except (EOFError, KeyboardInterrupt):
         pass
     except Exception:
-        traceback.print_exc()  # nobody above would: there is no unwinding
-        raise
+        logging.getLogger(__name__).exception("the process that answers messages ended")
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -267,7 +267,7 @@ def take_part(settings_file: Path) -> None:
     credentials.require_valid(hospital.authority)
     require_reachable(hospital.server, hospital.authority)
     introduction = node.prepare(hospital)
-    importlib.import_module("medisync.network.apps")  # what every client process needs, before they are forked
+    importlib.import_module("medisync.network.apps")  # what the client process needs, before it is forked
     patience = time.monotonic() + REJOIN_SECONDS
     while time.monotonic() < patience:
         if _serve(hospital, settings_file, introduction):
