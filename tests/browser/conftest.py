@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, Request, Route, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the factories, also when these tests are run alone
 
@@ -32,6 +32,7 @@ ROOT = Path(__file__).parent.parent.parent
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or ""
 QUIET = ["no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"]
 QUIET += ["disable-component-update", "disable-sync"]
+QUIET += ["host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"]  # nothing else can be reached
 WAIT = 60_000
 """Milliseconds for what loads torch or a model on a busy machine."""
 expect.set_options(timeout=30_000)  # all else is quick, but not where several work at once
@@ -53,7 +54,7 @@ class Server:
 
 @dataclass
 class Visit:
-    """A browser tab on the running dashboard, and every request that would have left for another host."""
+    """A browser tab on the running dashboard, and every address on another host that it asked for in vain."""
 
     page: Page
     address: str
@@ -77,13 +78,10 @@ class Visit:
         found = self.page.get_by_test_id("stMetric").filter(has_text=label)
         return str(found.get_by_test_id("stMetricValue").inner_text(timeout=WAIT))
 
-    def block(self, route: Route, request: Request) -> None:
+    def note(self, url: str) -> None:
         host = self.address.removeprefix("http://")
-        if request.url.startswith((f"http://{host}/", f"ws://{host}/", "data:", "blob:")):
-            route.continue_()
-        else:
-            self.elsewhere.append(request.url)
-            route.abort()
+        if not url.startswith((f"http://{host}/", f"ws://{host}/", "data:", "blob:")):
+            self.elsewhere.append(url)
 
 
 @pytest.fixture(scope="session")
@@ -130,20 +128,27 @@ def browser() -> Iterator[Browser]:
         started.close()
 
 
+@pytest.fixture(scope="session")
+def window(browser: Browser) -> BrowserContext:
+    """All tabs are of one, so that only the first fetches Streamlit's own files; each has a session of its own."""
+    return browser.new_context(viewport={"width": 1440, "height": 900})
+
+
 @pytest.fixture
 def theme() -> Literal["light", "dark"]:
     return "light"
 
 
 @pytest.fixture
-def visit(server: Server, browser: Browser, theme: Literal["light", "dark"]) -> Iterator[Visit]:
+def visit(server: Server, window: BrowserContext, theme: Literal["light", "dark"]) -> Iterator[Visit]:
     """A new tab; the test fails if anything on it asked another host."""
-    context = browser.new_context(viewport={"width": 1440, "height": 900}, color_scheme=theme)
-    page = context.new_page()
+    page = window.new_page()
+    page.emulate_media(color_scheme=theme)
     found = Visit(page, server.address)
-    page.route("**/*", found.block)
+    page.on("request", lambda request: found.note(request.url))
+    page.on("websocket", lambda socket: found.note(socket.url))
     yield found
-    context.close()
+    page.close()
     assert found.elsewhere == []
 
 
