@@ -5,13 +5,14 @@ import io
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import factories
 import pytest
 from scans import save, texture
 
-from medisync import artifacts, cli, model
+from medisync import artifacts, cli, model, phantom
 from medisync.artifacts import Workspace
 from medisync.records import LABELS
 
@@ -138,8 +139,9 @@ def test_runs_lists_and_compares(trained: Workspace, capsys: pytest.CaptureFixtu
 
 
 def test_demo_without_training_makes_the_phantoms_once(
-    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+    workspace: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(phantom, "write_hospitals", partial(phantom.write_hospitals, scale=0.05))
     assert medisync(workspace, "demo", "--no-train") == 0
     marker = workspace.dataset / "PHANTOM.json"
     before = marker.stat().st_mtime_ns

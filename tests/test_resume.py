@@ -36,7 +36,7 @@ HOSPITALS = {name: hospital(seed) for seed, name in enumerate(("North", "South",
 
 
 def configuration(**parameters: object) -> Configuration:
-    tiny = {"IMAGE_SIZE": 32, "BATCH_SIZE": 4, "LEARNING_RATE": 1e-3, "ROUNDS": 4, "VALIDATE_EVERY": 1, "DEVICE": "cpu"}
+    tiny = {"IMAGE_SIZE": 32, "BATCH_SIZE": 4, "LEARNING_RATE": 1e-3, "ROUNDS": 3, "VALIDATE_EVERY": 1, "DEVICE": "cpu"}
     return notebook.configuration({**tiny, **parameters})
 
 
@@ -111,7 +111,7 @@ def test_a_run_is_begun_once_and_gone_on_with_by_one_process(workspace: artifact
     assert "run-001 goes on" in log
     code = (
         "from medisync import artifacts, notebook, recording\n"
-        f"settings = notebook.configuration({ {'IMAGE_SIZE': 32, 'BATCH_SIZE': 4, 'LEARNING_RATE': 1e-3, 'ROUNDS': 4, 'VALIDATE_EVERY': 1, 'DEVICE': 'cpu', 'RESUME': 'run-001'} })\n"
+        f"settings = notebook.configuration({ {'IMAGE_SIZE': 32, 'BATCH_SIZE': 4, 'LEARNING_RATE': 1e-3, 'ROUNDS': 3, 'VALIDATE_EVERY': 1, 'DEVICE': 'cpu', 'RESUME': 'run-001'} })\n"
         f"recording.begin(artifacts.locate({str(workspace.root)!r}), settings)\n"
     )
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -123,7 +123,7 @@ def test_a_run_is_begun_once_and_gone_on_with_by_one_process(workspace: artifact
     ("parameters", "error", "message"),
     [
         ({"RESUME": "run-002"}, ArtifactError, "there is no run-002"),
-        ({"RESUME": "run-001", "ROUNDS": 5}, ConfigError, "begun with ROUNDS = 4, now it is 5"),
+        ({"RESUME": "run-001", "ROUNDS": 5}, ConfigError, "begun with ROUNDS = 3, now it is 5"),
     ],
 )
 def test_what_cannot_be_resumed_says_why(
@@ -152,7 +152,7 @@ def test_a_dataset_that_changed_is_no_longer_the_same_run(workspace: artifacts.W
         recording.keep_splits(run, SplitRecord(hospitals={}, notes=["with one image more"], **rules), {})
 
 
-TRAIN = ["-p", "IMAGE_SIZE", "32", "-p", "VALIDATE_EVERY", "1", "-p", "ROUNDS", "6", "-p", "PATIENCE", "6", "-p", "BASELINES", "['pooled']", "-p", "DEVICE", "cpu"]  # fmt: skip
+TRAIN = ["-p", "IMAGE_SIZE", "32", "-p", "VALIDATE_EVERY", "1", "-p", "ROUNDS", "3", "-p", "PATIENCE", "3", "-p", "BASELINES", "['pooled']", "-p", "DEVICE", "cpu"]  # fmt: skip
 
 
 def test_a_killed_run_is_resumed_to_the_same_model(tmp_path: Path) -> None:
