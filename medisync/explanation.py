@@ -1,12 +1,9 @@
 """Where the network looked: a heat map over one scan for one class. An aid to doubt it by, not evidence."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from medisync import images, model
@@ -54,28 +51,14 @@ def _back(maps: Tensor) -> Tensor:
 
 def _layer_maps(classifier: Classifier, batch: Tensor, index: int) -> list[Tensor]:
     """[V, 1, h, w] per stage: activations weighted by what they add to the log probability, where they add to it."""
-    with torch.enable_grad(), _watched(classifier.network) as seen:
-        logits = model.forward(classifier.network, batch.requires_grad_(True), classifier.device)
+    with torch.enable_grad():
+        batch.requires_grad_(True)
+        logits, seen = model.forward_with_stages(classifier.network, batch, classifier.device, STAGES)
         gradients = torch.autograd.grad(functional.log_softmax(logits, dim=1)[:, index].sum(), seen)
     return [
         (activation.detach() * gradient.relu()).float().sum(dim=1, keepdim=True).relu()
         for activation, gradient in zip(seen, gradients, strict=True)
     ]
-
-
-@contextmanager
-def _watched(network: nn.Module) -> Iterator[list[Tensor]]:
-    """A list that fills with the outputs of the stages when the network runs."""
-    seen: list[Tensor] = []
-    hooks = [
-        network.get_submodule(name).register_forward_hook(lambda _stage, _inputs, output: seen.append(output))
-        for name in STAGES
-    ]
-    try:
-        yield seen
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _scaled(maps: Tensor, sides: tuple[int, ...]) -> Tensor:

@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -199,15 +199,24 @@ def forward_with_features(network: nn.Module, batch: Tensor, device: Device) -> 
 
     The third stage still sees what kind of picture it is; the last one has kept little but the classes.
     """
-    found: list[Tensor] = []
-    hook = network.get_submodule(FEATURE_LAYER).register_forward_hook(
-        lambda _layer, _input, output: found.append(output.float().mean(dim=(2, 3)))
-    )
-    try:
-        logits = forward(network, batch, device)
-    finally:
-        hook.remove()
-    return logits, found[0]
+    logits, (maps,) = forward_with_stages(network, batch, device, (FEATURE_LAYER,))
+    return logits, maps.float().mean(dim=(2, 3))
+
+
+def forward_with_stages(
+    network: nn.Module, batch: Tensor, device: Device, stages: Collection[str]
+) -> tuple[Tensor, list[Tensor]]:
+    """The same logits, and what the stages of these names return, from the input on.
+
+    Layer by layer and without hooks, which belong to the network: sessions that share it would get each other's maps.
+    """
+    seen, value = [], batch
+    with torch.autocast(device.kind, torch.bfloat16, enabled=device.bfloat16):
+        for name, layer in network.named_children():
+            value = layer(value.flatten(1) if name == "fc" else value)
+            if name in stages:
+                seen.append(value)
+    return value.float(), seen
 
 
 def round_weights(state: State) -> dict[str, Tensor]:

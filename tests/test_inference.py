@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torch
 from PIL import Image
 from scans import save, texture
 
-from medisync import artifacts, inference, model
+from medisync import artifacts, explanation, images, inference, model
 from medisync.errors import DataError, ImageError, ModelError
 from medisync.inference import Classifier, Reading
 from medisync.records import LABELS
@@ -47,6 +48,18 @@ def test_probabilities_add_to_one_and_the_label_has_the_largest(classifier: Clas
     prediction = inference.predict(classifier, png(texture(1, 200)))
     assert sum(prediction.probabilities.values()) == pytest.approx(1)
     assert prediction.confidence == max(prediction.probabilities.values()) == prediction.probabilities[prediction.label]
+
+
+def test_sessions_that_share_a_model_get_their_own_answers(classifier: Classifier) -> None:
+    scans = [png(texture(seed, 200)) for seed in range(8)]
+    pixels = [images.standardise(texture(seed, 200), classifier.meta.image_size) for seed in range(8)]
+    alone = [inference.predict(classifier, scan) for scan in scans]
+    heat = [explanation.explain(classifier, each, "glioma") for each in pixels]
+    with ThreadPoolExecutor(4) as sessions:
+        together = list(sessions.map(lambda scan: inference.predict(classifier, scan), scans))
+        heat_together = list(sessions.map(lambda each: explanation.explain(classifier, each, "glioma"), pixels))
+    assert together == alone
+    assert all(np.array_equal(one, other) for one, other in zip(heat, heat_together, strict=True))
 
 
 def test_the_temperature_changes_confidence_and_not_the_label(classifier: Classifier) -> None:
