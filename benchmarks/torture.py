@@ -12,6 +12,7 @@ import json
 import os
 import random
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -19,10 +20,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import psutil  # type: ignore[import-untyped]
+import visitors
 
 from medisync import artifacts, notebook, phantom
 from medisync.artifacts import Workspace
@@ -51,9 +56,10 @@ class Row:
     outcomes: Counter[str] = field(default_factory=Counter)
     lost: list[str] = field(default_factory=list)
     """What was damaged, left behind or wrong; nothing should be."""
+    measured: list[str] = field(default_factory=list)
 
     def markdown(self) -> str:
-        outcomes = ", ".join(f"{number} {outcome}" for outcome, number in self.outcomes.most_common())
+        outcomes = ", ".join([*(f"{number} {name}" for name, number in self.outcomes.most_common()), *self.measured])
         return f"| {self.attempt} | {outcomes} | {'; '.join(dict.fromkeys(self.lost)) or 'nothing'} |"
 
 
@@ -292,6 +298,64 @@ def run_together() -> list[Row]:
     return [together, reading]
 
 
+def crowd_dashboard(sessions: int, seconds: int) -> list[Row]:
+    """Visitors who upload scans, open pages and switch between two runs."""
+    row = Row(f"{sessions} sessions of the dashboard at once, {seconds} s")
+    with tempfile.TemporaryDirectory() as folder:
+        workspace = make_workspace(Path(folder))
+        for seed in range(2):
+            if said := finish(workspace.root, SEED=seed, BASELINES=["local"]):
+                raise MediSyncError(f"a run to look at failed: {said}")
+        visits = visitors.crowd(workspace.root, sessions, seconds)
+    row.outcomes.update({"pages opened": visits.openings, "scans predicted": visits.predictions})
+    row.measured.append(f"a page in {statistics.median(visits.seconds):.1f} s (median)")
+    row.measured.append(f"memory {visits.growth():+.1%} after the first minute (at most {MORE_MEMORY:+.0%})")
+    row.lost += visits.lost + ["memory grew"] * (visits.growth() > MORE_MEMORY)
+    return [row]
+
+
+MORE_MEMORY = 0.03
+"""Share by which a process may have grown between the end of its warming up and its own."""
+
+
+def run_long(rounds: int) -> list[Row]:
+    """Memory, open files and what is written, looked at once in every round from the tenth on."""
+    row = Row(f"a run of {rounds} rounds")
+    with tempfile.TemporaryDirectory() as folder:
+        workspace = make_workspace(Path(folder))
+        process = start(workspace.root, ROUNDS=rounds, PATIENCE=rounds)
+        looks = list(_look_at_rounds(workspace, psutil.Process(process.pid)))
+        row.lost += [process.stderr.read().splitlines()[-1]] if process.wait() and process.stderr else []
+        log = sum(file.stat().st_size for file in workspace.logs.rglob("*.log"))
+    memory, files, written = (np.array(each, float) for each in zip(*looks, strict=True))
+    quarter = len(looks) // 4
+    grown = float(np.median(memory[-quarter:]) / np.median(memory[:quarter]) - 1)
+    row.outcomes["rounds looked at"] = len(looks)
+    row.measured += [f"memory {grown:+.1%}", f"open files {files[0]:.0f} to {files.max():.0f} at most"]
+    row.measured += [f"{written[-1] / 1e3:.0f} kB of records", f"{log / 1e3:.0f} kB of log"]
+    row.lost += ["memory grew"] * (grown > MORE_MEMORY)
+    row.lost += ["open files grew"] * (np.median(files[-quarter:]) > np.median(files[:quarter]))
+    row.lost += ["records grow faster than the rounds"] * (written[-1] > 1.2 * written[0] * rounds / FIRST_LOOK)
+    return [row]
+
+
+FIRST_LOOK = 10
+"""The round after which a process has everything that it will need."""
+
+
+def _look_at_rounds(workspace: Workspace, process: psutil.Process) -> Iterator[tuple[float, float, float]]:
+    """Resident bytes, open files and bytes of the history, as every round ends; until the run's last."""
+    history, seen = workspace.artifacts / "run-001" / artifacts.HISTORY, 0
+    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.05)
+        if not history.exists() or (done := len(json.loads(history.read_bytes()))) <= seen:
+            continue
+        seen = done
+        with suppress(psutil.NoSuchProcess):
+            if seen >= FIRST_LOOK:
+                yield process.memory_info().rss, process.num_fds(), history.stat().st_size
+
+
 def _complete_models(workspace: Workspace) -> set[str]:
     return {run.record.files[artifacts.MODEL] for run in artifacts.list_runs(workspace) if run.record}
 
@@ -301,6 +365,8 @@ PARTS: Mapping[str, Callable[[argparse.Namespace], list[Row]]] = {
     "disk": lambda options: fill_disks(),
     "places": lambda options: refuse_places(),
     "together": lambda options: run_together(),
+    "crowd": lambda options: crowd_dashboard(options.sessions, options.seconds),
+    "rounds": lambda options: run_long(options.rounds),
 }
 
 
@@ -308,6 +374,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--kills", type=int, default=25, help="of either kind (default: 25)")
+    parser.add_argument("--sessions", type=int, default=20, help="of the dashboard at once (default: 20)")
+    parser.add_argument("--seconds", type=int, default=180, help="that they stay (default: 180)")
+    parser.add_argument("--rounds", type=int, default=200, help="of the long run (default: 200)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     started, rows = time.monotonic(), []

@@ -10,9 +10,10 @@ from pathlib import Path
 import factories
 import pytest
 import torture
+import visitors
 from scans import save, texture
 
-from medisync import artifacts, atomic, images
+from medisync import artifacts, atomic, images, model
 from medisync.artifacts import Workspace
 from medisync.errors import ArtifactError, DataError
 
@@ -125,6 +126,14 @@ def test_a_file_where_a_folder_should_be_is_a_sentence_and_stays(workspace: Work
     (workspace.root / "cache").write_text("in the way")
     with pytest.raises(DataError, match="could not make cache/: File exists"):
         images.open_cache([(save(workspace.root / "a.png", texture(1)), "")], 64, workspace.root / "cache")
+
+
+def test_sessions_at_once_get_answers_and_see_no_others_upload(workspace: Workspace) -> None:
+    for seed in range(2):
+        factories.make_run(workspace, model=model.serialise(model.build(seed=seed).state_dict()))
+    visits = visitors.crowd(workspace.root, sessions=4, seconds=10)
+    assert visits.lost == []
+    assert visits.predictions >= 4
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")

@@ -1,0 +1,260 @@
+"""Many sessions of the served dashboard at once, without browsers: what `make torture` runs for three minutes.
+
+A session speaks what Streamlit's page speaks, its messages over a websocket and uploads over HTTP. Each one uploads scans of
+its own under names of its own, opens pages and switches runs; what it receives is searched for the names of the others.
+"""
+
+import io
+import os
+import random
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import psutil  # type: ignore[import-untyped]
+import requests  # type: ignore[import-untyped]
+from PIL import Image
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.Common_pb2 import FileURLs, FileURLsRequest
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from streamlit.proto.WidgetStates_pb2 import WidgetState, WidgetStates
+from websockets.sync.client import connect
+
+from medisync.network.processes import free_port
+
+ROOT = Path(__file__).parent.parent
+PAGES = ("", "hospitals", "data_audit", "training", "evaluation", "runs", "logs")
+XSRF = "_streamlit_xsrf"
+PATIENCE = 120.0
+"""Seconds that a session waits for a script to end on a machine that many sessions share."""
+
+
+@contextmanager
+def served(workspace: Path) -> Iterator[tuple[str, psutil.Process]]:
+    """`streamlit run app.py` on a workspace: its address, and its process."""
+    port = free_port()
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+    environment = {**os.environ, "MEDISYNC_WORKSPACE": str(workspace)}
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=quiet, stderr=quiet)
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/_stcore/health")
+        yield f"127.0.0.1:{port}", psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _wait_for(address: str) -> None:
+    give_up = time.monotonic() + 60
+    while time.monotonic() < give_up:
+        with suppress(urllib.error.URLError), urllib.request.urlopen(address, timeout=1):  # noqa: S310
+            return
+        time.sleep(0.1)
+    raise RuntimeError("the dashboard did not start")
+
+
+@dataclass
+class Shown:
+    """What a script of the dashboard has sent: the text of all messages, and what can be acted on."""
+
+    text: str = ""
+    errors: list[str] = field(default_factory=list)
+    uploader: str = ""
+    """The id of the file uploader, if the page has one."""
+    runs: tuple[str, Sequence[str]] = ("", ())
+    """The id of the box in which the run is chosen, and its options."""
+
+
+class Session:
+    """One visitor, from the opening of the dashboard to leaving it."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._stack = ExitStack()
+        self._http = self._stack.enter_context(requests.Session())
+        self._http.get(f"http://{address}/_stcore/health", timeout=PATIENCE)
+        self._token = self._http.cookies.get(XSRF, "")
+        opened = connect(
+            f"ws://{address}/_stcore/stream",
+            subprotocols=["streamlit", self._token],  # type: ignore[list-item]
+            additional_headers={"Cookie": f"{XSRF}={self._token}"},
+            origin=f"http://{address}",  # type: ignore[arg-type]
+            max_size=None,
+        )
+        self._socket = self._stack.enter_context(opened)
+        self._id = ""
+        self._states: dict[str, WidgetState] = {}
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def open(self, page: str) -> Shown:
+        """The page, with what was chosen so far."""
+        message = BackMsg()
+        message.rerun_script.page_name = page
+        message.rerun_script.widget_states.CopyFrom(WidgetStates(widgets=self._states.values()))
+        self._send(message)
+        return self._until_finished()
+
+    def choose(self, box: str, option: str) -> None:
+        """In a select box, for the next opening."""
+        self._states[box] = WidgetState(id=box, string_value=option)
+
+    def upload(self, uploader: str, name: str, content: bytes) -> None:
+        """A file into the uploader, for the next opening."""
+        request = FileURLsRequest(request_id=name, file_names=[name], session_id=self._id)
+        self._send(BackMsg(file_urls_request=request))
+        urls = self._await_urls(name)
+        answer = self._http.put(
+            f"http://{self._address}{urls.upload_url}",
+            files={name: (name, content, "application/octet-stream")},
+            headers={"X-Xsrftoken": self._token},
+            timeout=PATIENCE,
+        )
+        answer.raise_for_status()
+        state = WidgetState(id=uploader)
+        state.file_uploader_state_value.uploaded_file_info.add(
+            file_id=urls.file_id, name=name, size=len(content), file_urls=urls
+        )
+        self._states[uploader] = state
+
+    def _send(self, message: BackMsg) -> None:
+        self._socket.send(message.SerializeToString())
+
+    def _receive(self) -> ForwardMsg:
+        return ForwardMsg.FromString(self._socket.recv(timeout=PATIENCE))  # type: ignore[arg-type]
+
+    def _await_urls(self, request: str) -> FileURLs:
+        while True:
+            message = self._receive()
+            if message.WhichOneof("type") == "file_urls_response" and message.file_urls_response.response_id == request:
+                urls: FileURLs = message.file_urls_response.file_urls[0]
+                return urls
+
+    def _until_finished(self) -> Shown:
+        shown = Shown()
+        while True:
+            message = self._receive()
+            kind = message.WhichOneof("type")
+            if kind == "new_session":
+                self._id = message.new_session.initialize.session_id or self._id
+            elif kind == "delta":
+                _note(message, shown)
+            elif kind == "script_finished" and message.script_finished != ForwardMsg.FINISHED_FRAGMENT_RUN_SUCCESSFULLY:
+                return shown
+
+
+def _note(message: ForwardMsg, shown: Shown) -> None:
+    element = message.delta.new_element
+    kind = element.WhichOneof("type")
+    shown.text += str(element)
+    if kind == "exception":
+        shown.errors.append(element.exception.message)
+    elif kind == "file_uploader":
+        shown.uploader = element.file_uploader.id
+    elif kind == "selectbox" and any(option.startswith("run-") for option in element.selectbox.options):
+        shown.runs = (element.selectbox.id, list(element.selectbox.options))
+
+
+@dataclass
+class Visits:
+    """What all sessions met with together."""
+
+    openings: int = 0
+    predictions: int = 0
+    seconds: list[float] = field(default_factory=list)
+    """Of every opening of a page."""
+    megabytes: list[float] = field(default_factory=list)
+    """Memory of the server, resident, once a second after the warming up."""
+    lost: list[str] = field(default_factory=list)
+
+    def growth(self) -> float:
+        """Of the memory: the median of the last quarter of the time against that of the first."""
+        quarter = max(1, len(self.megabytes) // 4)
+        return statistics.median(self.megabytes[-quarter:]) / statistics.median(self.megabytes[:quarter]) - 1
+
+
+def visit(address: str, number: int, until: float, visits: Visits, lock: threading.Lock) -> None:
+    """One session: pages by chance, a scan of its own in between, and now and then another run."""
+    generator = random.Random(number)  # noqa: S311
+    try:
+        with Session(address) as session:
+            box, options = session.open("").runs
+            while True:
+                session.choose(box, generator.choice(options))
+                _look(session, generator.choice(PAGES), number, visits, lock)
+                _predict(session, number, generator.randrange(10**6), visits, lock)
+                if time.monotonic() > until:
+                    return
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is what the table is for
+        with lock:
+            visits.lost.append(f"{type(error).__name__}: {error}")
+
+
+def _look(session: Session, page: str, number: int, visits: Visits, lock: threading.Lock) -> Shown:
+    started = time.monotonic()
+    shown = session.open(page)
+    with lock:
+        visits.openings += 1
+        visits.seconds.append(time.monotonic() - started)
+        visits.lost += shown.errors
+        if _others(shown.text, number):
+            visits.lost.append("a session saw another's upload")
+    return shown
+
+
+def _others(text: str, number: int) -> bool:
+    """Whether a name is in it that another session gave a scan."""
+    return "visitor-" in text.replace(f"visitor-{number:02}-", "")
+
+
+def _predict(session: Session, number: int, seed: int, visits: Visits, lock: threading.Lock) -> None:
+    shown = _look(session, "prediction", number, visits, lock)
+    name = f"visitor-{number:02}-{seed}.png"
+    session.upload(shown.uploader, name, scan(seed))
+    shown = _look(session, "prediction", number, visits, lock)
+    with lock:
+        visits.predictions += 1
+        if name not in shown.text or "Calibrated confidence" not in shown.text:
+            visits.lost.append("an upload without an answer")
+
+
+def scan(seed: int) -> bytes:
+    """A grey disc with a bright spot somewhere, as a PNG."""
+    generator = np.random.default_rng(seed)
+    y, x = np.mgrid[-80:80, -80:80]
+    right, down = generator.integers(-30, 30, 2)
+    pixels = np.where(x**2 + y**2 < 70**2, 90, 0) + np.where((x - right) ** 2 + (y - down) ** 2 < 15**2, 120, 0)
+    noisy = pixels + generator.normal(0, 5, pixels.shape)
+    stream = io.BytesIO()
+    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def crowd(workspace: Path, sessions: int, seconds: float) -> Visits:
+    """So many sessions at once for so long; the first third of the time is the warming up."""
+    visits, lock = Visits(), threading.Lock()
+    with served(workspace) as (address, server):
+        started = time.monotonic()
+        arguments = [(address, number, started + seconds, visits, lock) for number in range(sessions)]
+        threads = [threading.Thread(target=visit, args=each) for each in arguments]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            time.sleep(1)
+            if time.monotonic() - started > seconds / 3:
+                visits.megabytes.append(server.memory_info().rss / 1e6)
+    return visits
