@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from medisync import artifacts, notebook, phantom
@@ -218,8 +219,12 @@ def test_a_killed_server_goes_on_after_its_last_whole_round_with_the_hospitals_t
 
 
 def test_hospitals_and_a_server_that_are_told_to_stop_leave_no_process_behind(story: Story) -> None:
-    """In the middle of a round."""
-    for command in (*story.hospitals.values(), story.server):
+    """In the middle of a round. What Flower itself started notices a moment later that its parent has gone."""
+    commands = (*story.hospitals.values(), story.server)
+    started = [psutil.Process(number) for command in commands for number in family(command.process.pid)]
+    for command in commands:
         command.stop()
+    _, left = psutil.wait_procs(started, timeout=10)
+    assert left == []
     running = subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
     assert not [command for command in running if str(story.workspace.root) in command]
