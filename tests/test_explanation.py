@@ -13,16 +13,16 @@ from medisync.records import LABELS
 from medisync.training import ImageSet
 
 SIDE = 96
-EPOCHS = 4
-STYLE = phantom.STYLES["dataset-2"]
-"""Of one hospital only, or learning would take six minutes."""
+EPOCHS = 8
 DEVICE = model.select_device("auto")
 
 
 def draw(count: int, seed: int) -> tuple[ImageSet, np.ndarray]:
-    """Standardised phantoms of every class, and where their tumours with oedema are, bool [N, S, S]."""
-    generator = np.random.default_rng(seed)
-    slices = [phantom.draw_slice(LABELS[i % 4], style=STYLE, generator=generator) for i in range(count)]
+    """Standardised phantoms of every class and hospital, and where their tumours with oedema are, bool [N, S, S]."""
+    generator, styles = np.random.default_rng(seed), list(phantom.STYLES.values())
+    slices = [
+        phantom.draw_slice(LABELS[i % 4], style=styles[i // 4 % len(styles)], generator=generator) for i in range(count)
+    ]
     pixels = np.stack([images.standardise(each.image, SIDE) for each in slices])
     labels = np.array([LABELS.index(each.label) for each in slices])
     return ImageSet(pixels, labels, np.arange(count)), np.stack([_standardise_mask(each) for each in slices])
@@ -40,9 +40,9 @@ def classifier(state: model.State) -> Classifier:
 
 @pytest.fixture(scope="module")
 def trained() -> Classifier:
-    """A network that has learned the phantoms: about three of four unseen ones."""
-    data, _ = draw(200, seed=1)
-    config = TrainingConfig(image_size=SIDE, batch_size=8)
+    """A network that has learned the phantoms: about nine of ten unseen ones."""
+    data, _ = draw(640, seed=1)
+    config = TrainingConfig(image_size=SIDE, batch_size=16)
     state: model.State = model.build(seed=0).state_dict()
     for number in range(1, EPOCHS + 1):
         rate = training.scheduled_rate(1e-3, "cosine", number, EPOCHS)
@@ -56,16 +56,16 @@ def heat_of(chosen: Classifier, data: ImageSet, indices: np.ndarray) -> np.ndarr
 
 
 def test_the_peak_lies_in_the_lesion_and_goes_with_the_weights(trained: Classifier) -> None:
-    data, masks = draw(120, seed=2)
+    data, masks = draw(160, seed=2)
     predicted = inference.forward(trained, data.pixels)[0].argmax(axis=1)
     tumours = np.flatnonzero((predicted == data.labels) & masks.any(axis=(1, 2)))
-    assert len(tumours) > 50
+    assert len(tumours) > 80
     heat = heat_of(trained, data, tumours)
-    untrained = heat_of(classifier(model.build(seed=9).state_dict()), data, tumours)
     assert hits(heat, masks[tumours]) >= 0.8
-    assert hits(untrained, masks[tumours]) < 0.4
-    alike = [np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] for ours, theirs in zip(heat, untrained, strict=True)]
-    assert np.median(alike) < 0.5
+    untrained = heat_of(classifier(model.build(seed=9).state_dict()), data, tumours[:40])
+    assert hits(untrained, masks[tumours[:40]]) < 0.3
+    alike = [np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] for ours, theirs in zip(heat, untrained, strict=False)]
+    assert np.median(alike) < 0.3
 
 
 def hits(heat: np.ndarray, masks: np.ndarray) -> float:
