@@ -40,7 +40,7 @@ faults: setup  ## hospitals and a server that freeze, fail and come back (seven 
 	MEDISYNC_FAULTS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_network_faults.py
 
 screenshots: setup  ## the pictures of the README, taken anew; needs Debian's chromium
-	$(BIN)/python docs/screenshots.py
+	PYTHONPATH=benchmarks $(BIN)/python docs/screenshots.py
 
 lint: setup  ## format, lint and types
 	$(BIN)/ruff format --check

@@ -20,12 +20,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil  # type: ignore[import-untyped]
 import visitors
 
@@ -309,8 +309,9 @@ def crowd_dashboard(sessions: int, seconds: int) -> list[Row]:
         visits = visitors.crowd(workspace.root, sessions, seconds)
     row.outcomes.update({"pages opened": visits.openings, "scans predicted": visits.predictions})
     row.measured.append(f"a page in {statistics.median(visits.seconds):.1f} s (median)")
-    row.measured.append(f"memory {visits.growth():+.1%} after the first minute (at most {MORE_MEMORY:+.0%})")
-    row.lost += visits.lost + ["memory grew"] * (visits.growth() > MORE_MEMORY)
+    grown = visitors.growth(visits.megabytes)
+    row.measured.append(f"memory {grown:+.1%} after the first minute (at most {MORE_MEMORY:+.0%})")
+    row.lost += visits.lost + ["memory grew"] * (grown > MORE_MEMORY)
     return [row]
 
 
@@ -323,18 +324,20 @@ def run_long(rounds: int) -> list[Row]:
     row = Row(f"a run of {rounds} rounds")
     with tempfile.TemporaryDirectory() as folder:
         workspace = make_workspace(Path(folder))
-        process = start(workspace.root, ROUNDS=rounds, PATIENCE=rounds)
-        looks = list(_look_at_rounds(workspace, psutil.Process(process.pid)))
-        row.lost += [process.stderr.read().splitlines()[-1]] if process.wait() and process.stderr else []
+        with ThreadPoolExecutor() as reader:
+            process = start(workspace.root, ROUNDS=rounds, PATIENCE=rounds)
+            said = reader.submit(process.communicate)  # or the pipe would fill, and the run wait
+            looks = list(_look_at_rounds(workspace, psutil.Process(process.pid)))
+        if process.returncode:
+            raise MediSyncError(f"the long run failed: {said.result()[1].strip().splitlines()[-1]}")
         log = sum(file.stat().st_size for file in workspace.logs.rglob("*.log"))
-    memory, files, written = (np.array(each, float) for each in zip(*looks, strict=True))
-    quarter = len(looks) // 4
-    grown = float(np.median(memory[-quarter:]) / np.median(memory[:quarter]) - 1)
+    memory, files, written = zip(*looks, strict=True)
+    grown = visitors.growth(memory)
     row.outcomes["rounds looked at"] = len(looks)
-    row.measured += [f"memory {grown:+.1%}", f"open files {files[0]:.0f} to {files.max():.0f} at most"]
+    row.measured += [f"memory {grown:+.1%}", f"open files {files[0]:.0f} to {max(files):.0f} at most"]
     row.measured += [f"{written[-1] / 1e3:.0f} kB of records", f"{log / 1e3:.0f} kB of log"]
     row.lost += ["memory grew"] * (grown > MORE_MEMORY)
-    row.lost += ["open files grew"] * (np.median(files[-quarter:]) > np.median(files[:quarter]))
+    row.lost += ["open files grew"] * (visitors.growth(files) > 0)
     row.lost += ["records grow faster than the rounds"] * (written[-1] > 1.2 * written[0] * rounds / FIRST_LOOK)
     return [row]
 
@@ -346,12 +349,12 @@ FIRST_LOOK = 10
 def _look_at_rounds(workspace: Workspace, process: psutil.Process) -> Iterator[tuple[float, float, float]]:
     """Resident bytes, open files and bytes of the history, as every round ends; until the run's last."""
     history, seen = workspace.artifacts / "run-001" / artifacts.HISTORY, 0
-    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-        time.sleep(0.05)
-        if not history.exists() or (done := len(json.loads(history.read_bytes()))) <= seen:
-            continue
-        seen = done
-        with suppress(psutil.NoSuchProcess):
+    with suppress(psutil.NoSuchProcess):
+        while process.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.05)
+            if not history.exists() or (done := len(json.loads(history.read_bytes()))) <= seen:
+                continue
+            seen = done
             if seen >= FIRST_LOOK:
                 yield process.memory_info().rss, process.num_fds(), history.stat().st_size
 

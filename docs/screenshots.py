@@ -8,17 +8,13 @@ them: the prediction is of a computer-drawn sample.
 
 import os
 import shutil
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+import visitors
 from playwright.sync_api import Page, expect, sync_playwright
+
+from medisync import artifacts
 
 DOCS = Path(__file__).parent
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
@@ -39,11 +35,11 @@ def main() -> int:
     if not CHROMIUM:
         print("no Chromium: install Debian's `chromium` or set $CHROMIUM", file=sys.stderr)
         return 1
-    with serving() as address, sync_playwright() as playwright:
+    with visitors.served(artifacts.locate(None).root) as (host, _), sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         for name, (path, theme, width, height) in SHOTS.items():
             context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=theme)
-            shoot(context.new_page(), f"{address}/{path}", DOCS / f"{name}.png")
+            shoot(context.new_page(), f"http://{host}/{path}", DOCS / f"{name}.png")
             context.close()
         browser.close()
     return 0
@@ -62,33 +58,6 @@ def shoot(page: Page, address: str, target: Path) -> None:
     )  # plotly and Leaflet draw after the script has ended, and say nothing when they are done
     page.screenshot(path=str(target))
     print(f"{target.relative_to(DOCS.parent)}", flush=True)
-
-
-@contextmanager
-def serving() -> Iterator[str]:
-    """The dashboard on a free port, until the pictures are taken."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
-    process = subprocess.Popen(command, cwd=DOCS.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        _wait_until_healthy(process, f"http://127.0.0.1:{port}/_stcore/health")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def _wait_until_healthy(process: "subprocess.Popen[bytes]", address: str) -> None:
-    give_up = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < give_up:
-        try:
-            with urllib.request.urlopen(address, timeout=1):  # noqa: S310
-                return
-        except (urllib.error.URLError, TimeoutError):
-            time.sleep(0.1)
-    raise SystemExit("the dashboard did not start")
 
 
 if __name__ == "__main__":

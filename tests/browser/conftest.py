@@ -1,14 +1,9 @@
 """The dashboard as it is served, and a browser that is told which requests leave for another host."""
 
-import contextlib
 import io
 import os
 import shutil
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +17,10 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the factories, also when these tests are run alone
 
 import factories
+import visitors
 from scans import save, texture
 
 from medisync import artifacts, model
-from medisync.network.processes import free_port
 from medisync.records import LABELS
 
 ROOT = Path(__file__).parent.parent.parent
@@ -95,29 +90,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     factories.make_run(workspace, synthetic=False, rounds=9)
     factories.make_run(workspace, model=weights, local=weights, splits={"AIIMS Delhi": paths})
     log = workspace.root / "server.log"
-    port = free_port()
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
-    environment = {**os.environ, "MEDISYNC_WORKSPACE": str(workspace.root)}
-    with log.open("w") as stream:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=stream, stderr=stream)
-        try:
-            _wait_until_healthy(process, f"http://127.0.0.1:{port}")
-            yield Server(f"http://127.0.0.1:{port}", log, workspace)
-        finally:
-            process.terminate()
-            process.wait(10)
-
-
-def _wait_until_healthy(process: "subprocess.Popen[bytes]", address: str) -> None:
-    give_up = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < give_up:
-        try:
-            with urllib.request.urlopen(f"{address}/_stcore/health", timeout=1):  # noqa: S310
-                return
-        except (urllib.error.URLError, TimeoutError):
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(0.05)
-    pytest.fail("the dashboard did not start")
+    with log.open("w") as stream, visitors.served(workspace.root, stream) as (address, _):
+        yield Server(f"http://{address}", log, workspace)
 
 
 @pytest.fixture(scope="session")
