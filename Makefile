@@ -7,7 +7,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train serve test faults bench screenshots lint format lock torture audit-deps clean
+.PHONY: help setup demo train serve test bench screenshots lint format lock torture audit-deps clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,9 +35,6 @@ serve: setup  ## the dashboard on the newest run
 test: setup  ## everything that CI runs
 	$(MAKE) lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
-
-faults: setup  ## hospitals and a server that freeze, fail and come back (seven minutes)
-	MEDISYNC_FAULTS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_network_faults.py
 
 screenshots: setup  ## the pictures of the README, taken anew; needs Debian's chromium
 	PYTHONPATH=benchmarks $(BIN)/python docs/screenshots.py

@@ -3,9 +3,12 @@
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -155,8 +158,6 @@ def test_a_server_that_is_not_there_is_named_with_what_to_do(tmp_path: Path) -> 
 
 
 def test_a_taken_port_is_named(tmp_path: Path) -> None:
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(FederationError, match=rf"{address}: cannot be listened at"):
@@ -178,6 +179,44 @@ def test_a_missing_dataset_is_one_sentence(tmp_path: Path) -> None:
         DataError, match=r"nowhere: there is no such dataset folder; correct `dataset` in hospital.toml"
     ):
         node.prepare(hospital)
+
+
+@contextmanager
+def in_background(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    """Python as a script's background has it: SIGINT ignored. Killed where it does not end by itself."""
+    process = subprocess.Popen(
+        ["sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, "-u", *arguments],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_hospital_stops_asking_a_node_that_has_ended_for_work() -> None:
+    """The end of standard input stands for the end of the node."""
+    code = "import sys; from medisync.network import flower; flower.serve_node(sys.argv[1], bytes(32), sys.stdin.read)"
+    ending = socket.create_server(("127.0.0.1", 0))
+    with in_background("-c", code, f"127.0.0.1:{ending.getsockname()[1]}") as hospital:
+        with ending:
+            for _ in range(2):
+                ending.accept()[0].close()  # it asked, and asks again
+        hospital.communicate(timeout=60)
+    assert hospital.returncode == 0
+
+
+def test_a_service_ends_with_the_command_that_started_it() -> None:
+    with in_background("-m", processes.LIFELINE, "http.server", "0", "--bind", "127.0.0.1") as service:
+        assert service.stdout
+        assert "Serving HTTP" in service.stdout.readline()
+        said, _ = service.communicate(timeout=60)
+    assert "Keyboard interrupt received" in said
 
 
 def test_a_server_started_again_knows_its_hospitals_and_no_longer_one_that_was_taken_out(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ Run as `python -m medisync.network.flower superlink|supernode ...` with the opti
 
 import logging
 import os
-import signal
 import sys
 import threading
 import time
@@ -183,18 +182,31 @@ def serve_node(runtime_address: str, secret: bytes, wait: Callable[[], object]) 
     vars(module)["get_executor"] = lambda *_, **__: executor
     vars(module)["register_signal_handlers"] = lambda **_: None  # Flower's end the process without a word 5 s later
     ended = threading.Event()
+    vars(module)["make_simple_http_retry_invoker"] = lambda: _retry_until(ended)
 
     def watch() -> None:
         wait()
         ended.set()
-        os.kill(os.getpid(), signal.SIGINT)  # Flower would ask a SuperNode that is gone again and again
 
     threading.Thread(target=watch, daemon=True).start()
     try:
         module.run_superexec(runtime_address, insecure=True, superexec_auth_secret=secret)
-    except KeyboardInterrupt:
+    except Exception:
         if not ended.is_set():
             raise
+
+
+def _retry_until(ended: threading.Event) -> Any:
+    """Flower's way to ask again, which would ask a SuperNode that is gone for ever. A signal to the thread that waits would not
+    do: whoever starts us in the background of a script has SIGINT ignored.
+    """
+    from flwr.supercore.retry import make_simple_http_retry_invoker
+
+    invoker: Any = make_simple_http_retry_invoker()
+    gives_up = invoker.should_giveup
+    invoker.should_giveup = lambda error: ended.is_set() or gives_up(error)
+    invoker.wait_function = ended.wait
+    return invoker
 
 
 def main() -> None:

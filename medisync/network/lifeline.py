@@ -14,10 +14,13 @@ import threading
 import time
 
 LOOK_SECONDS = 0.5
+END_SECONDS = 10.0
+"""How long a module may take to end as by Ctrl-C before it is cut off."""
 
 
 def main() -> None:
     """Becomes the module that the first argument names."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background has it ignored
     pipe = os.dup(sys.stdin.fileno())
     os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
     threading.Thread(target=_end_with_starter, args=(pipe,), daemon=True).start()
@@ -31,6 +34,8 @@ def _end_with_starter(pipe: int) -> None:
     """
     os.read(pipe, 1)
     os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(END_SECONDS)
+    os._exit(1)
 
 
 def end_with(parent: int) -> None:
