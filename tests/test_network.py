@@ -11,16 +11,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from httpcore._backends.sync import SyncStream
 from starlette.responses import PlainTextResponse
 
 from medisync import artifacts, audit, cli, notebook, phantom, splits, training
 from medisync.errors import ConfigError, DataError, FederationError, UpdateError
 from medisync.federation import grid, handshake
-from medisync.network import credentials, node, processes, settings, setup
+from medisync.network import credentials, flower, node, processes, settings, setup
 from medisync.network.flower import HospitalsOnly
 from medisync.network.settings import HospitalSettings, ServerSettings
 from medisync.records import LABELS, DatasetStats, HospitalAudit, Introduction, Location
@@ -209,6 +211,19 @@ def test_a_hospital_stops_asking_a_node_that_has_ended_for_work() -> None:
                 ending.accept()[0].close()  # it asked, and asks again
         hospital.communicate(timeout=60)
     assert hospital.returncode == 0
+
+
+def test_a_request_is_sent_piece_by_piece_without_copies_of_what_is_left() -> None:
+    flower.send_without_copies()
+    body, sent = bytes(range(10)), list[memoryview]()
+
+    def send(rest: memoryview) -> int:
+        sent.append(rest)
+        return 4  # as TLS takes a record at a time
+
+    SyncStream(SimpleNamespace(settimeout=lambda _: None, send=send)).write(body)  # type: ignore[arg-type]
+    assert [bytes(rest) for rest in sent] == [body, body[4:], body[8:]]
+    assert all(rest.obj is body for rest in sent)
 
 
 def test_a_service_ends_with_the_command_that_started_it() -> None:

@@ -6,10 +6,12 @@
   one process, forked from one that has imported all, answers one message after the other.
 - A SuperNode without work looks for some every 3 seconds, and who waits for a part of a message looks after 1, 2, 4 seconds.
   Here they look more often, but not so often that looking takes the time: a look costs both sides some 10 ms.
+- Flower's HTTP client copies all that is left of a request after every 16 kB that TLS takes of it. Here it does not.
 
 Run as `python -m medisync.network.flower superlink|supernode ...` with the options of Flower's own commands.
 """
 
+import functools
 import logging
 import os
 import sys
@@ -76,6 +78,7 @@ def supernode() -> None:
     quick: Any = SimpleNamespace(sleep=sleep)
     vars(start_client_internal)["time"] = quick
     _look_sooner()
+    send_without_copies()
     flower_supernode()
 
 
@@ -85,6 +88,19 @@ def _look_sooner() -> None:
 
     soon = {"initial_backoff": IDLE_SECONDS / 5, "backoff_cap": IDLE_SECONDS, "max_tries_per_object": None}
     pull_objects.__kwdefaults__ = {**(pull_objects.__kwdefaults__ or {}), **soon}
+
+
+@functools.cache  # once in a process
+def send_without_copies() -> None:
+    """A piece of 16 MB would be copied 512 times over: https://github.com/encode/httpcore/issues/1029."""
+    from httpcore._backends.sync import SyncStream
+
+    write: Any = SyncStream.write
+
+    def write_view(self: SyncStream, buffer: bytes, timeout: float | None = None) -> None:
+        write(self, memoryview(buffer), timeout)
+
+    SyncStream.write = write_view  # type: ignore[method-assign]
 
 
 class StandingExecutor:
@@ -177,6 +193,7 @@ def serve_node(runtime_address: str, secret: bytes, wait: Callable[[], object]) 
     from flwr.supernode.runtime import run_clientapp  # noqa: F401  (its child needs it, and it takes half a second)
 
     _look_sooner()
+    send_without_copies()
     os.environ["FLWR_SUPEREXEC_TASK_POLL_INTERVAL"] = str(IDLE_SECONDS)
     executor: Any = StandingExecutor()
     vars(module)["get_executor"] = lambda *_, **__: executor
