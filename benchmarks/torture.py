@@ -9,6 +9,7 @@ small tmpfs of their own; without it those rows say so.
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -18,11 +19,12 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -75,19 +77,57 @@ def cells(parameters: Mapping[str, Any]) -> str:
     return "\n".join(sources[:-1])
 
 
-def start(root: Path, kill_at: int = 0, **parameters: Any) -> subprocess.Popen[str]:
-    """A run in a process of its own; `kill_at` has it killed before its n-th change of a file's name or existence."""
+WARM = multiprocessing.get_context("forkserver")
+"""Runs begin in forks of a process that has imported everything: imports would be most of a tiny run, and of its moments."""
+WARM.set_forkserver_preload(["medisync.recording", "medisync.inference", "medisync.tables", "sklearn.metrics"])
+
+
+@dataclass(frozen=True)
+class Started:
+    """A run in a process of its own."""
+
+    process: BaseProcess
+    errors: Path
+    """What it says to nobody: its standard error."""
+
+    def kill_after(self, seconds: float) -> None:
+        """It and what it started, unless it has ended by then."""
+        self.process.join(seconds)
+        if self.process.is_alive():
+            self.process.kill()
+            with suppress(ProcessLookupError):  # it had not come so far as to have a group
+                os.killpg(self.process.pid or 0, signal.SIGKILL)
+        self.end()
+
+    def end(self) -> str:
+        """The last line of what it said if it failed, once it has ended."""
+        self.process.join()
+        said = self.errors.read_text(errors="replace").strip().splitlines()
+        self.errors.unlink()
+        return (said or ["killed"])[-1] if self.process.exitcode else ""
+
+
+def start(root: Path, kill_at: int = 0, **parameters: Any) -> Started:
+    """Begins a run; `kill_at` has it killed before its n-th change of a file's name or existence."""
     code = f"{SUICIDE.format(kill_at=kill_at) if kill_at else ''}\n{cells({**TINY, **parameters})}"
-    environment = {**os.environ, "MEDISYNC_WORKSPACE": str(root), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    return subprocess.Popen(
-        [sys.executable, "-c", code],
-        env=environment,
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    descriptor, name = tempfile.mkstemp()
+    os.close(descriptor)
+    process = WARM.Process(target=_run, args=(code, root, Path(name)))
+    process.start()
+    return Started(process, Path(name))
+
+
+def _run(code: str, root: Path, errors: Path) -> None:
+    import torch
+
+    os.setsid()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(os.open(errors, os.O_WRONLY), 2)
+    os.chdir(ROOT)
+    os.environ["MEDISYNC_WORKSPACE"] = str(root)
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    exec(compile(code, "notebook", "exec"), {"__name__": "__main__"})  # noqa: S102
 
 
 SUICIDE = """
@@ -113,9 +153,7 @@ def make_workspace(root: Path) -> Workspace:
 
 def finish(root: Path, **parameters: Any) -> str:
     """Runs to the end; the last line of what it said if it failed."""
-    process = start(root, **parameters)
-    _, errors = process.communicate()
-    return "" if process.returncode == 0 else (errors.strip().splitlines() or ["killed"])[-1]
+    return start(root, **parameters).end()
 
 
 def model_of(workspace: Workspace, run: str) -> str:
@@ -158,30 +196,22 @@ def kill_runs(kills: int, seed: int) -> list[Row]:
     writing = Row(f"SIGKILL before {kills} random changes of a file")
     with tempfile.TemporaryDirectory() as folder:
         workspace = make_workspace(Path(folder))
-        started = time.monotonic()
-        counted = finish(workspace.root)
-        if counted:
-            raise MediSyncError(f"the run that the others are compared with failed: {counted}")
-        seconds, expected = time.monotonic() - started, model_of(workspace, "run-001")
+        if said := finish(workspace.root):
+            raise MediSyncError(f"the run that the others are compared with failed: {said}")
+        expected, started = model_of(workspace, "run-001"), time.monotonic()
+        attempt(workspace, Row("a whole run"), expected, lambda root: start(root).end())
+        seconds = time.monotonic() - started
         generator = random.Random(seed)  # noqa: S311
         for number in range(kills):
             moment, change = generator.uniform(0, seconds), generator.randint(1, CHANGES)
-            attempt(workspace, anywhere, expected, lambda root, wait=moment: kill_after(start(root), wait))
-            attempt(workspace, writing, expected, lambda root, at=change: start(root, kill_at=at).communicate())
+            attempt(workspace, anywhere, expected, lambda root, wait=moment: start(root).kill_after(wait))
+            attempt(workspace, writing, expected, lambda root, at=change: start(root, kill_at=at).end())
             print(f"{number + 1} of {kills}\n{anywhere.markdown()}\n{writing.markdown()}", flush=True)
     return [anywhere, writing]
 
 
 CHANGES = 75
 """About as many as a tiny run makes of the names and the existence of files; a later one never comes."""
-
-
-def kill_after(process: subprocess.Popen[str], seconds: float) -> None:
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
 
 
 def attempt(workspace: Workspace, row: Row, expected: str, strike: Callable[[Path], Any]) -> None:
@@ -287,13 +317,12 @@ def run_together() -> list[Row]:
 
         reader = threading.Thread(target=read)
         reader.start()
-        processes = [start(workspace.root) for _ in range(2)]
-        failed = [errors for process in processes if (errors := process.communicate()[1]) and process.returncode]
+        runs = [start(workspace.root) for _ in range(2)]
+        together.lost += filter(None, [run.end() for run in runs])
         over.set()
         reader.join()
         listed = artifacts.list_runs(workspace)
         together.outcomes["complete, under its own number"] += sum(1 for run in listed if run.record)
-        together.lost += [error.strip().splitlines()[-1] for error in failed]
         together.lost += [*damage(workspace, known=_complete_models(workspace)), *leftovers(workspace)]
     return [together, reading]
 
@@ -324,12 +353,10 @@ def run_long(rounds: int) -> list[Row]:
     row = Row(f"a run of {rounds} rounds")
     with tempfile.TemporaryDirectory() as folder:
         workspace = make_workspace(Path(folder))
-        with ThreadPoolExecutor() as reader:
-            process = start(workspace.root, ROUNDS=rounds, PATIENCE=rounds)
-            said = reader.submit(process.communicate)  # or the pipe would fill, and the run wait
-            looks = list(_look_at_rounds(workspace, psutil.Process(process.pid)))
-        if process.returncode:
-            raise MediSyncError(f"the long run failed: {said.result()[1].strip().splitlines()[-1]}")
+        run = start(workspace.root, ROUNDS=rounds, PATIENCE=rounds)
+        looks = list(_look_at_rounds(workspace, psutil.Process(run.process.pid)))
+        if said := run.end():
+            raise MediSyncError(f"the long run failed: {said}")
         log = sum(file.stat().st_size for file in workspace.logs.rglob("*.log"))
     memory, files, written = zip(*looks, strict=True)
     grown = visitors.growth(memory)

@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -16,12 +16,14 @@ from typing import Any
 
 import pytest
 import torch
+from flwr.app import RecordDict
+from flwr.supercore.inflatable import inflatable_utils
 from httpcore._backends.sync import SyncStream
 from starlette.responses import PlainTextResponse
 
 from medisync import artifacts, audit, cli, notebook, phantom, splits, training
 from medisync.errors import ConfigError, DataError, FederationError, UpdateError
-from medisync.federation import grid, handshake
+from medisync.federation import grid, handshake, messages
 from medisync.network import credentials, flower, node, processes, settings, setup
 from medisync.network.flower import HospitalsOnly
 from medisync.network.settings import HospitalSettings, ServerSettings
@@ -181,6 +183,44 @@ def test_a_missing_dataset_is_one_sentence(tmp_path: Path) -> None:
         DataError, match=r"nowhere: there is no such dataset folder; correct `dataset` in hospital.toml"
     ):
         node.prepare(hospital)
+
+
+class HalfSent:
+    """As a SuperLink answers for hospitals one of which froze while it sent its reply; of messages, what `ask` reads."""
+
+    def push_messages(self, messages: Iterable[Any]) -> list[str]:
+        return [f"to {message.metadata.dst_node_id}" for message in messages]
+
+    def pull_messages(self, names: Iterable[str]) -> list[Any]:
+        return [self._answer(name) for name in names]
+
+    def _answer(self, name: str) -> Any:
+        if name == "to 2":
+            return answer(name, 2)
+        try:
+            inflatable_utils.pull_objects(["block"], self._unavailable)
+        except inflatable_utils.ObjectPullError as error:
+            return answer(name, 1, error=SimpleNamespace(reason=str(error)))
+
+    def _unavailable(self, object_id: str) -> bytes:
+        raise inflatable_utils.ObjectUnavailableError(object_id)
+
+
+def answer(name: str, source: int, **error: Any) -> Any:
+    about = SimpleNamespace(reply_to_message_id=name, src_node_id=source)
+    return SimpleNamespace(metadata=about, has_error=lambda: bool(error), has_content=lambda: False, **error)
+
+
+def question(node: int) -> Any:
+    return SimpleNamespace(metadata=SimpleNamespace(dst_node_id=node), content=RecordDict())
+
+
+def test_who_freezes_while_its_reply_is_on_its_way_is_late_and_the_next_one_is_heard() -> None:
+    grid: Any = HalfSent()
+    flower.keep_deadline(grid, 0.5)
+    found = messages.ask(grid, [question(5), question(2)], {5: "Frozen", 2: "Heard"}, 0.5)
+    assert [each.metadata.src_node_id for each in found.replies] == [2]
+    assert [(each.hospital, each.reason) for each in found.silent] == [("Frozen", "did not answer within 0.5 s")]
 
 
 @contextmanager

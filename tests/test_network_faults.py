@@ -55,6 +55,8 @@ class Command:
         return self.process.wait(), next(line for line in reversed(self.said) if line)
 
     def stop(self) -> None:
+        if self.process.poll() is None:
+            self.signal_all(signal.SIGCONT)  # a failed test may leave it frozen
         self.process.terminate()
         self.end()
 

@@ -112,7 +112,7 @@ def test_a_run_killed_at_any_moment_is_resumed_to_the_same_bits(workspace: Works
     torture.make_workspace(workspace.root)
     assert torture.finish(workspace.root) == ""
     expected, row = torture.model_of(workspace, "run-001"), torture.Row("short")
-    torture.attempt(workspace, row, expected, lambda root: torture.start(root, kill_at=40).communicate())
+    torture.attempt(workspace, row, expected, lambda root: torture.start(root, kill_at=40).end())
     assert row.lost == []
     assert row.outcomes == {"resumed to the same bits": 1}
 

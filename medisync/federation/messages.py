@@ -129,20 +129,21 @@ def ask(grid: Grid, messages: Iterable[Message], hospitals: Mapping[int, str], d
     sent = {message.metadata.dst_node_id: array_bytes(message.content) for message in questions}
     waiting = dict(zip(names, sent, strict=True))
     replies, silent = dict[str, Message](), dict[str, str]()
-    end = time.monotonic() + deadline
+    end, late = time.monotonic() + deadline, f"did not answer within {deadline:g} s"
     while True:
         for reply in grid.pull_messages(list(waiting)):
             node = waiting.pop(reply.metadata.reply_to_message_id)
             if reply.has_content() and ARRAYS in reply.content:
                 reply.content[ARRAYS] = put_aside(reply.content.array_records[ARRAYS])
             if reply.has_error() and reply.metadata.src_node_id != node:  # the network answers in the node's place
-                silent[hospitals[node]] = f"could not be reached: {reply.error.reason}"
+                unreachable = f"could not be reached: {reply.error.reason}"
+                silent[hospitals[node]] = unreachable if time.monotonic() < end else late
             else:
                 replies[hospitals[node]] = reply
         if not waiting or time.monotonic() >= end:
             break
         time.sleep(POLL_SECONDS)
-    silent |= {hospitals[node]: f"did not answer within {deadline:g} s" for node in waiting.values()}
+    silent |= {hospitals[node]: late for node in waiting.values()}
     return Exchange(
         [replies[name] for name in sorted(replies)],
         [Refusal(hospital=name, reason=reason) for name, reason in sorted(silent.items())],

@@ -16,7 +16,7 @@ from medisync.errors import MediSyncError
 from medisync.federation.handshake import Reception
 from medisync.federation.packing import PackingGrid
 from medisync.federation.server_app import Outcome
-from medisync.network import settings
+from medisync.network import flower, settings
 from medisync.network.processes import COMPLETED, FAILED, SAYS
 from medisync.network.settings import Member, ServerSettings
 from medisync.records import (
@@ -64,6 +64,7 @@ def _conduct(grid: Grid, order: Mapping[str, Any]) -> str:
     members = server.hospitals
     parameters = {**json.loads(str(order["parameters"])), "RESUME": str(order["resume"])}
     configuration = notebook.configuration(parameters).model_copy(update={"hospitals": tuple(map(_expected, members))})
+    flower.keep_deadline(grid, configuration.federation.round_deadline)
     grid = PackingGrid(grid, configuration.federation.transport)
     run = recording.begin(workspace, configuration)
     with recording.failure_logged():

@@ -17,7 +17,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.connection import Connection, Pipe
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +25,8 @@ from typing import Any
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
+from flwr.app import Message
+from flwr.serverapp import Grid
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -77,17 +79,36 @@ def supernode() -> None:
 
     quick: Any = SimpleNamespace(sleep=sleep)
     vars(start_client_internal)["time"] = quick
-    _look_sooner()
+    _look_soon()
     send_without_copies()
     flower_supernode()
 
 
-def _look_sooner() -> None:
-    """Who waits for a part of a message that is still on its way looks again soon, and for as long as it takes."""
+def keep_deadline(grid: Grid, seconds: float) -> None:
+    """Has a server's `grid` wait for parts of a reply for so long after the questions were sent. Flower's would wait two hours
+    for a hospital that froze while it sent them.
+    """
+    push, pull, end = grid.push_messages, grid.pull_messages, time.monotonic()
+
+    def push_messages(messages: Iterable[Message]) -> Iterable[str]:
+        nonlocal end
+        names = list(push(messages))
+        end = time.monotonic() + seconds
+        return names
+
+    def pull_messages(message_ids: Iterable[str]) -> Iterable[Message]:
+        _look_soon(for_seconds=max(0.0, end - time.monotonic()))
+        return list(pull(message_ids))
+
+    vars(grid).update(push_messages=push_messages, pull_messages=pull_messages)
+
+
+def _look_soon(for_seconds: float | None = None) -> None:
+    """Who waits for a part of a message that is still on its way looks again soon, and for as long as it takes or this long."""
     from flwr.supercore.inflatable.inflatable_utils import pull_objects
 
     soon = {"initial_backoff": IDLE_SECONDS / 5, "backoff_cap": IDLE_SECONDS, "max_tries_per_object": None}
-    pull_objects.__kwdefaults__ = {**(pull_objects.__kwdefaults__ or {}), **soon}
+    pull_objects.__kwdefaults__ = {**(pull_objects.__kwdefaults__ or {}), **soon, "max_time": for_seconds}
 
 
 @functools.cache  # once in a process
@@ -192,7 +213,7 @@ def serve_node(runtime_address: str, secret: bytes, wait: Callable[[], object]) 
     require_checked()
     from flwr.supernode.runtime import run_clientapp  # noqa: F401  (its child needs it, and it takes half a second)
 
-    _look_sooner()
+    _look_soon()
     send_without_copies()
     os.environ["FLWR_SUPEREXEC_TASK_POLL_INTERVAL"] = str(IDLE_SECONDS)
     executor: Any = StandingExecutor()
