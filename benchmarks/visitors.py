@@ -5,7 +5,6 @@ its own under names of its own, opens pages and switches runs; what it receives 
 """
 
 import io
-import os
 import random
 import statistics
 import subprocess
@@ -41,11 +40,10 @@ PATIENCE = 120.0
 
 @contextmanager
 def served(workspace: Path, output: int | IO[str] = subprocess.DEVNULL) -> Iterator[tuple[str, psutil.Process]]:
-    """`streamlit run app.py` on a workspace: its address, and its process. Raises RuntimeError if it does not start."""
+    """`medisync serve` on a workspace: its address, and its process. Raises RuntimeError if it does not start."""
     port = free_port()
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
-    environment = {**os.environ, "MEDISYNC_WORKSPACE": str(workspace)}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
+    command = [sys.executable, "-m", "medisync", "serve", "--workspace", str(workspace), "--port", str(port)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
     try:
         _wait_until_healthy(process, f"http://127.0.0.1:{port}/_stcore/health")
         yield f"127.0.0.1:{port}", psutil.Process(process.pid)

@@ -11,13 +11,13 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
 from medisync.atomic import PARTIAL, explained, replace_files, sweep
@@ -314,9 +314,18 @@ def tidy(workspace: Workspace) -> None:
     with _publishing(workspace):
         pass
     for entry in workspace.artifacts.iterdir() if workspace.artifacts.is_dir() else ():
-        if _number(entry.name) and (entry / RUN).exists():
-            _forget_progress(entry)
+        if _number(entry.name):
+            _forget_progress(entry) if (entry / RUN).exists() else _sweep_unfinished(entry)
     _sweep_cache(workspace.cache)
+
+
+def _sweep_unfinished(folder: Path) -> None:
+    """Unless a process works on it. Such a run may be gone on with, or never: its half-written files serve nobody."""
+    if not (folder / LOCK).exists():
+        return
+    with suppress(Timeout), FileLock(folder / LOCK, timeout=0):
+        sweep(folder)
+        sweep(folder / CHECKPOINTS)
 
 
 def _forget_progress(folder: Path) -> None:

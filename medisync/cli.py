@@ -6,12 +6,11 @@ import csv
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from medisync import notebook
 from medisync.errors import ConfigError, DataError, FederationError, MediSyncError, printable
@@ -226,10 +225,12 @@ def serve(options: argparse.Namespace) -> int:
     return _serve(artifacts.locate(options.workspace), options.port)
 
 
-def _serve(workspace: "Workspace", port: int = 8501) -> int:
-    environment = {**os.environ, "MEDISYNC_WORKSPACE": str(workspace.root)}
+def _serve(workspace: "Workspace", port: int = 8501) -> NoReturn:
+    """Becomes Streamlit, so that whatever ends the command ends the dashboard."""
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
-    return subprocess.run(command, cwd=notebook.PROJECT, env=environment, check=False).returncode
+    sys.stdout.flush()
+    os.chdir(notebook.PROJECT)
+    os.execve(sys.executable, command, {**os.environ, "MEDISYNC_WORKSPACE": str(workspace.root)})  # noqa: S606
 
 
 def _add_audit(commands: Any, shared: argparse.ArgumentParser) -> None:

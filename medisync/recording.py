@@ -14,7 +14,6 @@ from flwr.serverapp import Grid
 
 from medisync import artifacts, audit, baselines, model, model_card
 from medisync.artifacts import Run, Workspace
-from medisync.atomic import sweep
 from medisync.config import Configuration
 from medisync.errors import ArtifactError, ConfigError, DataError, printable
 from medisync.evaluation import mean_of_defined
@@ -55,8 +54,6 @@ def begin(workspace: Workspace, configuration: Configuration) -> Run:
         run, start = artifacts.reopen(workspace, configuration.run.resume)
         _require_same(start.configuration, configuration.to_record(), run.name)
         _claim(run)
-        sweep(run.folder)
-        sweep(run.folder / artifacts.CHECKPOINTS)
     else:
         run = artifacts.allocate(workspace)
         _claim(run)
@@ -70,11 +67,14 @@ def begin(workspace: Workspace, configuration: Configuration) -> Run:
 _claimed: list[FileLock] = []
 """The lock of the run that this process works on."""
 
+TIDYING_SECONDS = 1.0
+"""For how long another process may hold a run's lock that only looks whether somebody works on it."""
+
 
 def _claim(run: Run) -> None:
     while _claimed:
         _claimed.pop().release()
-    lock = FileLock(run.folder / artifacts.LOCK, timeout=0)
+    lock = FileLock(run.folder / artifacts.LOCK, timeout=TIDYING_SECONDS)
     try:
         lock.acquire()
     except Timeout:

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from medisync import artifacts
 from medisync.artifacts import Workspace
@@ -36,6 +37,19 @@ def test_runs_begun_at_once_get_different_folders(workspace: Workspace) -> None:
     with ThreadPoolExecutor(8) as pool:
         runs = list(pool.map(lambda _: artifacts.allocate(workspace), range(16)))
     assert len({run.folder for run in runs}) == len({run.log_folder for run in runs}) == 16
+
+
+def test_half_written_files_of_an_unfinished_run_go_unless_a_process_works_on_it(workspace: Workspace) -> None:
+    left = []
+    for name in ("run-001", "run-002"):
+        (workspace.artifacts / name / artifacts.CHECKPOINTS).mkdir(parents=True)
+        left += [workspace.artifacts / name / entry for entry in (".start.json.x.partial", "checkpoints/.2.y.partial")]
+        (workspace.artifacts / name / artifacts.LOCK).touch()
+    for file in left:
+        file.touch()
+    with FileLock(workspace.artifacts / "run-002" / artifacts.LOCK):
+        artifacts.tidy(workspace)
+    assert [file for file in left if file.exists()] == left[2:]
 
 
 def test_what_was_written_is_read_back(workspace: Workspace) -> None:

@@ -5,11 +5,14 @@ import io
 import json
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from functools import partial
 from pathlib import Path
 
 import factories
 import pytest
+import visitors
 from scans import save, texture
 
 from medisync import artifacts, cli, model, phantom
@@ -74,6 +77,15 @@ def test_predict_keeps_the_rows_of_unreadable_files_and_exits_with_1(
     assert [row["label"] != "" for row in rows] == [True, False]
     assert "not an image" in rows[1]["note"]
     assert capsys.readouterr().err == "medisync: 1 of 2 files could not be read; their rows say why\n"
+
+
+def test_the_dashboard_ends_with_the_command_that_serves_it_however_that_ends(workspace: Workspace) -> None:
+    with visitors.served(workspace.root) as (address, command):
+        assert command.children() == []
+        command.kill()
+        command.wait()
+        with pytest.raises(urllib.error.URLError):
+            urllib.request.urlopen(f"http://{address}/_stcore/health")
 
 
 def test_predict_without_a_model_says_how_to_make_one(
