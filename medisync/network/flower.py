@@ -12,6 +12,7 @@ Run as `python -m medisync.network.flower superlink|supernode ...` with the opti
 """
 
 import functools
+import importlib
 import logging
 import os
 import sys
@@ -62,10 +63,11 @@ def _may_ask(scope: Scope) -> bool:
 def superlink() -> None:
     """Flower's SuperLink behind `HospitalsOnly`, until the process that started it ends."""
     from flwr.superlink import extensions
-    from flwr.superlink.cli.flower_superlink import flower_superlink
 
+    module = importlib.import_module("flwr.superlink.cli.flower_superlink")  # a function of that name hides it
     vars(extensions)["get_middleware"] = lambda: (Middleware(HospitalsOnly),)
-    flower_superlink()
+    vars(module)["get_popen_detach_kwargs"] = dict  # what it starts stays in its group, and ends with it
+    module.flower_superlink()
 
 
 def supernode() -> None:

@@ -5,13 +5,14 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,8 @@ def service(
             process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
+        with suppress(ProcessLookupError):  # what it started itself would take up to 20 s to notice
+            os.killpg(process.pid, signal.SIGKILL)
         if process.stdin:
             process.stdin.close()
 
