@@ -7,7 +7,7 @@ pointed against the others (cosine down to -0.33) more often than one whose sign
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,8 +50,8 @@ def judge(start: Floats, updates: Sequence[Floats]) -> list[Judgement]:
 
 def _judge(start: Floats, updates: Sequence[Floats]) -> list[Judgement]:
     weights, running = ([key for key in start if is_statistic(key) is which] for which in (False, True))
-    lengths = [_length(start, update, weights) for update in updates]
-    depths = [_length(start, update, running) for update in updates]
+    lengths = [distance(start, update, weights) for update in updates]
+    depths = [distance(start, update, running) for update in updates]
     return [
         Judgement(
             _bound(length, lengths),
@@ -62,10 +62,10 @@ def _judge(start: Floats, updates: Sequence[Floats]) -> list[Judgement]:
     ]
 
 
-def _length(start: Floats, update: Floats, keys: Sequence[str]) -> float:
-    """How far the update is from `start` in these arrays; in doubles, because squares of large changes overflow."""
-    squares = (np.square(np.subtract(update[key], start[key], dtype=np.float64)).sum() for key in keys)
-    return math.sqrt(sum(map(float, squares)))
+def distance(one: Floats, other: Floats, keys: Iterable[str]) -> float:
+    """L2 distance in these arrays; in doubles, because squares of large changes overflow."""
+    changes = (np.subtract(one[key], other[key], dtype=np.float64).ravel() for key in keys)
+    return math.sqrt(sum(float(change @ change) for change in changes))
 
 
 def _bound(length: float, lengths: Sequence[float]) -> float:

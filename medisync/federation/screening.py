@@ -88,8 +88,10 @@ class Screened(FedAvg):
         kept = {key: self._merge(key, updates, counts) for key in self._global if not self._is_aggregated(key)}
         merged = {**{key: array.numpy() for key, array in (aggregate or {}).items()}, **kept}
         together = waiting.in_place({key: merged[key].astype(sent.dtype) for key, sent in self._global.items()})
+        ended = _floats(together)
+        weights = [key for key in ended if not is_statistic(key)]
         named = zip(map(self.name, self.accepted), updates, strict=True)
-        self.drifts = {name: _distance(update, together) for name, update in named}
+        self.drifts = {name: conduct.distance(_floats(update), ended, weights) for name, update in named}
         return together, metrics
 
     def _judged(self, updates: list[ArrayRecord]) -> list[ArrayRecord]:
@@ -221,11 +223,3 @@ def _check_arrays(found: ArrayRecord, expected: ArrayRecord) -> None:
     for key, tensor in state.items():
         if key.endswith("running_var") and bool((tensor < 0).any()):
             raise UpdateError(f"{key} holds a negative variance")
-
-
-def _distance(one: ArrayRecord, other: ArrayRecord) -> float:
-    """L2 distance of the weights; BatchNorm's statistics and counters are none."""
-    weights = [
-        key for key, array in weights_only(one).items() if not is_statistic(key) and not array.dtype.startswith("int")
-    ]
-    return math.sqrt(sum(float(np.square(one[key].numpy() - other[key].numpy()).sum()) for key in weights))

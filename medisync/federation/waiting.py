@@ -41,7 +41,8 @@ def _on_disk(arrays: ArrayRecord) -> ArrayRecord:
         for key, array in arrays.items():
             values = np.ascontiguousarray(array.numpy())
             places[key] = (file.tell(), values.nbytes, array.dtype, array.shape)
-            file.write(values.tobytes() + bytes(64 - values.nbytes % 64))  # what follows begins aligned
+            file.write(values.data)
+            file.write(bytes(64 - values.nbytes % 64))  # what follows begins aligned
         file.flush()
         whole = np.memmap(file, np.uint8, "c")
     return in_place(
