@@ -269,10 +269,12 @@ def resident(classifier: inference.Classifier, count: int) -> Callable[[], objec
 
 
 def measure_orchestration(repeats: int) -> tuple[Rows, Ratios]:
-    """What a round of three hospitals costs beside training and evaluation: at 224 pixels, and with hardly any training."""
-    real, tiny = (rounds_of(size, count, repeats) for size, count in ((SIZE, BATCH), (32, 4)))
+    """What a round of three hospitals costs beside training and evaluation: at 224 pixels, with as many images as a hospital of
+    the demonstration, and with hardly any training.
+    """
+    real, tiny = (rounds_of(size, count, repeats) for size, count in ((SIZE, 8 * BATCH), (32, 4)))
     rows = [
-        lasting("round at 224 pixels", [whole for whole, _ in real]),
+        lasting("round at 224 pixels, 256 images a hospital", [whole for whole, _ in real]),
         lasting("round at 224 pixels: beside training and evaluation", [whole - work for whole, work in real]),
         lasting("round without training to speak of: beside it", [whole - work for whole, work in tiny]),
     ]
