@@ -32,9 +32,9 @@ def show_finished(found: Sequence[tuple[RunRecord, ModelMeta]], current: RunList
 
 def compare(names: Mapping[str, tuple[RunRecord, ModelMeta]]) -> None:
     st.subheader("Side by side")
-    chosen = st.multiselect("Runs to compare", list(names), default=list(names)[:2], max_selections=4)
-    if len(chosen) < 2:
-        st.caption("Choose at least two.")
+    chosen = st.pills("Runs to compare", list(names), default=list(names)[:2], selection_mode="multi")
+    if not 2 <= len(chosen) <= 4:
+        st.caption("Choose two to four.")
         return
     pairs = [names[name] for name in chosen]
     different = comparison.parameters([record for record, _ in pairs])
