@@ -81,6 +81,7 @@ class Session:
         self._address = address
         self._stack = ExitStack()
         self._http = self._stack.enter_context(requests.Session())
+        self._http.headers["Connection"] = "close"  # the server ends one that waits for 5 s, maybe as it is used again
         self._http.get(f"http://{address}/_stcore/health", timeout=PATIENCE)
         self._token = self._http.cookies.get(XSRF, "")
         opened = connect(

@@ -14,7 +14,8 @@ from medisync.training import ImageSet
 
 SIDE = 96
 EPOCHS = 8
-DEVICE = model.select_device("auto")
+DEVICE = model.Device("cpu", bfloat16=False)
+"""With bfloat16, where there is some, another network would be learned, whose maps are others."""
 
 
 def draw(count: int, seed: int) -> tuple[ImageSet, np.ndarray]:
