@@ -230,7 +230,9 @@ def _serve(workspace: "Workspace", port: int = 8501) -> NoReturn:
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
     sys.stdout.flush()
     os.chdir(notebook.PROJECT)
-    os.execve(sys.executable, command, {**os.environ, "MEDISYNC_WORKSPACE": str(workspace.root)})  # noqa: S606
+    # every session is a thread: with an arena for each, the memory of many sessions is never given back
+    environment = {"MALLOC_ARENA_MAX": "2", **os.environ, "MEDISYNC_WORKSPACE": str(workspace.root)}
+    os.execve(sys.executable, command, environment)  # noqa: S606
 
 
 def _add_audit(commands: Any, shared: argparse.ArgumentParser) -> None:
