@@ -7,7 +7,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from medisync.federation import client_app, packing
-from medisync.network import flower, lifeline, node
+from medisync.network import lifeline, node
 from medisync.network.shelf import FolderShelf
 from medisync.records import Introduction
 from medisync.training import HospitalData
@@ -39,5 +39,4 @@ def main(grid: Grid, context: Context) -> None:
     from medisync.network import conductor  # hospitals need none of it
 
     lifeline.end_with(os.getppid())
-    flower.send_without_copies()
     conductor.conduct(grid, context.run_config)

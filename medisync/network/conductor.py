@@ -64,6 +64,7 @@ def _conduct(grid: Grid, order: Mapping[str, Any]) -> str:
     members = server.hospitals
     parameters = {**json.loads(str(order["parameters"])), "RESUME": str(order["resume"])}
     configuration = notebook.configuration(parameters).model_copy(update={"hospitals": tuple(map(_expected, members))})
+    flower.send_without_copies()
     flower.keep_deadline(grid, configuration.federation.round_deadline)
     grid = PackingGrid(grid, configuration.federation.transport)
     run = recording.begin(workspace, configuration)

@@ -81,7 +81,7 @@ class Visit:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The real `streamlit run app.py` on a workspace with two runs, the second on synthetic scans that it has."""
+    """The real `medisync serve` on a workspace with two runs, the second on synthetic scans that it has."""
     workspace = artifacts.locate(tmp_path_factory.mktemp("workspace"))
     weights = model.serialise(model.build().state_dict())
     paths = {label: f"one/{label}.png" for label in LABELS}
