@@ -21,7 +21,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
-from medisync import images, model, notebook, phantom, training
+from medisync import cli, images, model, notebook, phantom, training
 from medisync.federation import client_app, grid, server_app
 from medisync.federation.messages import ARRAYS, CONFIG, ROUND, Roll
 from medisync.federation.server_app import Outcome
@@ -33,11 +33,8 @@ SIDE = 32
 HOSTILE = "Hostile"
 STRATEGIES = ("fedavg", "fedmedian", "trimmed-mean", "krum")
 SETTINGS: Mapping[str, Any] = {
+    **cli.DEMO_PARAMETERS,
     "IMAGE_SIZE": SIDE,
-    "IMAGE_SIZE_SCHEDULE": "constant",
-    "LOCAL_EPOCHS": 1,
-    "LEARNING_RATE": 1e-3,
-    "BATCH_SIZE": 16,
     "ROUNDS": 8,
     "PATIENCE": 8,
     "MISSING_CLASS_PRIOR": 1.0,

@@ -17,13 +17,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medisync import artifacts, audit, notebook, phantom, splits, training
+from medisync import artifacts, audit, cli, notebook, phantom, splits, training
 from medisync.federation import grid
 from medisync.network import local
 
 HERE = Path(__file__).parent
 TARGET_SECONDS = 8.0
-TINY = {"IMAGE_SIZE": 32, "IMAGE_SIZE_SCHEDULE": "constant", "BATCH_SIZE": 16, "LOCAL_EPOCHS": 1, "DEVICE": "cpu"}
+TINY = {**cli.DEMO_PARAMETERS, "IMAGE_SIZE": 32, "DEVICE": "cpu"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

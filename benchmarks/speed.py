@@ -30,7 +30,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import models, transforms
 
-from medisync import artifacts, audit, images, inference, model, notebook, phantom, training
+from medisync import artifacts, audit, cli, images, inference, model, notebook, phantom, training
 from medisync.errors import ImageError
 from medisync.federation import grid
 from medisync.records import LABELS
@@ -186,7 +186,7 @@ def our_loop(data: ImageSet) -> None:
     training.train(
         model.build().state_dict(),
         data,
-        notebook.configuration({"BATCH_SIZE": BATCH, "LOCAL_EPOCHS": 1}).training,
+        notebook.configuration({**cli.DEMO_PARAMETERS, "BATCH_SIZE": BATCH}).training,
         learning_rate=1e-3,
         generator=torch.Generator().manual_seed(0),
         device=model.select_device("auto"),
@@ -286,7 +286,7 @@ def measure_orchestration(repeats: int) -> tuple[Rows, Ratios]:
 
 def rounds_of(size: int, count: int, rounds: int) -> list[tuple[float, float]]:
     """Of each round but the first: its seconds, and those of them that went into training and evaluation."""
-    parameters = {"IMAGE_SIZE": size, "IMAGE_SIZE_SCHEDULE": "constant", "LOCAL_EPOCHS": 1, "BATCH_SIZE": BATCH}
+    parameters = {**cli.DEMO_PARAMETERS, "IMAGE_SIZE": size, "BATCH_SIZE": BATCH}
     configuration = notebook.configuration({**parameters, "ROUNDS": rounds + 1, "PATIENCE": rounds + 1})
     hospitals = made_up_hospitals(size, count)
     work, marks = [0.0], []

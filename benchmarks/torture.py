@@ -31,18 +31,16 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 import visitors
 
-from medisync import artifacts, notebook, phantom
+from medisync import artifacts, cli, notebook, phantom
 from medisync.artifacts import Workspace
 from medisync.errors import ArtifactError, MediSyncError
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 TINY: Mapping[str, Any] = {
+    **cli.DEMO_PARAMETERS,
     "IMAGE_SIZE": 32,
-    "IMAGE_SIZE_SCHEDULE": "constant",
     "ROUNDS": 2,
-    "LOCAL_EPOCHS": 1,
-    "BATCH_SIZE": 16,
     "BASELINES": [],
     "DEVICE": "cpu",
 }

@@ -27,6 +27,10 @@ DEMO_PARAMETERS: Mapping[str, Any] = {
     "MISSING_CLASS_PRIOR": 0.3,
     "LEARNING_RATE": 1e-3,
     "BATCH_SIZE": 16,
+    "STEPS_PER_EPOCH": 0,
+    "NORMALISATION": "averaged",
+    "ADAM_MOMENTS": "fresh",
+    "VALIDATE_EVERY": 1,
     "ROUNDS": 20,
     "PATIENCE": 10,
 }

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -35,6 +36,9 @@ MIN_SIDE = 32
 MAX_ASPECT = 4.0
 MIN_CONTRAST = 8
 """Grey levels between the darkest and the brightest percent of an image that shows something."""
+
+BRIGHTNESS_PERCENTILES = 0.5, 99.5
+"""Black and white of a stretched image."""
 
 ROWS_AT_ONCE = 256
 """Scaled to 8 bit: the intermediate numbers take eight times an image's memory."""
@@ -173,7 +177,7 @@ def _decode_pixels(image: Image.Image, file_notes: list[str]) -> Decoded:
 
 
 def _require_content(pixels: Pixels) -> None:
-    low, high = np.percentile(pixels, (1, 99))
+    low, high = percentiles(pixels, 1, 99)
     if high - low < MIN_CONTRAST and int(pixels.max()) - int(pixels.min()) < 4 * MIN_CONTRAST:
         raise ImageError("the image has no content: all its pixels are nearly the same")
 
@@ -226,16 +230,33 @@ def _scale_high_depth(values: NDArray[np.generic]) -> Pixels:
     numbers = values.astype(np.float32)
     if not np.isfinite(numbers).all():
         raise ImageError("the image holds values that are not finite (NaN or infinity)")
-    return stretch(numbers, 0.5, 99.5)
-
-
-def stretch(values: NDArray[np.float32], low_percentile: float, high_percentile: float) -> Pixels:
-    """float32 [H, W] -> uint8 [H, W]: the percentiles become 0 and 255, what is beyond them is cut off."""
-    low, high = np.percentile(values, (low_percentile, high_percentile))
-    if high <= low:
-        low, high = float(values.min()), float(values.max())
-    scaled = np.empty(values.shape, np.uint8)
-    for first in range(0, len(values), ROWS_AT_ONCE):
+    low, high = _range(numbers, *np.percentile(numbers, BRIGHTNESS_PERCENTILES))
+    scaled = np.empty(numbers.shape, np.uint8)
+    for first in range(0, len(numbers), ROWS_AT_ONCE):
         rows = slice(first, first + ROWS_AT_ONCE)
-        scaled[rows] = np.clip(np.rint((values[rows] - low) * (255.0 / max(high - low, 1e-12))), 0, 255)
+        scaled[rows] = _to_bytes(numbers[rows], low, high)
     return scaled
+
+
+def stretch(pixels: Pixels) -> Pixels:
+    """uint8 [H, W] both ways: the 0.5th and the 99.5th percentile become 0 and 255, what is beyond them is cut off."""
+    low, high = _range(pixels, *percentiles(pixels, *BRIGHTNESS_PERCENTILES))
+    return _to_bytes(np.arange(256, dtype=np.float32), low, high)[pixels]
+
+
+def percentiles(pixels: Pixels, *wanted: float) -> NDArray[np.float64]:
+    """What `numpy.percentile` gives, to the last bit, of uint8: from the histogram, without sorting, in a tenth of the time."""
+    up_to = np.cumsum(Image.fromarray(pixels).histogram())
+    places = np.asarray(wanted) / 100 * (pixels.size - 1)
+    low, high = (up_to.searchsorted(rank, side="right") for rank in (np.floor(places), np.ceil(places)))
+    share = places - np.floor(places)
+    return np.where(share < 0.5, low + (high - low) * share, high - (high - low) * (1 - share))
+
+
+def _range(values: NDArray[Any], low: float, high: float) -> tuple[float, float]:
+    """Of values that hardly differ, all."""
+    return (low, high) if high > low else (float(values.min()), float(values.max()))
+
+
+def _to_bytes(values: NDArray[Any], low: float, high: float) -> Pixels:
+    return np.clip(np.rint((values - low) * (255.0 / max(high - low, 1e-12))), 0, 255).astype(np.uint8)

@@ -18,7 +18,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from medisync.images import Pixels
+from medisync.images import Pixels, percentiles
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.intp]
@@ -60,7 +60,7 @@ class Pair:
 
 def thumbnail(pixels: Pixels) -> Pixels:
     """Grey uint8 [H, W] -> uint8 [SIDE, SIDE], stretched between the first and the last percentile."""
-    low, high = np.percentile(pixels, (1, 99))
+    low, high = percentiles(pixels, 1, 99)
     levels = np.clip((np.arange(256) - low) * (255 / max(high - low, 1)), 0, 255).astype(np.uint8)
     return np.asarray(Image.fromarray(levels[pixels]).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 

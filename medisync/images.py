@@ -23,6 +23,7 @@ from medisync.decoding import Decoded as Decoded  # callers take these from here
 from medisync.decoding import Pixels as Pixels
 from medisync.decoding import decode as decode
 from medisync.decoding import file_bytes as file_bytes
+from medisync.decoding import percentiles as percentiles
 from medisync.errors import DataError, ImageError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def standardise(pixels: Pixels, size: int) -> Pixels:
     resized = Image.fromarray(pad_to_square(pixels[head_box(pixels)])).resize(
         (size, size), Image.Resampling.BILINEAR, reducing_gap=3.0
     )
-    return stretch(np.asarray(resized, dtype=np.float32), 0.5, 99.5)
+    return stretch(np.asarray(resized))
 
 
 def pad_to_square(pixels: Pixels) -> Pixels:
@@ -69,7 +70,7 @@ def head_box(pixels: Pixels) -> tuple[slice, slice]:
     """The rows and columns inside the dark margins: of those left out less than 3 % is brighter than a tenth of the bright
     pixels. The whole image where hardly anything would be left.
     """
-    threshold = max(8.0, 0.1 * float(np.percentile(pixels, 99)))
+    threshold = max(8.0, 0.1 * float(percentiles(pixels, 99)[0]))
     bright = pixels > threshold
     rows = np.flatnonzero(bright.mean(axis=1) > 0.03)
     columns = np.flatnonzero(bright.mean(axis=0) > 0.03)
@@ -82,10 +83,9 @@ def normalise(pixels: "torch.Tensor") -> "torch.Tensor":
     """uint8 [N, S, S] -> float32 [N, 3, S, S] in ImageNet's range, channels last in memory, on the same device."""
     import torch
 
-    mean = pixels.new_tensor(IMAGENET_MEAN, dtype=torch.float32).view(1, 3, 1, 1)
-    std = pixels.new_tensor(IMAGENET_STD, dtype=torch.float32).view(1, 3, 1, 1)
-    grey = pixels.unsqueeze(1).to(torch.float32).div_(255)
-    return ((grey - mean) / std).contiguous(memory_format=torch.channels_last)
+    mean = pixels.new_tensor(IMAGENET_MEAN, dtype=torch.float32)
+    std = pixels.new_tensor(IMAGENET_STD, dtype=torch.float32)
+    return torch.addcmul(-mean / std, pixels.unsqueeze(-1).to(torch.float32), 1 / (255 * std)).permute(0, 3, 1, 2)
 
 
 def resize(pixels: "torch.Tensor", size: int) -> "torch.Tensor":

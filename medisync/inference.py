@@ -1,8 +1,12 @@
 """From an image file to a calibrated prediction that says when not to trust it. Research use only, not a diagnosis."""
 
-from collections.abc import Iterable, Iterator
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +56,7 @@ class Reading:
 
 def load(model_file: Path, distribution_file: Path, meta: StoredModel) -> Classifier:
     """The classifier of a run, or one hospital's own. Raises ModelError where a file is missing, altered or not what its name says."""
+    model.keep_memory()
     state = model.load(model_file, sha256=meta.model_sha256)
     distribution = FeatureDistribution.from_bytes(model.read_checked(distribution_file, meta.distribution_sha256))
     device = model.select_device("auto")
@@ -86,17 +91,31 @@ def forward(classifier: Classifier, pixels: images.Pixels) -> tuple[NDArray[np.f
 
 
 def predict_files(classifier: Classifier, paths: Iterable[Path]) -> Iterator[Reading]:
-    """One reading per file, in order, decoded on all cores; a file that is no image is a reading with a problem."""
-    opened = images.map_files(partial(_open, size=classifier.meta.image_size), paths)
-    for chunk in _chunks(opened, BATCH):
-        usable = [pixels for _, _, pixels, _ in chunk if pixels is not None]
-        outputs = zip(*forward(classifier, np.stack(usable)), strict=True) if usable else iter(())
-        for path, decoded, _, problem in chunk:
-            prediction = _with_file(_interpret(classifier, *next(outputs)), decoded) if decoded is not None else None
-            yield Reading(path, prediction, problem)
+    """One reading per file, in order; a file that is no image is a reading with a problem.
+
+    Files are decoded on all cores, then predicted on all cores, a batch at a time: cores shared by both would wait for each other.
+    """
+    remaining = iter(paths)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        while batch := _open_all(pool, list(islice(remaining, BATCH)), classifier.meta.image_size):
+            usable = [pixels for _, _, pixels, _ in batch if pixels is not None]
+            outputs = zip(*forward(classifier, np.stack(usable)), strict=True) if usable else iter(())
+            for path, decoded, _, problem in batch:
+                prediction = (
+                    _with_file(_interpret(classifier, *next(outputs)), decoded) if decoded is not None else None
+                )
+                yield Reading(path, prediction, problem)
 
 
 Opened = tuple[Path, images.Decoded | None, images.Pixels | None, str]
+
+
+def _open_all(pool: Executor, paths: Sequence[Path], size: int) -> list[Opened]:
+    with (
+        warnings.catch_warnings()
+    ):  # which decoding ignores too: threads share the setting, and one would end the other's
+        warnings.simplefilter("ignore")
+        return list(pool.map(partial(_open, size=size), paths))
 
 
 def _open(path: Path, size: int) -> Opened:
@@ -105,17 +124,6 @@ def _open(path: Path, size: int) -> Opened:
     except ImageError as error:
         return path, None, None, str(error)
     return path, decoded, images.standardise(decoded.pixels, size), ""
-
-
-def _chunks(items: Iterable[Opened], size: int) -> Iterator[list[Opened]]:
-    chunk: list[Opened] = []
-    for item in items:
-        chunk.append(item)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
 
 
 def _interpret(classifier: Classifier, logits: NDArray[np.float32], distance: float) -> Prediction:
@@ -141,7 +149,7 @@ def _with_file(prediction: Prediction, decoded: images.Decoded) -> Prediction:
 
 def check_image(decoded: images.Decoded) -> list[ImageCheck]:
     """What a person should look at before believing a prediction for this image."""
-    low, high = np.percentile(decoded.pixels, (1, 99))
+    low, high = images.percentiles(decoded.pixels, 1, 99)
     aspect = max(decoded.width, decoded.height) / min(decoded.width, decoded.height)
     return [
         ImageCheck(

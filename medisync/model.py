@@ -1,7 +1,9 @@
 """The network, and weights that can be trusted: built, serialised, loaded and checked here only."""
 
+import ctypes
 import hashlib
 import io
+import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,9 @@ State = Mapping[str, Tensor]
 
 FEATURE_LAYER = "layer3"
 FEATURES = 256
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Of malloc.h."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,18 @@ def describe_device(device: Device) -> str:
     return f"{name}, {'bfloat16' if device.bfloat16 else 'float32'}"
 
 
+def keep_memory() -> None:
+    """Has the C library keep the memory that tensors leave for those that follow.
+
+    Otherwise each step and each batch takes its activations' memory from the system, page by page, and gives it back: a tenth
+    of a training step, a quarter of a forward pass on 64 images. Nothing happens where the C library is not glibc.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(M_TRIM_THRESHOLD, 1 << 30)
+        mallopt(M_MMAP_THRESHOLD, 1 << 30)
+
+
 def has_statistics(state: State) -> bool:
     """Whether these are weights of a network with BatchNorm; with GroupNorm otherwise."""
     return any(map(is_statistic, state))
@@ -60,17 +77,27 @@ class StandardisedConv2d(nn.Conv2d):
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (Conv2d calls it so)
-        kernels = functional.layer_norm(self.weight, self.weight.shape[1:], eps=1e-10)
-        return self._conv_forward(input, kernels, self.bias)
+        return self._conv_forward(input, self._kernels(), self.bias)
+
+    def _kernels(self) -> Tensor:
+        in_memory = self.weight.permute(0, 2, 3, 1)  # channels last, so that nothing is copied
+        return functional.layer_norm(in_memory, in_memory.shape[1:], eps=1e-10).permute(0, 3, 1, 2)
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Becomes a plain convolution with the kernels that it uses: prediction need not compute them for every image."""
+        self.weight.copy_(self._kernels())
+        self.__class__ = nn.Conv2d  # type: ignore[assignment]
 
 
 class GroupNorm(nn.GroupNorm):
     """Wu & He 2018, https://arxiv.org/abs/1803.08494: each image by itself, so that training, prediction and every hospital
-    normalise alike and there are no statistics to aggregate. Groups of at least 4 channels, at most 32 groups.
+    normalise alike and there are no statistics to aggregate. Groups of 16 channels, which torch computes on a CPU six times as
+    fast as groups of 4.
     """
 
     def __init__(self, channels: int) -> None:
-        super().__init__(min(32, channels // 4), channels)
+        super().__init__(channels // 16, channels)
 
 
 def build(normalisation: Normalisation = "averaged", *, seed: int = 0) -> nn.Module:
@@ -182,8 +209,11 @@ def _renormalised(network: nn.Module) -> list[BatchRenorm2d]:
 
 
 def restore(state: State, device: Device) -> nn.Module:
-    """The network with these weights, on the device."""
+    """The network with these weights, on the device, to predict with."""
     network = _restored(nn.BatchNorm2d if has_statistics(state) else GroupNorm, state)
+    for layer in network.modules():
+        if isinstance(layer, StandardisedConv2d):
+            layer.settle()
     return network.to(device.kind, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

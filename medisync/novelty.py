@@ -40,11 +40,14 @@ class FeatureDistribution:
 
     def distances(self, features: NDArray[np.floating]) -> Floats:
         """The Mahalanobis distance of each image from its nearest class, [N, D] -> [N]; 1 is usual for a training scan."""
-        whitened = np.asarray(features, np.float64) @ self.whitening
-        centres = np.asarray(self.means, np.float64) @ self.whitening
-        squares = ((whitened[:, np.newaxis] - centres) ** 2).sum(axis=2)
+        squares = ((self._whiten(features)[:, np.newaxis] - self._whiten(self.means)) ** 2).sum(axis=2)
         result: Floats = np.sqrt(squares.min(axis=1, initial=np.inf))
         return result
+
+    def _whiten(self, points: NDArray[np.floating]) -> Floats:
+        """By einsum: a product by BLAS has threads of its own, which wait for torch's, 80 ms a batch on two cores."""
+        whitened: Floats = np.einsum("nd,de->ne", points.astype(np.float64), self.whitening)
+        return whitened
 
     def to_bytes(self) -> bytes:
         """A file of two plain arrays."""

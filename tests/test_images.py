@@ -67,6 +67,14 @@ def test_margins_are_cut_to_the_head() -> None:
     assert image[images.head_box(image)].shape == (100, 80)
 
 
+def test_percentiles_are_numpys_to_the_last_bit() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(200):
+        pixels = generator.integers(0, generator.integers(1, 257), generator.integers(1, 50, 2), np.uint8)
+        wanted = [*generator.uniform(0, 100, 3).tolist(), 0, 0.5, 50, 100]
+        assert np.array_equal(images.percentiles(pixels, *wanted), np.percentile(pixels, wanted))
+
+
 def test_standardise_pads_to_a_square_and_fills_the_range() -> None:
     standard = images.standardise(head(256, 200), 64)
     assert standard.shape == (64, 64)

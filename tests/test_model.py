@@ -186,3 +186,14 @@ def test_a_model_that_was_exchanged_is_refused_by_its_hash(tmp_path: Path, state
     file.write_bytes(model.serialise(state))
     with pytest.raises(ModelError, match="its SHA-256 differs"):
         model.load(file, sha256="0" * 64)
+
+
+def test_a_network_to_predict_with_has_its_kernels_standardised_for_good() -> None:
+    state, device = model.build("group", seed=1).state_dict(), model.Device("cpu", bfloat16=False)
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    network = model.restore(state, device)
+    assert model.StandardisedConv2d not in map(type, network.modules())
+    with torch.inference_mode():
+        expected = model.restore_for_training(state, device, 0.0)(images)
+        assert torch.allclose(network(images), expected, atol=1e-4)
+        assert torch.allclose(model.restore(network.state_dict(), device)(images), expected, atol=1e-4)

@@ -294,8 +294,8 @@ def test_one_key_for_two_hospitals_is_refused(tmp_path: Path) -> None:
         pass
 
 
-TINY = {"IMAGE_SIZE": 32, "IMAGE_SIZE_SCHEDULE": "constant", "LEARNING_RATE": 1e-3, "BATCH_SIZE": 16}
-ORDER = {**TINY, "ROUNDS": 2, "PATIENCE": 2, "LOCAL_EPOCHS": 0.5, "DEVICE": "cpu"}
+TINY = {"IMAGE_SIZE": 32, "IMAGE_SIZE_SCHEDULE": "constant", "STEPS_PER_EPOCH": 8, "LOCAL_EPOCHS": 0.5, "DEVICE": "cpu"}
+ORDER = {**TINY, "ROUNDS": 2, "PATIENCE": 2, "VALIDATE_EVERY": 1}
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,11 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from medisync import artifacts, notebook, phantom
+from medisync import artifacts, cli, notebook, phantom
 from medisync.network import credentials, local, setup
 
 ROOT = Path(__file__).parent.parent
-TINY = {"IMAGE_SIZE": 32, "IMAGE_SIZE_SCHEDULE": "constant", "BATCH_SIZE": 16, "LOCAL_EPOCHS": 1, "DEVICE": "cpu"}
-ORDER = {**TINY, "ROUNDS": 40, "PATIENCE": 40, "ROUND_DEADLINE": 40}
+ORDER = {**cli.DEMO_PARAMETERS, "IMAGE_SIZE": 32, "DEVICE": "cpu", "ROUNDS": 40, "PATIENCE": 40, "ROUND_DEADLINE": 40}
 """More rounds than the story takes: it ends the run."""
 AIIMS, NIMHANS, TATA = (hospital.name for hospital in notebook.configuration().hospitals)
 
