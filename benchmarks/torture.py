@@ -8,10 +8,13 @@ small tmpfs of their own; without it those rows say so.
 """
 
 import argparse
+import io
 import json
+import math
 import multiprocessing
 import os
 import random
+import resource
 import signal
 import statistics
 import subprocess
@@ -22,18 +25,21 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil  # type: ignore[import-untyped]
 import visitors
+from PIL import Image
 
-from medisync import artifacts, cli, notebook, phantom
+from medisync import artifacts, cli, decoding, notebook, phantom
 from medisync.artifacts import Workspace
-from medisync.errors import ArtifactError, MediSyncError
+from medisync.errors import ArtifactError, ImageError, MediSyncError
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -384,6 +390,65 @@ def _look_at_rounds(workspace: Workspace, process: psutil.Process) -> Iterator[t
                 yield process.memory_info().rss, process.num_fds(), history.stat().st_size
 
 
+def measure_inputs() -> list[Row]:
+    """What a prediction costs for every bad file and for the largest good ones, each in a process that has predicted before."""
+    row = Row("a prediction for every bad file, and for scans of the largest size")
+    with ProcessPoolExecutor(1, mp_context=WARM, max_tasks_per_child=1) as pool:
+        names, contents = zip(*_bad_files(), *_large_files(), strict=True)
+        costs = dict(zip(names, pool.map(_cost, contents), strict=True))
+    row.outcomes["files"] = len(costs)
+    for place, (unit, most) in enumerate((("s", MOST_SECONDS), ("MB", MOST_MEGABYTES))):
+        name = max(costs, key=lambda each: costs[each][place])
+        row.measured.append(f"at most {costs[name][place]:.{1 - place}f} {unit} ({name})")
+        row.lost += [f"{name}: {cost[place]:.{1 - place}f} {unit}" for name, cost in costs.items() if cost[place] > most]
+    return [row]
+
+
+MOST_SECONDS, MOST_MEGABYTES = 1.0, 300.0
+
+
+def _bad_files() -> Iterator[tuple[str, bytes]]:
+    sys.path.append(str(ROOT / "tests"))  # where one builder for each row of the table is
+    import bad_inputs  # type: ignore[import-not-found]
+
+    yield from ((file.name, file.content) for file in bad_inputs.files())
+
+
+def _large_files() -> Iterator[tuple[str, bytes]]:
+    side = math.isqrt(decoding.MAX_PIXELS)
+    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+    for name, picture in {
+        "grey": pixels[..., 0],
+        "colour": pixels,
+        "16 bits": pixels[..., 0].astype(np.uint16),
+    }.items():
+        stream = io.BytesIO()
+        Image.fromarray(picture).save(stream, "PNG", compress_level=1)
+        yield f"{side} x {side}, {name}", stream.getvalue()
+
+
+def _cost(content: bytes) -> tuple[float, float]:
+    """Seconds, and megabytes beyond what the process had taken at most before, for one answer."""
+    from medisync import inference
+
+    models = artifacts.locate(ROOT).models
+    meta = artifacts.read(models, artifacts.META)
+    classifier = inference.load(models / artifacts.MODEL, models / artifacts.DISTRIBUTION, meta)
+    inference.predict(classifier, SAMPLE.read_bytes())
+    before, started = _peak(), time.monotonic()
+    with suppress(ImageError):
+        inference.predict(classifier, content)
+    return time.monotonic() - started, (_peak() - before) / 1024
+
+
+SAMPLE = ROOT / "medisync" / "dashboard" / "samples" / "glioma.png"
+
+
+def _peak() -> int:
+    """Kilobytes that this process has had resident at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 def _complete_models(workspace: Workspace) -> set[str]:
     return {run.record.files[artifacts.MODEL] for run in artifacts.list_runs(workspace) if run.record}
 
@@ -393,6 +458,7 @@ PARTS: Mapping[str, Callable[[argparse.Namespace], list[Row]]] = {
     "disk": lambda options: fill_disks(),
     "places": lambda options: refuse_places(),
     "together": lambda options: run_together(),
+    "inputs": lambda options: measure_inputs(),
     "crowd": lambda options: crowd_dashboard(options.sessions, options.seconds),
     "rounds": lambda options: run_long(options.rounds),
 }
