@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from medisync import artifacts, baselines, cli, model, notebook, training
+from medisync import artifacts, baselines, cli, images, model, notebook, training
 from medisync.federation import grid
-from medisync.federation.server_app import Outcome
 from medisync.records import LABELS, SPLITS
 from medisync.training import HospitalData, ImageSet
 
@@ -30,7 +30,7 @@ CHOICES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "BatchNorm, statistics averaged": {"NORMALISATION": "averaged"},
         "BatchNorm, statistics pooled": {"NORMALISATION": "pooled"},
         "BatchNorm, pooled and used in training": {"NORMALISATION": "renormalised"},
-        "GroupNorm": {"NORMALISATION": "group"},
+        "GroupNorm, kernels standardised": {"NORMALISATION": "group"},
     },
     "label-skew": {
         "plain cross-entropy": {"MISSING_CLASS_PRIOR": 1.0},
@@ -58,7 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows: list[dict[str, Any]] = []
     for name, choice in CHOICES[options.comparison].items():
         for seed in options.seeds:
-            rows.append({"choice": name, "seed": seed, **run(hospitals, {**fixed, **choice, "SEED": seed})})
+            found = run(
+                hospitals, {**fixed, **choice, "SEED": seed}, own_statistics=options.comparison == "normalisation"
+            )
+            rows += [{"choice": f"{name}{variant}", "seed": seed, **figures} for variant, figures in found.items()]
             keep(options, fixed, rows)
     return 0
 
@@ -110,19 +113,42 @@ def _select(data: ImageSet, chosen: np.ndarray) -> ImageSet:
     return ImageSet(data.pixels[chosen], data.labels[chosen], data.groups[chosen])
 
 
-def run(hospitals: Mapping[str, HospitalData], parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """One federation: its best round's validation figures."""
+def run(
+    hospitals: Mapping[str, HospitalData], parameters: Mapping[str, Any], *, own_statistics: bool
+) -> dict[str, dict[str, Any]]:
+    """One federation: its best round's validation figures, and those with every hospital's own BatchNorm statistics."""
     started = time.monotonic()
     outcome = grid.simulate(hospitals, notebook.configuration(parameters))
-    figures = _validation(outcome, hospitals)
-    return {**figures, "best_round": outcome.best_round, "seconds": round(time.monotonic() - started)}
+    about = {"best_round": outcome.best_round, "seconds": round(time.monotonic() - started)}
+    states = {"": dict.fromkeys(hospitals, outcome.state)}
+    if own_statistics and model.has_statistics(outcome.state):
+        states[", each hospital's own"] = {name: localise(outcome.state, data) for name, data in hospitals.items()}
+    return {variant: {**_validation(each, hospitals), **about} for variant, each in states.items()}
 
 
-def _validation(outcome: Outcome, hospitals: Mapping[str, HospitalData]) -> dict[str, Any]:
+def localise(state: model.State, data: HospitalData) -> model.State:
+    """With BatchNorm's statistics of this hospital's training images: SiloBN, whose statistics never leave their hospital.
+
+    Andreux et al. 2020, https://arxiv.org/abs/2008.07424. Training does not use them, so that they can be had afterwards.
+    """
+    device = model.select_device("auto")
+    network = model.restore_for_training(state, device, 0.0)
+    with torch.no_grad():
+        for start in range(0, len(data["train"]), LOCAL_BATCH):
+            pixels = torch.from_numpy(np.array(data["train"].pixels[start : start + LOCAL_BATCH]))
+            model.forward(network, images.normalise(pixels.to(device.kind)), device)
+    return model.trained_state(network)
+
+
+LOCAL_BATCH = 128
+
+
+def _validation(states: Mapping[str, model.State], hospitals: Mapping[str, HospitalData]) -> dict[str, Any]:
+    """Of the model that each hospital uses."""
     device = model.select_device("auto")
     right, recall = {}, np.zeros((2, len(LABELS)))
     for name, data in hospitals.items():
-        correct = training.predict(outcome.state, data["val"], device).logits.argmax(axis=1) == data["val"].labels
+        correct = training.predict(states[name], data["val"], device).logits.argmax(axis=1) == data["val"].labels
         right[name] = float(correct.mean()) if len(correct) else None
         recall += [np.bincount(data["val"].labels, weights, minlength=len(LABELS)) for weights in (correct, None)]
     by_class = {label: float(recall[0, k] / recall[1, k]) for k, label in enumerate(LABELS) if recall[1, k]}

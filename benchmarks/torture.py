@@ -400,7 +400,9 @@ def measure_inputs() -> list[Row]:
     for place, (unit, most) in enumerate((("s", MOST_SECONDS), ("MB", MOST_MEGABYTES))):
         name = max(costs, key=lambda each: costs[each][place])
         row.measured.append(f"at most {costs[name][place]:.{1 - place}f} {unit} ({name})")
-        row.lost += [f"{name}: {cost[place]:.{1 - place}f} {unit}" for name, cost in costs.items() if cost[place] > most]
+        row.lost += [
+            f"{name}: {cost[place]:.{1 - place}f} {unit}" for name, cost in costs.items() if cost[place] > most
+        ]
     return [row]
 
 
