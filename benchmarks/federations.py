@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, choice in CHOICES[options.comparison].items():
         for seed in options.seeds:
             found = run(
-                hospitals, {**fixed, **choice, "SEED": seed}, own_statistics=options.comparison == "normalisation"
+                hospitals, {**fixed, **choice, "SEED": seed}, own_statistics=choice.get("NORMALISATION") == "averaged"
             )
             rows += [{"choice": f"{name}{variant}", "seed": seed, **figures} for variant, figures in found.items()]
             keep(options, fixed, rows)
