@@ -37,7 +37,7 @@ import psutil  # type: ignore[import-untyped]
 import visitors
 from PIL import Image
 
-from medisync import artifacts, cli, decoding, notebook, phantom
+from medisync import artifacts, cli, decoding, notebook, phantom, publishing
 from medisync.artifacts import Workspace
 from medisync.errors import ArtifactError, ImageError, MediSyncError
 
@@ -235,7 +235,7 @@ def attempt(workspace: Workspace, row: Row, expected: str, strike: Callable[[Pat
         row.lost.append(f"not resumed: {finish_quietly}")
     elif resume and model_of(workspace, resume) != expected:
         row.lost.append("other bits after resuming")
-    artifacts.tidy(workspace)
+    publishing.tidy(workspace)
     row.lost += [*damage(workspace, known={expected}), *leftovers(workspace)]
     _delete_all_but_first(workspace)
 

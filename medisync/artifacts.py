@@ -10,17 +10,15 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
-from medisync.atomic import PARTIAL, explained, replace_files, sweep
+from medisync.atomic import explained, sweep
 from medisync.atomic import write_bytes as write_bytes  # callers take it from here
 from medisync.errors import ArtifactError
 from medisync.records import (
@@ -185,12 +183,13 @@ def reopen(workspace: Workspace, name: str) -> tuple[Run, RunStart]:
 
 
 def _next_run_folder(artifacts: Path) -> Path:
-    taken = [_number(entry.name) for entry in artifacts.iterdir()] if artifacts.is_dir() else []
+    taken = [run_number(entry.name) for entry in artifacts.iterdir()] if artifacts.is_dir() else []
     first = max([number for number in taken if number is not None], default=0) + 1
     return _exclusive_folder(artifacts, [f"run-{number:03d}" for number in range(first, first + 1000)])
 
 
-def _number(name: str) -> int | None:
+def run_number(name: str) -> int | None:
+    """3 of "run-003"; None for any other name."""
     match = _RUN_NAME.fullmatch(name)
     return int(match.group(1)) if match else None
 
@@ -281,79 +280,22 @@ def commit(
         files={entry.name: sha256(entry) for entry in files},
     )
     write(run.folder, RUN, record)
-    _forget_progress(run.folder)
+    forget_progress(run.folder)
     return record
 
 
-def publish(workspace: Workspace, run_name: str) -> None:
-    """Copies a completed run's model to models/, all of its files at one moment, unless a newer run is published there."""
-    folder = workspace.artifacts / run_name
-    read(folder, RUN)
-    with _publishing(workspace):
-        published = _published_number(workspace)
-        if published is not None and published > (_number(run_name) or 0):
-            return
-        with explained(f"read {run_name}"):
-            files = {name: (folder / name).read_bytes() for name in PUBLISHED}
-        replace_files(workspace.models, files)
-
-
-@contextmanager
-def _publishing(workspace: Workspace) -> Iterator[None]:
-    """One process at a time; what one that was killed left behind goes."""
-    with explained(f"write {workspace.models.name}/"):
-        workspace.cache.mkdir(parents=True, exist_ok=True)
-        with FileLock(workspace.cache / "publishing.lock"):
-            sweep(workspace.root)
-            sweep(workspace.models)
-            yield
-
-
-def tidy(workspace: Workspace) -> None:
-    """Removes what killed processes left: half-written files, and a complete run's checkpoints."""
-    with _publishing(workspace):
-        pass
-    for entry in workspace.artifacts.iterdir() if workspace.artifacts.is_dir() else ():
-        if _number(entry.name):
-            _forget_progress(entry) if (entry / RUN).exists() else _sweep_unfinished(entry)
-    _sweep_cache(workspace.cache)
-
-
-def _sweep_unfinished(folder: Path) -> None:
-    """Unless a process works on it. Such a run may be gone on with, or never: its half-written files serve nobody."""
-    if not (folder / LOCK).exists():
-        return
-    with suppress(Timeout), FileLock(folder / LOCK, timeout=0):
-        sweep(folder)
-        sweep(folder / CHECKPOINTS)
-
-
-def _forget_progress(folder: Path) -> None:
+def forget_progress(folder: Path) -> None:
     """Of a complete run: what served it only while it ran."""
     sweep(folder)
     (folder / START).unlink(missing_ok=True)
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
-def _sweep_cache(cache: Path) -> None:
-    """A cache that is being built is named after its process."""
-    for entry in cache.glob(f"*{PARTIAL}") if cache.is_dir() else ():
-        if not (Path("/proc") / entry.name.split(".")[-2]).exists():
-            entry.unlink(missing_ok=True)
-
-
-def _published_number(workspace: Workspace) -> int | None:
-    try:
-        return _number(read(workspace.models, META).run)
-    except ArtifactError:
-        return None
-
-
 def list_runs(workspace: Workspace) -> list[RunListing]:
     """Every artifacts/run-NNN, newest first; one that is incomplete or damaged says why."""
     if not workspace.artifacts.is_dir():
         return []
-    numbered = [(number, entry) for entry in workspace.artifacts.iterdir() if (number := _number(entry.name))]
+    numbered = [(number, entry) for entry in workspace.artifacts.iterdir() if (number := run_number(entry.name))]
     folders = [entry for _, entry in sorted(numbered, reverse=True) if entry.is_dir()]
     return [_listing(folder) for folder in folders]
 

@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from flwr.serverapp import Grid
 
-from medisync import artifacts, audit, baselines, model, model_card
+from medisync import artifacts, audit, baselines, model, model_card, publishing
 from medisync.artifacts import Run, Workspace
 from medisync.config import Configuration
 from medisync.errors import ArtifactError, ConfigError, DataError, printable
@@ -49,7 +49,7 @@ def begin(workspace: Workspace, configuration: Configuration) -> Run:
     Raises ConfigError where RESUME names a run that was begun with another configuration, ArtifactError where there is
     no such run, or another process works on it.
     """
-    artifacts.tidy(workspace)
+    publishing.tidy(workspace)
     if configuration.run.resume:
         run, start = artifacts.reopen(workspace, configuration.run.resume)
         _require_same(start.configuration, configuration.to_record(), run.name)
@@ -281,7 +281,7 @@ def finish(
     record = configuration.to_record()
     artifacts.commit(run, synthetic=synthetic, configuration=record, software=software, transport=transport)
     _release(run)
-    artifacts.publish(workspace, run.name)
+    publishing.publish(workspace, run.name)
     log.info("%s completed: test accuracy %.1f %%", run.name, 100 * meta.metrics.test_accuracy)
     return meta
 

@@ -22,6 +22,7 @@ ALLOWED = {
     "config": BASE,
     "atomic": {"errors"},
     "artifacts": STAGE | {"atomic"},
+    "publishing": {"artifacts", "atomic", "errors"},
     "evaluation": STAGE,
     "novelty": BASE,
     "calibration": STAGE | {"evaluation"},
@@ -47,7 +48,7 @@ ALLOWED = {
     "tables": FEDERATION,
     "baselines": FEDERATION,
     "model_card": STAGE,
-    "recording": FEDERATION | {"atomic", "artifacts", "audit", "baselines", "model_card"},
+    "recording": FEDERATION | {"artifacts", "audit", "baselines", "model_card", "publishing"},
     "notebook": STAGE,
     "network": FEDERATION | {"atomic", "artifacts", "audit", "splits", "notebook", "recording", "network"},
     "cli": FEDERATION

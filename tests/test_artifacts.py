@@ -6,9 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from factories import make_run
 from filelock import FileLock
 
-from medisync import artifacts
+from medisync import artifacts, publishing
 from medisync.artifacts import Workspace
 from medisync.errors import ArtifactError
 from medisync.records import HistoryEntry, HospitalScores
@@ -48,7 +49,7 @@ def test_half_written_files_of_an_unfinished_run_go_unless_a_process_works_on_it
     for file in left:
         file.touch()
     with FileLock(workspace.artifacts / "run-002" / artifacts.LOCK):
-        artifacts.tidy(workspace)
+        publishing.tidy(workspace)
     assert [file for file in left if file.exists()] == left[2:]
 
 
@@ -89,8 +90,6 @@ def test_a_missing_file_is_told(workspace: Workspace) -> None:
 
 
 def test_an_unreadable_run_is_listed_with_its_reason_beside_the_others(workspace: Workspace) -> None:
-    from tests.factories import make_run
-
     make_run(workspace)
     make_run(workspace)
     artifacts.allocate(workspace)
@@ -103,10 +102,8 @@ def test_an_unreadable_run_is_listed_with_its_reason_beside_the_others(workspace
 
 
 def test_a_hospitals_own_model_may_be_removed_but_not_altered(workspace: Workspace) -> None:
-    from tests.factories import make_run
-
     run = make_run(workspace, local=b"weights of one hospital")
-    artifacts.publish(workspace, run.name)
+    publishing.publish(workspace, run.name)
     weights = run / artifacts.local_files(1)[0]
     weights.write_bytes(b"others")
     with pytest.raises(ArtifactError, match=r"local_model_1.pth of run-001 is not the file"):
@@ -118,19 +115,17 @@ def test_a_hospitals_own_model_may_be_removed_but_not_altered(workspace: Workspa
 
 
 def test_only_a_newer_run_replaces_the_published_model(workspace: Workspace) -> None:
-    from tests.factories import make_run
-
     make_run(workspace)
     make_run(workspace)
-    artifacts.publish(workspace, "run-002")
-    artifacts.publish(workspace, "run-001")
+    publishing.publish(workspace, "run-002")
+    publishing.publish(workspace, "run-001")
     assert artifacts.read(workspace.models, artifacts.META).run == "run-002"
 
 
 def test_an_unfinished_run_is_never_published(workspace: Workspace) -> None:
     run = artifacts.allocate(workspace)
     with pytest.raises(ArtifactError, match=r"run.json is missing"):
-        artifacts.publish(workspace, run.name)
+        publishing.publish(workspace, run.name)
     assert not workspace.models.exists()
 
 

@@ -21,7 +21,7 @@ from bad_inputs import PATIENT, PATIENT_ID, BadFile
 from scans import hospital, save, texture
 from streamlit.testing.v1 import AppTest
 
-from medisync import artifacts, audit, cli, images, model, splits, training
+from medisync import artifacts, audit, cli, images, model, publishing, splits, training
 from medisync.artifacts import Workspace
 from medisync.config import Configuration, FederationConfig, SplitConfig, TrainingConfig
 from medisync.dashboard import uploads, words
@@ -502,7 +502,7 @@ def test_weights_that_cannot_be_trusted_are_refused_though_their_hash_is_right(
     kind: str, reason: str, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = factories.make_run(workspace, model=weights(kind))
-    artifacts.publish(workspace, run.name)
+    publishing.publish(workspace, run.name)
     scan = save(workspace.root / "scan.png", texture(1))
     assert cli.main(["predict", "--workspace", str(workspace.root), str(scan)]) == 1
     said = capsys.readouterr()

@@ -15,7 +15,7 @@ import pytest
 import visitors
 from scans import save, texture
 
-from medisync import artifacts, cli, model, phantom
+from medisync import artifacts, cli, model, phantom, publishing
 from medisync.artifacts import Workspace
 from medisync.records import LABELS
 
@@ -31,7 +31,7 @@ def workspace(tmp_path: Path) -> Workspace:
 def trained(workspace: Workspace) -> Workspace:
     """A workspace with a published model that never saw an image."""
     run = factories.make_run(workspace, model=model.serialise(model.build().state_dict()))
-    artifacts.publish(workspace, run.name)
+    publishing.publish(workspace, run.name)
     return workspace
 
 

@@ -13,7 +13,7 @@ import torture
 import visitors
 from scans import save, texture
 
-from medisync import artifacts, atomic, images, model
+from medisync import artifacts, atomic, images, model, publishing
 from medisync.artifacts import Workspace
 from medisync.errors import ArtifactError, DataError
 
@@ -32,7 +32,7 @@ def publish_and_die(workspace: Workspace, at: int) -> int:
 
     def publish() -> None:
         exec(torture.SUICIDE.format(kill_at=at), {})  # noqa: S102
-        artifacts.publish(workspace, "run-002")
+        publishing.publish(workspace, "run-002")
 
     process = multiprocessing.get_context("fork").Process(target=publish)
     process.start()
@@ -51,7 +51,7 @@ def test_publishing_killed_at_any_moment_leaves_the_old_model_or_the_new(tmp_pat
         factories.make_run(first, model=bytes([number]) * 1000)
     (first.models / "README.md").parent.mkdir()
     (first.models / "README.md").write_text("kept")
-    artifacts.publish(first, "run-001")
+    publishing.publish(first, "run-001")
     seen: Counter[str] = Counter()
     for at in range(1, 40):
         root = tmp_path / str(at)
@@ -59,7 +59,7 @@ def test_publishing_killed_at_any_moment_leaves_the_old_model_or_the_new(tmp_pat
         workspace = artifacts.locate(root)
         died = publish_and_die(workspace, at)
         seen[published(workspace)] += 1
-        artifacts.publish(workspace, "run-002")
+        publishing.publish(workspace, "run-002")
         assert published(workspace) == "run-002"
         assert (workspace.models / "README.md").read_text() == "kept"
         assert torture.leftovers(workspace) == []
@@ -76,7 +76,7 @@ def test_where_folders_cannot_be_exchanged_the_metadata_comes_last(
 ) -> None:
     monkeypatch.setattr(atomic, "_exchange", lambda one, other: False)
     factories.make_run(workspace)
-    artifacts.publish(workspace, "run-001")
+    publishing.publish(workspace, "run-001")
     assert published(workspace) == "run-001"
     assert torture.leftovers(workspace) == []
 
@@ -84,7 +84,7 @@ def test_where_folders_cannot_be_exchanged_the_metadata_comes_last(
 def test_a_reader_never_sees_half_of_a_published_model(workspace: Workspace) -> None:
     for number in range(2):
         factories.make_run(workspace, model=bytes([number]) * 1000)
-    artifacts.publish(workspace, "run-001")
+    publishing.publish(workspace, "run-001")
     folders = {
         run: {name: (workspace.artifacts / run / name).read_bytes() for name in artifacts.PUBLISHED}
         for run in ("run-001", "run-002")
@@ -121,7 +121,7 @@ def test_a_file_where_a_folder_should_be_is_a_sentence_and_stays(workspace: Work
     factories.make_run(workspace)
     workspace.models.write_text("in the way")
     with pytest.raises(ArtifactError, match="could not write models/: File exists"):
-        artifacts.publish(workspace, "run-001")
+        publishing.publish(workspace, "run-001")
     assert workspace.models.read_text() == "in the way"
     (workspace.root / "cache").write_text("in the way")
     with pytest.raises(DataError, match="could not make cache/: File exists"):
