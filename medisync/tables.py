@@ -84,10 +84,12 @@ def splits(record: SplitRecord) -> pd.DataFrame:
 
 
 def history(outcome: Outcome) -> pd.DataFrame:
-    """One row per round; validation accuracy of the global model, for all hospitals and for each."""
-    rows = [_round(entry) for entry in outcome.history]
-    table = pd.DataFrame(rows, index=pd.Index([entry.epoch for entry in outcome.history], name="round"))
-    table["best"] = ["*" if entry.epoch == outcome.best_round else "" for entry in outcome.history]
+    """One row per round that was validated, or that somebody was refused in; validation accuracy of the global model, for all
+    hospitals and for each.
+    """
+    told = [entry for entry in outcome.history if entry.val_loss is not None or entry.refused]
+    table = pd.DataFrame(map(_round, told), index=pd.Index([entry.epoch for entry in told], name="round"))
+    table["best"] = ["*" if entry.epoch == outcome.best_round else "" for entry in told]
     return table
 
 

@@ -160,6 +160,25 @@ def test_a_single_round_is_a_visible_point() -> None:
     assert tuple(chart.figure.layout.xaxis.range) == (0.5, 1.5)
 
 
+def test_rounds_without_validation_are_no_gap_in_its_curve() -> None:
+    entries = [
+        entry
+        if entry.epoch % 2 == 0
+        else entry.model_copy(update={"val_loss": None, "val_accuracy": None, "hospitals": {}})
+        for entry in factories.history()
+    ]
+    training, validation = curves.losses(entries, 6).figure.data
+    assert (training.x, validation.x) == ((1, 2, 3, 4, 5, 6), (2, 4, 6))
+    assert curves.hospital_losses(entries, 6, ["AIIMS Delhi"]).figure.data[0].x == (2, 4, 6)
+
+
+def test_many_rounds_are_a_line_without_points() -> None:
+    entries = [
+        entry.model_copy(update={"epoch": 6 * k + entry.epoch}) for k in range(20) for entry in factories.history()
+    ]
+    assert {line.mode for line in curves.accuracies(entries, 1).figure.data} == {"lines"}
+
+
 def test_overlap_matrix_has_no_diagonal() -> None:
     chart = holdings.overlap(factories.audit())
     assert chart.figure.data[0].z[0] == [None, 210, 0]

@@ -289,11 +289,11 @@ def test_a_federation_is_the_same_twice_and_tells_its_history() -> None:
 def test_only_a_round_with_whole_images_is_kept_and_patience_waits_for_it() -> None:
     from medisync.config import Configuration
 
-    large = {"North": hospital(0, side=64), "South": hospital(10, side=64)}
-    settings = SETTINGS.model_copy(update={"image_size": 64, "image_size_schedule": "progressive"})
+    large = {"North": hospital(0, side=96), "South": hospital(10, side=96)}
+    settings = SETTINGS.model_copy(update={"image_size": 96, "image_size_schedule": "progressive"})
     federation = FederationConfig(rounds=6, patience=1)
     outcome = grid.simulate(large, Configuration.model_construct(training=settings, federation=federation))
-    assert [entry.image_size for entry in outcome.history] == [32, 32, 32, 48, 48, 64]
+    assert [entry.image_size for entry in outcome.history] == [32, 32, 32, 48, 48, 96]
     assert outcome.best_round == 6
 
 

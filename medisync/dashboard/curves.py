@@ -56,10 +56,20 @@ def _curves(
 ) -> go.Figure:
     figure = go.Figure()
     for (name, field), colour, dash in zip(fields.items(), (NEUTRAL, GLOBAL), ("dot", "solid"), strict=True):
-        values = [getattr(entry, field) for entry in history]
-        figure.add_scatter(**_line(name, [entry.epoch for entry in history], values, fraction), line_color=colour)
+        shown = _measured(history, field)
+        values = [getattr(entry, field) for entry in shown]
+        figure.add_scatter(**_line(name, [entry.epoch for entry in shown], values, fraction), line_color=colour)
         figure.data[-1].line.dash = dash
     return _round_axis(figure, history, best, fraction)
+
+
+def _measured(history: Sequence[HistoryEntry], field: str) -> list[HistoryEntry]:
+    """Validation takes place every so many rounds: those without it are no gap in its curve."""
+    return [entry for entry in history if not field.startswith("val_") or getattr(entry, field) is not None]
+
+
+SINGLE_POINTS = 60
+"""More rounds than these are drawn as a line alone."""
 
 
 def _line(name: str, rounds: Sequence[int], values: Sequence[float | None], fraction: bool) -> dict[str, object]:
@@ -69,7 +79,7 @@ def _line(name: str, rounds: Sequence[int], values: Sequence[float | None], frac
         "name": escape(plain(name, 40)),
         "x": list(rounds),
         "y": percents(values) if fraction else list(values),
-        "mode": "lines+markers",
+        "mode": "lines+markers" if len(rounds) <= SINGLE_POINTS else "lines",
         "hovertemplate": hover,
         "connectgaps": False,
     }
@@ -167,8 +177,9 @@ def _hospital_curves(
 ) -> go.Figure:
     """One line per hospital; a round in which a hospital has no figure is a gap."""
     figure, colours, symbols = go.Figure(), hospital_colours(names), hospital_symbols(names)
+    shown = _measured(history, field)
     for name in names:
-        values = [getattr(entry.hospitals.get(name), field, None) for entry in history]
-        figure.add_scatter(**_line(name, [entry.epoch for entry in history], values, fraction))
+        values = [getattr(entry.hospitals.get(name), field, None) for entry in shown]
+        figure.add_scatter(**_line(name, [entry.epoch for entry in shown], values, fraction))
         figure.data[-1].update(line_color=colours[name], marker={"symbol": symbols[name], "size": 7})
     return _round_axis(figure, history, best, fraction)
