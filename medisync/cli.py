@@ -90,12 +90,17 @@ def _add_parameters(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_demo_flag(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--demo", action="store_true", help="the demonstration's parameters instead of the notebook's")
+
+
 def _add_demo(commands: Any, shared: argparse.ArgumentParser) -> None:
     command = _add(
         commands, shared, "demo", demo, "Make phantom hospitals in demo/, train on them, open the dashboard."
     )
     command.add_argument("--no-train", action="store_true", help="make the phantom hospitals and stop")
     command.add_argument("--no-serve", action="store_true", help="train and stop")
+    command.set_defaults(demo=True)
     _add_parameters(command)
 
 
@@ -109,7 +114,7 @@ def demo(options: argparse.Namespace) -> int:
         phantom.write_hospitals(workspace.dataset, seed=0)
     if options.no_train:
         return 0
-    _execute_notebook(workspace, {**DEMO_PARAMETERS, **_parse_parameters(options.parameters)})
+    _execute_notebook(workspace, _parameters(options))
     return 0 if options.no_serve else _serve(workspace)
 
 
@@ -118,6 +123,7 @@ def _add_train(commands: Any, shared: argparse.ArgumentParser) -> None:
         commands, shared, "train", train, "Execute notebook.ipynb: audit, split, federate, evaluate, publish."
     )
     _add_parameters(command)
+    _add_demo_flag(command)
     how = command.add_mutually_exclusive_group()
     how.add_argument("--resume", metavar="RUN", help="go on with an interrupted run, with the parameters it began with")
     how.add_argument(
@@ -128,7 +134,7 @@ def _add_train(commands: Any, shared: argparse.ArgumentParser) -> None:
 def train(options: argparse.Namespace) -> int:
     from medisync import artifacts, comparison
 
-    workspace, parameters = artifacts.locate(options.workspace), _parse_parameters(options.parameters)
+    workspace, parameters = artifacts.locate(options.workspace), _parameters(options)
     if options.resume:
         parameters = {**_parameters_of(workspace, options.resume), **parameters}
     if options.seeds is None:
@@ -151,8 +157,12 @@ def _parameters_of(workspace: "Workspace", run: str) -> dict[str, Any]:
     return {**{name: began[name] for name in notebook.literals() if name in began}, "RESUME": run}
 
 
-def _parse_parameters(pairs: Sequence[Sequence[str]]) -> dict[str, Any]:
-    return {name: parse_value(text) for name, text in pairs}
+def _parameters(options: argparse.Namespace) -> dict[str, Any]:
+    """Those that differ from the notebook's."""
+    return {
+        **(DEMO_PARAMETERS if options.demo else {}),
+        **{name: parse_value(text) for name, text in options.parameters},
+    }
 
 
 def parse_value(text: str) -> Any:
@@ -394,6 +404,7 @@ def _add_federation(commands: Any, shared: argparse.ArgumentParser) -> None:
     )
     for command in (run, local):
         _add_parameters(command)
+        _add_demo_flag(command)
         command.add_argument("--resume", metavar="RUN", help="go on with an interrupted run after its last whole round")
 
 
@@ -451,7 +462,7 @@ def federation_local(options: argparse.Namespace) -> int:
 
 def _run_parameters(workspace: "Workspace", options: argparse.Namespace) -> dict[str, Any]:
     """What a run is to begin or, resumed, began with. Raises ConfigError for a wrong one before anything starts."""
-    parameters = _parse_parameters(options.parameters)
+    parameters = _parameters(options)
     if options.resume:
         parameters = {**_parameters_of(workspace, options.resume), **parameters}
     notebook.configuration(parameters)

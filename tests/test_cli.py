@@ -39,6 +39,16 @@ def medisync(workspace: Workspace, command: str, *arguments: object) -> int:
     return cli.main([command, "--workspace", str(workspace.root), *map(str, arguments)])
 
 
+def test_the_demonstrations_parameters_may_stand_for_the_notebooks(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, object]] = []
+    monkeypatch.setattr(cli, "_execute_notebook", lambda _, parameters: seen.append(parameters))
+    assert medisync(workspace, "train", "-p", "ROUNDS", "3") == 0
+    assert medisync(workspace, "train", "--demo", "-p", "ROUNDS", "3") == 0
+    assert seen == [{"ROUNDS": 3}, {**cli.DEMO_PARAMETERS, "ROUNDS": 3}]
+
+
 def test_help_names_every_command() -> None:
     shown = subprocess.run(
         [sys.executable, "-m", "medisync", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
