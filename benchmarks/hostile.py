@@ -29,14 +29,14 @@ from medisync.records import LABELS
 from medisync.training import HospitalData, ImageSet
 
 HERE = Path(__file__).parent
-SIDE = 32
+SIDE = 64
 HOSTILE = "Hostile"
 STRATEGIES = ("fedavg", "fedmedian", "trimmed-mean", "krum")
 SETTINGS: Mapping[str, Any] = {
     **cli.DEMO_PARAMETERS,
     "IMAGE_SIZE": SIDE,
-    "ROUNDS": 8,
-    "PATIENCE": 8,
+    "ROUNDS": 24,
+    "PATIENCE": 24,
     "MISSING_CLASS_PRIOR": 1.0,
     "MALICIOUS_HOSPITALS": 1,
 }
