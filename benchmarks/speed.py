@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import noise
 import numpy as np
 import torch
 from PIL import Image
@@ -34,7 +35,7 @@ from medisync import artifacts, audit, cli, images, inference, model, notebook, 
 from medisync.errors import ImageError
 from medisync.federation import grid
 from medisync.records import LABELS
-from medisync.training import HospitalData, ImageSet
+from medisync.training import ImageSet
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -288,24 +289,12 @@ def rounds_of(size: int, count: int, rounds: int) -> list[tuple[float, float]]:
     """Of each round but the first: its seconds, and those of them that went into training and evaluation."""
     parameters = {**cli.DEMO_PARAMETERS, "IMAGE_SIZE": size, "BATCH_SIZE": BATCH}
     configuration = notebook.configuration({**parameters, "ROUNDS": rounds + 1, "PATIENCE": rounds + 1})
-    hospitals = made_up_hospitals(size, count)
+    hospitals = noise.hospitals(size, dict.fromkeys(("North", "South", "West"), count))
     work, marks = [0.0], []
     with timed("train", work), timed("predict", work):
         outcome = grid.simulate(hospitals, configuration, on_round=lambda _: marks.append(work[0]))
     spent = np.diff([0.0, *marks]).tolist()
     return list(zip([entry.seconds for entry in outcome.history], spent, strict=True))[1:]
-
-
-def made_up_hospitals(size: int, count: int) -> dict[str, HospitalData]:
-    """Three hospitals of noise: `count` images to train on, a quarter of them to validate on and to test on."""
-    generator = np.random.default_rng(0)
-
-    def draw(number: int) -> ImageSet:
-        pixels = generator.integers(0, 256, (number, size, size), np.uint8)
-        return ImageSet(pixels, np.arange(number) % len(LABELS), np.arange(number))
-
-    few = max(4, count // 4)
-    return {name: {"train": draw(count), "val": draw(few), "test": draw(few)} for name in ("North", "South", "West")}
 
 
 @contextmanager
