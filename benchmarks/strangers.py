@@ -93,7 +93,7 @@ def _tested(root: str | None, run: str, size: int) -> Iterator[tuple[str, Pixels
     workspace = artifacts.locate(root)
     split = artifacts.read(workspace.artifacts / run, artifacts.SPLITS)
     for name, data in training.open_hospitals(split, workspace.dataset, size, workspace.cache).items():
-        yield f"test scans of {name}", data["test"].pixels
+        yield f"test scans of {name}", np.array(data["test"].pixels)
 
 
 if __name__ == "__main__":

@@ -200,16 +200,20 @@ def _execute_notebook(workspace: "Workspace", parameters: Mapping[str, Any]) -> 
         except PapermillExecutionError as error:
             raise MediSyncError(f"{error.ename}: {error.evalue}") from error
         name: str = parameters.get("RESUME") or artifacts.list_runs(workspace)[0].name
-        artifacts.write_bytes(workspace.artifacts / name / artifacts.NOTEBOOK, _without_paths(executed.read_bytes()))
+        artifacts.write_bytes(workspace.artifacts / name / artifacts.NOTEBOOK, _to_keep(executed))
     _print_result(workspace, name)
     return name
 
 
-def _without_paths(executed: bytes) -> bytes:
-    """An executed notebook without what papermill notes of the machine that it ran on."""
-    content = json.loads(executed)
-    content["metadata"].pop("papermill", None)
-    return json.dumps(content, indent=1, ensure_ascii=False).encode()
+def _to_keep(executed: Path) -> bytes:
+    """An executed notebook without what papermill notes of the machine that it ran on, and with progress bars as they ended."""
+    import nbformat
+    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+
+    content, _ = CoalesceStreamsPreprocessor(enabled=True).preprocess(nbformat.read(executed, 4), {})
+    content.metadata.pop("papermill", None)
+    written: str = nbformat.writes(content)
+    return written.encode()
 
 
 def _print_result(workspace: "Workspace", run: str) -> None:

@@ -6,7 +6,7 @@ Every figure is read from the run's records. Model cards: Mitchell et al. 2019, 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from medisync.config import Configuration
+from medisync.config import Configuration, Normalisation, TrainingConfig
 from medisync.records import BaselineRecord, DatasetStats, Interval, Metrics, ModelMeta, Transport
 
 CLASS_NAMES = {
@@ -71,17 +71,31 @@ def _synthetic(meta: ModelMeta) -> str:
 def _model(meta: ModelMeta, software: Mapping[str, str], configuration: Configuration) -> str:
     training, federation = configuration.training, configuration.federation
     rows = {
-        "Network": "ResNet18 without pretrained weights (He et al. 2016), four outputs",
+        "Network": f"ResNet18 without pretrained weights (He et al. 2016), {NORMALISATIONS[training.normalisation]}, four outputs",
         "Input": f"{meta.image_size} x {meta.image_size} pixels, cut to the head, grey, ImageNet mean and deviation",
         "Training": f"{federation.strategy}, {meta.num_epochs} rounds of {training.local_epochs:g} local epochs, "
         f"round {meta.best_epoch} kept by validation accuracy",
         "Local optimiser": f"Adam, learning rate {training.learning_rate:g} ({training.learning_rate_schedule}), "
-        f"batches of {training.batch_size}, seed {training.seed}",
+        f"{_batches(training)}, {training.adam_moments} moments, seed {training.seed}",
         "Trained": f"{meta.trained_at}, on {meta.device.upper()}",
         "Software": ", ".join(f"{name} {number}" for name, number in software.items()),
         "SHA-256": f"`{meta.model_sha256}`",
     }
     return _table(("", ""), rows.items())
+
+
+NORMALISATIONS: Mapping[Normalisation, str] = {
+    "group": "GroupNorm, kernels standardised",
+    "averaged": "BatchNorm, statistics averaged",
+    "pooled": "BatchNorm, statistics pooled",
+    "renormalised": "BatchNorm, statistics pooled and used in training",
+}
+
+
+def _batches(training: TrainingConfig) -> str:
+    if training.steps_per_epoch:
+        return f"{training.steps_per_epoch} batches a pass at every hospital"
+    return f"batches of {training.batch_size}"
 
 
 def _data(meta: ModelMeta, configuration: Configuration, transport: Transport) -> str:
