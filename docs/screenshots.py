@@ -49,7 +49,7 @@ def shoot(page: Page, address: str, target: Path) -> None:
     page.goto(address)
     expect(page.locator("h1")).to_be_visible(timeout=WAIT_MS)
     if address.endswith("/prediction"):
-        page.get_by_role("radio", name="Pituitary tumour").click()
+        page.get_by_role("radio", name="Meningioma").click()
         expect(page.get_by_text("Calibrated confidence")).to_be_visible(timeout=WAIT_MS)
     expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning", timeout=WAIT_MS)
     expect(page.get_by_test_id("stSkeleton")).to_have_count(0, timeout=WAIT_MS)
