@@ -332,6 +332,24 @@ def test_rounds_between_validations_are_not_validated_and_not_kept() -> None:
     assert outcome.best_round in kept
 
 
+@pytest.mark.parametrize(("moments", "copies"), [("fresh", 1), ("shared", 3)])
+def test_traffic_counts_everything_that_travels(moments: str, copies: int) -> None:
+    from medisync.config import Configuration
+
+    settings = SETTINGS.model_copy(update={"adam_moments": moments, "normalisation": "group"})
+    federation = FederationConfig(rounds=2, validate_every=2, normalisation="group")
+    outcome = grid.simulate(
+        {"North": hospital(0), "South": hospital(10)},
+        Configuration.model_construct(training=settings, federation=federation),
+    )
+    weights = sum(4 * tensor.numel() for tensor in outcome.state.values())
+    first, validated = (entry.hospitals["North"] for entry in outcome.history)
+    counter = 8 * (moments == "shared")  # of Adam's steps
+    assert (first.bytes_down, first.bytes_up) == (copies * weights + counter, copies * weights + counter)
+    assert validated.bytes_down == first.bytes_down + weights
+    assert 0 < validated.bytes_up - first.bytes_up < 1e5  # what an evaluation adds up
+
+
 def test_the_seed_decides_the_first_weights() -> None:
     hospitals = {"North": hospital(0), "South": hospital(10)}
     other = SETTINGS.model_copy(update={"seed": 1})

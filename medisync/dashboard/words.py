@@ -75,7 +75,9 @@ def duration(seconds: float) -> str:
 
 
 def megabytes(size: int) -> str:
-    """Of 10^6 bytes; a dash for nothing, because runs from before it was counted have 0."""
+    """Of 10^6 bytes, from 10,000 on of 10^9; a dash for nothing, because runs from before it was counted have 0."""
+    if size >= 1e10:
+        return f"{size / 1e9:,.1f}\N{NO-BREAK SPACE}GB"
     return f"{size / 1e6:,.1f}\N{NO-BREAK SPACE}MB" if size else NO_VALUE
 
 

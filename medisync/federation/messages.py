@@ -114,6 +114,8 @@ class Exchange:
     """Hospitals from which nothing came."""
     sent: dict[int, int]
     """Bytes of the arrays sent to each node."""
+    received: dict[int, int]
+    """Bytes of the arrays that came back: counted on arrival, because screening leaves out what a strategy must not see."""
 
     @property
     def unheard(self) -> set[str]:
@@ -128,11 +130,12 @@ def ask(grid: Grid, messages: Iterable[Message], hospitals: Mapping[int, str], d
     # after the push: as the grid packed them
     sent = {message.metadata.dst_node_id: array_bytes(message.content) for message in questions}
     waiting = dict(zip(names, sent, strict=True))
-    replies, silent = dict[str, Message](), dict[str, str]()
+    replies, silent, received = dict[str, Message](), dict[str, str](), dict[int, int]()
     end, late = time.monotonic() + deadline, f"did not answer within {deadline:g} s"
     while True:
         for reply in grid.pull_messages(list(waiting)):
             node = waiting.pop(reply.metadata.reply_to_message_id)
+            received[node] = array_bytes(reply.content) if reply.has_content() else 0
             if reply.has_content() and ARRAYS in reply.content:
                 reply.content[ARRAYS] = put_aside(reply.content.array_records[ARRAYS])
             if reply.has_error() and reply.metadata.src_node_id != node:  # the network answers in the node's place
@@ -148,6 +151,7 @@ def ask(grid: Grid, messages: Iterable[Message], hospitals: Mapping[int, str], d
         [replies[name] for name in sorted(replies)],
         [Refusal(hospital=name, reason=reason) for name, reason in sorted(silent.items())],
         sent,
+        received,
     )
 
 

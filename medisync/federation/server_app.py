@@ -23,7 +23,6 @@ from medisync.federation.messages import (
     Exchange,
     Roll,
     TrainOrder,
-    array_bytes,
     arrays_from_state,
     ask,
     digest,
@@ -247,7 +246,7 @@ def _traffic(strategy: Screened, *exchanges: Exchange) -> dict[str, dict[str, in
         for reply in exchange.replies:
             both = traffic.setdefault(strategy.name(reply), {"bytes_down": 0, "bytes_up": 0})
             both["bytes_down"] += exchange.sent[reply.metadata.src_node_id]
-            both["bytes_up"] += array_bytes(reply.content) if reply.has_content() else 0
+            both["bytes_up"] += exchange.received[reply.metadata.src_node_id]
     return traffic
 
 
