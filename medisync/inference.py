@@ -56,7 +56,6 @@ class Reading:
 
 def load(model_file: Path, distribution_file: Path, meta: StoredModel) -> Classifier:
     """The classifier of a run, or one hospital's own. Raises ModelError where a file is missing, altered or not what its name says."""
-    model.keep_memory()
     state = model.load(model_file, sha256=meta.model_sha256)
     distribution = FeatureDistribution.from_bytes(model.read_checked(distribution_file, meta.distribution_sha256))
     device = model.select_device("auto")
@@ -96,7 +95,7 @@ def predict_files(classifier: Classifier, paths: Iterable[Path]) -> Iterator[Rea
     Files are decoded on all cores, then predicted on all cores, a batch at a time: cores shared by both would wait for each other.
     """
     remaining = iter(paths)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool, model.memory_kept():
         while batch := _open_all(pool, list(islice(remaining, BATCH)), classifier.meta.image_size):
             usable = [pixels for _, _, pixels, _ in batch if pixels is not None]
             outputs = zip(*forward(classifier, np.stack(usable)), strict=True) if usable else iter(())

@@ -61,7 +61,6 @@ def build(
 
     `mods` are Flower's: what else happens to a message on its way in and to the reply on its way out.
     """
-    model.keep_memory()
     app = ClientApp(mods=list(mods))
 
     def on_images_of(work: Work) -> Callable[[Message, Context], Message]:

@@ -21,6 +21,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
+from medisync import model
 from medisync.config import Configuration
 from medisync.federation import client_app, packing, server_app, waiting
 from medisync.federation.checkpoint import Checkpoint
@@ -159,5 +160,6 @@ def simulate(
         grid = packing.PackingGrid(grid, transport) if rounding else grid
         outcomes.append(server_app.federate(grid, lambda: Roll(names), *settings, on_round=on_round, resumed=resumed))
 
-    run_apps(server, client, nodes)
+    with model.memory_kept():
+        run_apps(server, client, nodes)
     return outcomes[0]
