@@ -100,9 +100,7 @@ def predict_files(classifier: Classifier, paths: Iterable[Path]) -> Iterator[Rea
             usable = [pixels for _, _, pixels, _ in batch if pixels is not None]
             outputs = zip(*forward(classifier, np.stack(usable)), strict=True) if usable else iter(())
             for path, decoded, _, problem in batch:
-                prediction = (
-                    _with_file(_interpret(classifier, *next(outputs)), decoded) if decoded is not None else None
-                )
+                prediction = None if decoded is None else _with_file(_interpret(classifier, *next(outputs)), decoded)
                 yield Reading(path, prediction, problem)
 
 
@@ -110,10 +108,8 @@ Opened = tuple[Path, images.Decoded | None, images.Pixels | None, str]
 
 
 def _open_all(pool: Executor, paths: Sequence[Path], size: int) -> list[Opened]:
-    with (
-        warnings.catch_warnings()
-    ):  # which decoding ignores too: threads share the setting, and one would end the other's
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as decoding does: threads share the setting, and one would end the other's
         return list(pool.map(partial(_open, size=size), paths))
 
 
