@@ -26,7 +26,10 @@ CHECK_IMAGES = 4
 
 
 def to_safetensors(classifier: Classifier) -> bytes:
-    """The weights float32, under torchvision's names for a ResNet18, with `describe` as the file's metadata."""
+    """The weights float32, under torchvision's names for a ResNet18, with `describe` as the file's metadata.
+
+    Kernels are as they are used: where training standardises them, standardised.
+    """
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in classifier.network.state_dict().items()}
     return save(state, metadata=describe(classifier))
 
@@ -63,10 +66,11 @@ def to_onnx(classifier: Classifier) -> bytes:
 
 
 def describe(classifier: Classifier) -> dict[str, str]:
-    """What a file says of itself, values as text: classes in order, side of the images, calibration, purpose."""
-    meta = classifier.meta
+    """What a file says of itself, values as text: classes in order, network, side of the images, calibration, purpose."""
+    meta, batch_norm = classifier.meta, model.has_statistics(classifier.network.state_dict())
     return {
         "labels": json.dumps(list(LABELS)),
+        "network": f"ResNet18, {'BatchNorm' if batch_norm else 'GroupNorm, 16 channels a group'}",
         "image_size": str(meta.image_size),
         "temperature": repr(meta.calibration.temperature),
         "conformal_threshold": repr(meta.calibration.conformal_threshold),
