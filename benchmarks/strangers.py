@@ -74,7 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, pixels in (*_strangers(meta.image_size), *_tested(options.workspace, meta.run, meta.image_size)):
         flagged = [inference.predict_standardised(classifier, each).unlike_training for each in pixels]
         lines.append(f"| {name} | {len(flagged)} | {100 * np.mean(flagged):.1f} % |")
-    table = "\n".join([f"The model of {meta.run} (`python benchmarks/strangers.py`).", "", *lines])
+    command = f"python benchmarks/strangers.py{' --workspace DIR' if options.workspace else ''}"
+    table = "\n".join([f"The model of {meta.run} (`{command}`).", "", *lines])
     print(table)
     (HERE / "strangers.md").write_text(f"{table}\n", encoding="utf-8")
     return 0

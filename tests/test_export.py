@@ -42,8 +42,10 @@ def test_the_weights_are_those_of_torchvisions_network(exported: Path) -> None:
     network = models.resnet18(
         num_classes=len(LABELS), norm_layer=lambda channels: nn.GroupNorm(channels // 16, channels)
     )
-    network.load_state_dict(load_file(exported / "network.safetensors"))
-    ours = model.restore_for_training(model.load(ROOT / "models" / artifacts.MODEL), CPU, 0.0)
+    weights, published = load_file(exported / "network.safetensors"), model.load(ROOT / "models" / artifacts.MODEL)
+    network.load_state_dict(weights)
+    assert all(torch.equal(weights[key], tensor) for key, tensor in published.items() if tensor.dim() != 4)
+    ours = model.restore_for_training(published, CPU, 0.0)
     batch = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         assert torch.allclose(network(batch), ours(batch), atol=1e-3)
