@@ -164,7 +164,7 @@ def train(
     seen = sum(map(len, batches))
     loss, accuracy = (sums / seen).tolist()
     trained = model.trained_state(network)
-    norm = _distance(trained, state, [name for name, _ in network.named_parameters()])
+    norm = model.distance(trained, weights, [name for name, _ in network.named_parameters()])
     returned = {**trained, **adam.read(optimiser, network)} if memory else trained
     return Update(returned, len(data), loss, accuracy, time.monotonic() - started, norm)
 
@@ -255,8 +255,3 @@ def _step(
     optimiser.step()
     correct = (logits.detach().argmax(dim=1) == labels).sum()
     return torch.stack([loss.detach() * len(labels), correct.to(loss.dtype)])
-
-
-def _distance(state: model.State, reference: model.State, keys: list[str]) -> float:
-    squares = [float(((state[key] - reference[key].cpu()).double() ** 2).sum()) for key in keys]
-    return math.sqrt(sum(squares))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from test_federation import hospital, one_round, update
 
-from medisync import evaluation, model
+from medisync import adam, evaluation, model
 from medisync.config import FederationConfig, TrainingConfig
 from medisync.errors import FederationError
 from medisync.federation import conduct, grid, strategy
@@ -61,6 +61,24 @@ def test_statistics_are_cut_by_their_own_median() -> None:
     average, screened = one_round(replies, start=state(0.0, 0.0))
     assert average["bn.running_mean"].item() == pytest.approx(2.0)
     assert "change of its statistics is 1e+03 times" in screened.remarks[0].reason
+
+
+def test_moments_of_adam_are_cut_together_by_their_own_medians() -> None:
+    def state(mean: float, square: float) -> dict[str, torch.Tensor]:
+        memory = {adam.FIRST + "w": mean, adam.SECOND + "w": square}
+        return {key: torch.tensor([value]) for key, value in {"w": 1.0, **memory}.items()} | {
+            adam.STEPS: torch.tensor(1)
+        }
+
+    # 100 times the mean, 10000 times the mean of squares: what gradients a hundred times as long would have left
+    honest, start = update(0, state=state(1.0, 1.0)), state(0.0, 0.0)
+    average, screened = one_round({2: honest, 3: honest, 4: update(0, state=state(100.0, 10000.0))}, start=start)
+    assert average[adam.SECOND + "w"].item() == pytest.approx(1.0)  # all three 1: cut to a ten-thousandth
+    assert average[adam.FIRST + "w"].item() == pytest.approx(2.01 / 3)  # the third 0.01: both are cut alike
+    assert [remark.reason for remark in screened.remarks] == [
+        "the change of its mean gradients is 100 times as long as the median one; it was cut to that",
+        "the change of its mean squared gradients is 1e+04 times as long as the median one; it was cut to that",
+    ]
 
 
 def test_a_negative_variance_is_refused() -> None:

@@ -14,7 +14,7 @@ from medisync import adam
 from medisync.errors import FederationError, UpdateError
 from medisync.federation import conduct, waiting
 from medisync.federation.messages import ARRAYS, CONFIG, COUNT, METRICS, ROUND, TRAIN_METRICS, weights_only
-from medisync.model import find_problem, is_statistic
+from medisync.model import distance, find_problem, is_statistic
 from medisync.records import Refusal
 
 MAX_IMAGES = 10_000_000
@@ -88,10 +88,10 @@ class Screened(FedAvg):
         kept = {key: self._merge(key, updates, counts) for key in self._global if not self._is_aggregated(key)}
         merged = {**{key: array.numpy() for key, array in (aggregate or {}).items()}, **kept}
         together = waiting.in_place({key: merged[key].astype(sent.dtype) for key, sent in self._global.items()})
-        ended = _floats(together)
+        ended = _floats(weights_only(together))
         weights = [key for key in ended if not is_statistic(key)]
         named = zip(map(self.name, self.accepted), updates, strict=True)
-        self.drifts = {name: conduct.distance(_floats(update), ended, weights) for name, update in named}
+        self.drifts = {name: distance(_floats(update), ended, weights) for name, update in named}
         return together, metrics
 
     def _judged(self, updates: list[ArrayRecord]) -> list[ArrayRecord]:
@@ -107,13 +107,13 @@ class Screened(FedAvg):
             return updates
         return [
             update
-            if not judged.clips
-            else waiting.record({**update, **waiting.in_place(conduct.shorten(start, _floats(update), judged))})
+            if not judged.shares
+            else waiting.record({**update, **waiting.in_place(conduct.shorten(start, _floats(update), judged.shares))})
             for update, judged in zip(updates, judgements, strict=True)
         ]
 
     def _consequence(self, judged: conduct.Judgement) -> str:
-        return "; it was cut to that" if judged.clips and not self.robust else ""
+        return "; it was cut to that" if judged.shares and not self.robust else ""
 
     def _is_aggregated(self, key: str) -> bool:
         whole = self._global[key].dtype.startswith("int")
@@ -209,8 +209,7 @@ def _check_scores(reply: Message) -> None:
 
 
 def _floats(arrays: ArrayRecord) -> dict[str, NDArray[np.floating]]:
-    """Of the network only: the moments of Adam are no part of how far a hospital went."""
-    return {key: array.numpy() for key, array in weights_only(arrays).items() if array.dtype.startswith("float")}
+    return {key: array.numpy() for key, array in arrays.items() if array.dtype.startswith("float")}
 
 
 def _check_arrays(found: ArrayRecord, expected: ArrayRecord) -> None:
