@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from PIL import Image
 
+from medisync import lifeline
 from medisync.decoding import MIN_SIDE, stretch
 from medisync.decoding import Decoded as Decoded  # callers take these from here
 from medisync.decoding import Pixels as Pixels
@@ -189,11 +190,11 @@ def _load_standardised(file: tuple[Path, str], size: int) -> Pixels:
 
 
 def map_files(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """`function` over `items` on all cores, in order; small inputs stay in this process."""
+    """`function` over `items` on all cores, in order; small inputs stay in this process. If it is killed, no worker stays."""
     items = list(items)
     workers = os.cpu_count() or 1
     if len(items) < 64 or workers == 1:
         yield from map(function, items)
         return
-    with ProcessPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor(workers, initializer=lifeline.end_with) as pool:
         yield from pool.map(function, items, chunksize=32)

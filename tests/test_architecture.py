@@ -18,6 +18,7 @@ FEDERATION = STAGE | {
 ALLOWED = {
     "errors": set(),
     "version": set(),
+    "lifeline": set(),
     "records": set(),
     "config": BASE,
     "atomic": {"errors"},
@@ -28,7 +29,7 @@ ALLOWED = {
     "calibration": STAGE | {"evaluation"},
     "volumes": BASE,
     "decoding": BASE | {"volumes"},
-    "images": STAGE | {"decoding"},
+    "images": STAGE | {"decoding", "lifeline"},
     "discovery": STAGE | {"images"},
     "duplicates": STAGE | {"images"},
     "audit_cache": STAGE | {"atomic", "discovery", "version"},
@@ -50,7 +51,7 @@ ALLOWED = {
     "model_card": STAGE,
     "recording": FEDERATION | {"artifacts", "audit", "baselines", "model_card", "publishing"},
     "notebook": STAGE,
-    "network": FEDERATION | {"atomic", "artifacts", "audit", "splits", "notebook", "recording", "network"},
+    "network": FEDERATION | {"lifeline", "atomic", "artifacts", "audit", "splits", "notebook", "recording", "network"},
     "cli": FEDERATION
     | {"notebook", "network"}
     | {"artifacts", "audit", "comparison", "download", "export", "inference", "phantom"},

@@ -1,5 +1,7 @@
 """Bytes to pixels: what is accepted with which note, and the sentence for everything that is refused."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +153,26 @@ def test_a_file_that_is_not_the_audited_one_is_refused(tmp_path: Path, change: s
 def test_files_are_mapped_in_order_on_all_cores() -> None:
     assert list(images.map_files(abs, range(-200, 0))) == list(range(200, 0, -1))
     assert list(images.map_files(abs, [-1])) == [1]
+
+
+WORK_WITHOUT_END = """
+import time
+from medisync import images
+
+def work(number):
+    print("works", flush=True)
+    time.sleep(3600)
+
+list(images.map_files(work, range(64)))
+"""
+
+
+def test_workers_end_with_a_process_that_is_killed() -> None:
+    with subprocess.Popen([sys.executable, "-c", WORK_WITHOUT_END], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"works\n"
+        process.kill()
+        process.communicate(timeout=60)  # ends once nobody holds the pipe any more: the workers have it too
 
 
 def test_resizing_averages_what_becomes_one_pixel() -> None:

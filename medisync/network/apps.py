@@ -1,13 +1,13 @@
 """The two Flower apps that pyproject.toml names. The code does not travel: each side runs what is installed there."""
 
-import os
 from pathlib import Path
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from medisync import lifeline
 from medisync.federation import client_app, packing
-from medisync.network import lifeline, node
+from medisync.network import node
 from medisync.network.shelf import FolderShelf
 from medisync.records import Introduction
 from medisync.training import HospitalData
@@ -38,5 +38,5 @@ server = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     from medisync.network import conductor  # hospitals need none of it
 
-    lifeline.end_with(os.getppid())
+    lifeline.end_with()
     conductor.conduct(grid, context.run_config)

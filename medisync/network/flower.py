@@ -32,8 +32,8 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from medisync import lifeline
 from medisync.federation.flower_version import require_checked
-from medisync.network import lifeline
 
 IDLE_SECONDS = 0.5
 """Between two looks of a node for work."""

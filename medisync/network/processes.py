@@ -37,7 +37,7 @@ seconds to know its hospitals after it was started.
 START_SECONDS = 90.0
 STOP_SECONDS = 10.0
 FLOWER = "medisync.network.flower"
-LIFELINE = "medisync.network.lifeline"
+LIFELINE = "medisync.lifeline"
 IN_MEMORY = ":flwr-in-memory:"
 """Nothing of a SuperLink needs to outlast it: server.toml says who may connect, and a round cut short is begun anew. In a
 database every request would pay for transactions.

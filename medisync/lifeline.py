@@ -1,6 +1,6 @@
 """No process outlives the one that started it, however that one dies.
 
-    python -m medisync.network.lifeline MODULE [ARGUMENT ...]
+    python -m medisync.lifeline MODULE [ARGUMENT ...]
 
 runs a module. Standard input is a pipe that only the starter holds: its end says that the starter has gone, also if it was
 killed and could not stop anything. The module then ends as by Ctrl-C.
@@ -38,11 +38,14 @@ def _end_with_starter(pipe: int) -> None:
     os._exit(1)
 
 
-def end_with(parent: int) -> None:
-    """Ends this process once its parent has gone, whatever it is doing then. For processes that Flower or a fork started.
+def end_with(parent: int = 0) -> None:
+    """Ends this process once that parent has gone, whatever it is doing then; 0: the parent that it has now.
+
+    For processes that a pool, Flower or a fork started.
 
     Flower's own way is a signal to a main thread that may itself wait, for something that has gone too.
     """
+    parent = parent or os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:
