@@ -45,10 +45,9 @@ def _questions() -> dict[str, Callable[[], object]]:
     from medisync import artifacts, explanation, images, inference
 
     folder = artifacts.list_runs(artifacts.locate(None))[0].folder
-    meta = artifacts.read(folder, artifacts.META)
-    classifier = inference.load(folder / artifacts.MODEL, folder / artifacts.DISTRIBUTION, meta)
+    classifier = inference.open_run(folder)
     content = (DASHBOARD / "samples" / "glioma.png").read_bytes()
-    pixels = images.standardise(images.decode(content).pixels, meta.image_size)
+    pixels = images.standardise(images.decode(content).pixels, classifier.meta.image_size)
     return {
         "prediction of a scan": lambda: inference.predict(classifier, content),
         "heat map": lambda: explanation.explain(classifier, pixels, "glioma"),

@@ -231,8 +231,7 @@ def plain_loop(files: Sequence[Path], labels: Sequence[int]) -> None:
 def measure_prediction(repeats: int) -> tuple[Rows, Ratios]:
     """The published model on single files and on a folder, against its forward pass alone and decoding."""
     folder = artifacts.list_runs(artifacts.locate(HERE.parent))[0].folder
-    meta = artifacts.read(folder, artifacts.META)
-    classifier = inference.load(folder / artifacts.MODEL, folder / artifacts.DISTRIBUTION, meta)
+    classifier = inference.open_run(folder)
     with phantom_hospital(4 * BATCH) as (_, files):
         content = files[0].read_bytes()
         one, many = resident(classifier, 1), resident(classifier, inference.BATCH)

@@ -66,10 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workspace", help="where the scans of the published run are")
     options = parser.parse_args(arguments)
-    workspace = artifacts.locate(HERE.parent)
-    meta = artifacts.read(workspace.models, artifacts.META)
-    model, distribution = (workspace.models / name for name in (artifacts.MODEL, artifacts.DISTRIBUTION))
-    classifier = inference.load(model, distribution, meta)
+    classifier = inference.open_run(artifacts.locate(HERE.parent).models)
+    meta = classifier.meta
     lines = ["| | images | called unlike the training scans |", "| --- | --- | --- |"]
     for name, pixels in (*_strangers(meta.image_size), *_tested(options.workspace, meta.run, meta.image_size)):
         flagged = [inference.predict_standardised(classifier, each).unlike_training for each in pixels]

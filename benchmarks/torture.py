@@ -433,9 +433,7 @@ def _cost(content: bytes) -> tuple[float, float]:
     """Seconds, and megabytes beyond what the process had taken at most before, for one answer."""
     from medisync import inference
 
-    models = artifacts.locate(ROOT).models
-    meta = artifacts.read(models, artifacts.META)
-    classifier = inference.load(models / artifacts.MODEL, models / artifacts.DISTRIBUTION, meta)
+    classifier = inference.open_run(artifacts.locate(ROOT).models)
     inference.predict(classifier, SAMPLE.read_bytes())
     before, started = _peak(), time.monotonic()
     with suppress(ImageError):

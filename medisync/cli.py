@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from medisync import notebook
-from medisync.errors import ConfigError, DataError, FederationError, MediSyncError, printable
+from medisync.errors import ArtifactError, ConfigError, DataError, FederationError, MediSyncError, printable
 
 if TYPE_CHECKING:
     from medisync.artifacts import Workspace
@@ -327,16 +327,15 @@ def export(options: argparse.Namespace) -> int:
 
 
 def _load_classifier(workspace: "Workspace", run: str | None) -> "Classifier":
-    from medisync import artifacts, inference
+    from medisync import inference
 
     folder = workspace.artifacts / run if run else workspace.models
     try:
-        meta = artifacts.read(folder, artifacts.META)
-    except MediSyncError as error:
+        return inference.open_run(folder)
+    except ArtifactError as error:
         raise MediSyncError(
             f"no model in {_shown(folder)} ({error}); make one with `medisync train`, or `medisync demo` for a try"
         ) from None
-    return inference.load(folder / artifacts.MODEL, folder / artifacts.DISTRIBUTION, meta)
 
 
 def _add_evaluate(commands: Any, shared: argparse.ArgumentParser) -> None:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from medisync import calibration, evaluation, images, model
+from medisync import artifacts, calibration, evaluation, images, model
 from medisync.config import normalise_folder
 from medisync.errors import DataError, ImageError, printable
 from medisync.novelty import FeatureDistribution
@@ -60,6 +60,13 @@ def load(model_file: Path, distribution_file: Path, meta: StoredModel) -> Classi
     distribution = FeatureDistribution.from_bytes(model.read_checked(distribution_file, meta.distribution_sha256))
     device = model.select_device("auto")
     return Classifier(model.restore(state, device).eval(), device, distribution, meta)
+
+
+def open_run(folder: Path) -> Classifier:
+    """The classifier of a run's folder, or of `models/`. Raises ArtifactError where its description is missing or damaged,
+    and what `load` raises.
+    """
+    return load(folder / artifacts.MODEL, folder / artifacts.DISTRIBUTION, artifacts.read(folder, artifacts.META))
 
 
 def predict(classifier: Classifier, data: bytes, slice_number: int | None = None) -> Prediction:

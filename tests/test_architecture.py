@@ -41,7 +41,7 @@ ALLOWED = {
     "adam": {"model"},
     "training": STAGE | {"adam", "images", "model"},
     "federation": FEDERATION,
-    "inference": STAGE | {"images", "model", "evaluation", "novelty", "calibration"},
+    "inference": STAGE | {"artifacts", "images", "model", "evaluation", "novelty", "calibration"},
     "export": STAGE | {"images", "model", "inference"},
     "explanation": STAGE | {"images", "model", "inference"},
     "download": BASE,

@@ -24,9 +24,7 @@ SAMPLES = sorted((ROOT / "medisync" / "dashboard" / "samples").glob("*.png"))
 
 @pytest.fixture(scope="module")
 def classifier() -> Classifier:
-    folder = ROOT / "models"
-    meta = artifacts.read(folder, artifacts.META)
-    return inference.load(folder / artifacts.MODEL, folder / artifacts.DISTRIBUTION, meta)
+    return inference.open_run(ROOT / "models")
 
 
 @pytest.fixture(scope="module")

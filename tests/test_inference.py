@@ -25,11 +25,7 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
     """A real ResNet18 that never saw an image."""
     workspace = artifacts.locate(tmp_path_factory.mktemp("workspace"))
     run = factories.make_run(workspace, model=model.serialise(model.build(seed=3).state_dict()))
-    return load(run)
-
-
-def load(run: Path) -> Classifier:
-    return inference.load(run / artifacts.MODEL, run / artifacts.DISTRIBUTION, artifacts.read(run, artifacts.META))
+    return inference.open_run(run)
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -124,14 +120,14 @@ def test_the_wrong_model_file_is_refused(tmp_path: Path) -> None:
     run = factories.make_run(workspace, model=model.serialise(model.build().state_dict()))
     torch.save(model.build(seed=9).state_dict(), run / artifacts.MODEL)
     with pytest.raises(ModelError, match=r"global_model.*SHA-256"):
-        load(run)
+        inference.open_run(run)
 
 
 def test_another_feature_distribution_is_refused(tmp_path: Path) -> None:
     run = factories.make_run(artifacts.locate(tmp_path), model=model.serialise(model.build().state_dict()))
     (run / artifacts.DISTRIBUTION).write_bytes(b"PK")
     with pytest.raises(ModelError, match=r"feature_distribution.*SHA-256"):
-        load(run)
+        inference.open_run(run)
 
 
 def test_images_below_folders_are_found_in_order(tmp_path: Path) -> None:

@@ -48,8 +48,7 @@ def test_the_readme_gives_its_figures() -> None:
 
 
 def test_it_predicts_head_slices_and_calls_noise_and_stripes_unlike_its_scans() -> None:
-    meta = artifacts.read(WORKSPACE.models, artifacts.META)
-    classifier = inference.load(WORKSPACE.models / artifacts.MODEL, WORKSPACE.models / artifacts.DISTRIBUTION, meta)
+    classifier = inference.open_run(WORKSPACE.models)
     predictions = [inference.predict(classifier, sample.read_bytes()) for sample in SAMPLES]
     assert len(predictions) == len(LABELS)
     assert sum(prediction.unlike_training for prediction in predictions) <= 1  # phantoms are meant to look like scans

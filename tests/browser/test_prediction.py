@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 from pypdf import PdfReader
 from scans import texture
 
-from medisync import artifacts, inference
+from medisync import inference
 from medisync.dashboard.words import CLASS_NAMES, percent
 from medisync.records import Prediction
 
@@ -21,8 +21,7 @@ SCAN_NAME = "scan-of-nobody.png"
 def predicted(server: Server, content: bytes) -> Prediction:
     """What the run's model says, asked without the dashboard."""
     run = server.workspace.artifacts / "run-002"
-    meta = artifacts.read(run, artifacts.META)
-    return inference.predict(inference.load(run / artifacts.MODEL, run / artifacts.DISTRIBUTION, meta), content)
+    return inference.predict(inference.open_run(run), content)
 
 
 def downloaded(visit: Visit, button: str) -> bytes:
