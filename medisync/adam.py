@@ -51,7 +51,7 @@ def read(optimiser: torch.optim.Adam, network: nn.Module) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for name, parameter in network.named_parameters():
         state = optimiser.state[parameter]
-        found[FIRST + name], found[SECOND + name] = (state[kind].cpu().clone() for kind in ("exp_avg", "exp_avg_sq"))
+        found[FIRST + name], found[SECOND + name] = (model.to_send(state[kind]) for kind in ("exp_avg", "exp_avg_sq"))
         found[STEPS] = state["step"].cpu().to(torch.int64)
     return found
 

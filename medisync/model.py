@@ -217,7 +217,12 @@ def trained_state(network: nn.Module) -> dict[str, Tensor]:
     """A network's weights after training, on the CPU, with the statistics that it met."""
     for layer in _renormalised(network):
         layer.keep_statistics()
-    return {key: tensor.detach().cpu().clone() for key, tensor in network.state_dict().items()}
+    return {key: to_send(tensor) for key, tensor in network.state_dict().items()}
+
+
+def to_send(tensor: Tensor) -> Tensor:
+    """A copy on the CPU, its values in their order in memory: whoever sends or compares them need not put them into it."""
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
 def _renormalised(network: nn.Module) -> list[BatchRenorm2d]:

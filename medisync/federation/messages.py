@@ -183,7 +183,7 @@ def digest(arrays: ArrayRecord) -> str:
     """SHA-256 of the values, in the order of their names."""
     found = hashlib.sha256()
     for key in sorted(arrays):
-        found.update(arrays[key].numpy().tobytes())
+        found.update(np.ascontiguousarray(arrays[key].numpy()).data)
     return found.hexdigest()
 
 

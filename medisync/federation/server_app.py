@@ -197,7 +197,7 @@ def run_round(
         learning_rate=order.learning_rate,
         image_size=order.image_size,
         seconds=time.monotonic() - started,
-        weights_sha256=digest(average),
+        weights_sha256=digest(weights_only(average)),
         train_loss=_figure(train_means, "loss"),
         train_accuracy=_figure(train_means, "accuracy"),
         val_loss=_figure(val_means, "loss"),
