@@ -180,6 +180,12 @@ def test_the_record_names_the_hostile_hospital_and_no_other(attack: str, said: s
     assert all(torch.isfinite(tensor).all() for tensor in ended.state.values())
 
 
+def test_what_is_refused_leaves_the_same_weights_whatever_it_was() -> None:
+    for one, other in hostile.ALIKE.items():
+        left, right = (outcome(attack).state for attack in (one, other))
+        assert all(torch.equal(left[key], right[key]) for key in left)
+
+
 def test_every_attack_is_tried() -> None:
     """Here, or in `benchmarks/hostile.py`: flipped labels look like an honest update, and a flipped sign shows once honest
     updates agree, after a few rounds.
