@@ -130,12 +130,14 @@ def localise(state: model.State, data: HospitalData) -> model.State:
     """With BatchNorm's statistics of this hospital's training images: SiloBN, whose statistics never leave their hospital.
 
     Andreux et al. 2020, https://arxiv.org/abs/2008.07424. Training does not use them, so that they can be had afterwards.
+    In batches of all classes, as in training: the images are kept class by class.
     """
     device = model.select_device("auto")
     network = model.restore_for_training(state, device, 0.0)
+    order = np.random.default_rng(0).permutation(len(data["train"]))
     with torch.no_grad():
-        for start in range(0, len(data["train"]), LOCAL_BATCH):
-            pixels = torch.from_numpy(np.array(data["train"].pixels[start : start + LOCAL_BATCH]))
+        for chosen in np.array_split(order, max(1, len(order) // LOCAL_BATCH)):
+            pixels = torch.from_numpy(data["train"].pixels[chosen])
             model.forward(network, images.normalise(pixels.to(device.kind)), device)
     return model.trained_state(network)
 
