@@ -3,8 +3,8 @@
     python benchmarks/hostile.py
 
 Prints a Markdown table and writes it beside this file: accuracy on 2000 phantoms that no hospital has, and what the
-record says about the hostile hospital. Twenty-four federations of three minutes on one core. `--attacks` runs some of them
-and keeps the other rows of the last time.
+record says about the hostile hospital. Thirty federations of three minutes on one core. `--attacks` and `--strategies` run
+some of them and keep the other rows of the last time.
 """
 
 import argparse
@@ -33,7 +33,7 @@ HERE = Path(__file__).parent
 SIDE = 64
 HOSTILE = "Hostile"
 UNSEEN = 2000
-STRATEGIES = ("fedavg", "fedmedian", "trimmed-mean", "krum")
+STRATEGIES = ("fedavg", "fedmedian", "trimmed-mean", "multi-krum", "krum")
 SETTINGS: Mapping[str, Any] = {
     **cli.DEMO_PARAMETERS,
     "IMAGE_SIZE": SIDE,
@@ -169,11 +169,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--attacks", nargs="+", choices=MEASURED, default=MEASURED, metavar="ATTACK", help=", ".join(MEASURED)
     )
+    parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=STRATEGIES, metavar="STRATEGY")
     options = parser.parse_args(arguments)
     hospitals, unseen = draw_hospitals(), draw(UNSEEN, seed=999)
-    rows = [row for row in kept() if row["attack"] not in options.attacks]
+    rows = [row for row in kept() if row["attack"] not in options.attacks or row["strategy"] not in options.strategies]
     for attack in options.attacks:
-        for strategy in STRATEGIES:
+        for strategy in options.strategies:
             rows.append(measure(hospitals, unseen, attack, {**SETTINGS, "STRATEGY": strategy, "SEED": options.seed}))
             keep(rows)
     return 0
@@ -208,9 +209,9 @@ def keep(rows: Sequence[Mapping[str, Any]]) -> None:
     """The table so far, on the terminal and on disk."""
     accuracy = {(row["attack"], row["strategy"]): row["accuracy"] for row in rows}
     lines = [["attack", *STRATEGIES, "what the record says of it, under fedavg"], ["---"] * (len(STRATEGIES) + 2)]
-    for attack in (attack for attack in MEASURED if (attack, "fedavg") in accuracy):
+    for attack in (attack for attack in MEASURED if any(found == attack for found, _ in accuracy)):
         cells = [_cell(accuracy, attack, strategy) for strategy in STRATEGIES]
-        said = next(row["said"] for row in rows if (row["attack"], row["strategy"]) == (attack, "fedavg"))
+        said = next((row["said"] for row in rows if (row["attack"], row["strategy"]) == (attack, "fedavg")), "")
         lines.append([", ".join([attack, *(other for other, same in ALIKE.items() if same == attack)]), *cells, said])
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     print(f"\n{table}", flush=True)
@@ -224,8 +225,8 @@ def keep(rows: Sequence[Mapping[str, Any]]) -> None:
 def _cell(accuracy: Mapping[tuple[str, str], float], attack: str, strategy: str) -> str:
     if (attack, strategy) not in accuracy:
         return ""
-    found, calm = 100 * accuracy[attack, strategy], 100 * accuracy["none", strategy]
-    return f"{found:.1f}" if attack == "none" else f"{found:.1f} ({found - calm:+.1f})"
+    found, calm = 100 * accuracy[attack, strategy], accuracy.get(("none", strategy))
+    return f"{found:.1f}" if attack == "none" or calm is None else f"{found:.1f} ({found - 100 * calm:+.1f})"
 
 
 if __name__ == "__main__":

@@ -124,6 +124,11 @@ def test_krum_takes_one_of_the_two_updates_that_agree() -> None:
     assert aggregate["w"].item() in (1.0, 4.0)
 
 
+def test_multi_krum_leaves_out_as_many_as_are_suspected() -> None:
+    aggregate, _ = one_round(THREE, strategy="multi-krum")
+    assert aggregate["w"].item() == 3.25  # of 1 with two images and 4 with six
+
+
 def test_server_momentum_and_learning_rate_by_hand() -> None:
     # the mean update is 3.25; the first step of SGD at 0.5 goes half of the way
     aggregate, _ = one_round({2: update(1.0, 2), 3: update(4.0, 6)}, strategy="fedavgm", server_learning_rate=0.5)

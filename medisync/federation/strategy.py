@@ -3,7 +3,17 @@
 from collections.abc import Mapping
 
 import numpy as np
-from flwr.serverapp.strategy import FedAdam, FedAvg, FedAvgM, FedMedian, FedProx, FedTrimmedAvg, FedYogi, Krum
+from flwr.serverapp.strategy import (
+    FedAdam,
+    FedAvg,
+    FedAvgM,
+    FedMedian,
+    FedProx,
+    FedTrimmedAvg,
+    FedYogi,
+    Krum,
+    MultiKrum,
+)
 from numpy.typing import NDArray
 
 from medisync.config import FederationConfig
@@ -51,6 +61,12 @@ class CheckedKrum(Screened, Krum):
     robust = True
 
 
+class CheckedMultiKrum(Screened, MultiKrum):
+    """The mean of the updates that are nearest to the others, without as many as are suspected: same paper as Krum."""
+
+    robust = True
+
+
 def build(config: FederationConfig, hospitals: Mapping[int, str]) -> Screened:
     """The strategy that the configuration names, for hospitals by node.
 
@@ -78,6 +94,10 @@ def build(config: FederationConfig, hospitals: Mapping[int, str]) -> Screened:
             return strategy
         case "krum":
             return CheckedKrum(*member, num_malicious_nodes=suspects)
+        case "multi-krum":
+            several = CheckedMultiKrum(*member, num_malicious_nodes=suspects)
+            set_hospitals(several, hospitals)
+            return several
 
 
 def _trimmed_share(suspects: int, hospitals: int) -> float:
@@ -95,6 +115,8 @@ def set_hospitals(strategy: Screened, hospitals: Mapping[int, str]) -> None:
     strategy.hospitals = hospitals
     if isinstance(strategy, CheckedTrimmedMean):
         strategy.beta = _trimmed_share(strategy.suspects, len(hospitals))
+    elif isinstance(strategy, CheckedMultiKrum):
+        strategy.num_nodes_to_select = max(1, len(hospitals) - strategy.num_malicious_nodes)
 
 
 def set_learning_rate(strategy: Screened, rate: float) -> None:
