@@ -215,7 +215,7 @@ def keep(rows: Sequence[Mapping[str, Any]]) -> None:
         lines.append([", ".join([attack, *(other for other, same in ALIKE.items() if same == attack)]), *cells, said])
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     print(f"\n{table}", flush=True)
-    caption = f"Accuracy in percent on {UNSEEN} phantoms, and points against the same strategy without an attack"
+    caption = f"Accuracy in percent on {UNSEEN} phantoms, and points against the same strategy without an attack; one seed"
     (HERE / "hostile.md").write_text(f"{caption} (`python benchmarks/hostile.py`).\n\n{table}\n", encoding="utf-8")
     (HERE / "hostile.json").write_text(
         json.dumps({"settings": SETTINGS, "rows": rows}, indent=1) + "\n", encoding="utf-8"
