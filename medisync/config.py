@@ -116,9 +116,9 @@ class FederationConfig(Section):
     """Seconds that a networked hospital may take for its part of a round; the round then goes on without it."""
     transport: Transport = "float32"
     """Halves take half of the bytes. They are rounded in one process too, so that it computes what a network does."""
-    strategy: Literal[
-        "fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "fedmedian", "trimmed-mean", "krum", "multi-krum"
-    ] = "fedavg"
+    strategy: Literal["fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "fedmedian", "trimmed-mean", "krum"] = (
+        "fedavg"
+    )
     proximal_mu: Annotated[float, Field(ge=0)] = 0.01
     """FedProx: weight of the squared distance from the global weights."""
     server_learning_rate: Annotated[float, Field(gt=0, le=10)] = 1.0
@@ -127,7 +127,7 @@ class FederationConfig(Section):
     server_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     normalisation: Normalisation = "averaged"
     malicious_hospitals: Annotated[int, Field(ge=0, strict=True)] = 1
-    """How many hospitals a trimmed mean, Krum or multi-Krum withstands."""
+    """How many hospitals a trimmed mean or Krum withstands."""
     seed: Seed = 0
 
 

@@ -11,7 +11,6 @@ from flwr.serverapp.strategy import (
     FedProx,
     FedTrimmedAvg,
     FedYogi,
-    Krum,
     MultiKrum,
 )
 from numpy.typing import NDArray
@@ -55,14 +54,10 @@ class CheckedTrimmedMean(Screened, FedTrimmedAvg):
     """How many of the updates to cut off at either end."""
 
 
-class CheckedKrum(Screened, Krum):
-    """The one update that is nearest to the others: Blanchard et al. 2017, https://arxiv.org/abs/1703.02757."""
-
-    robust = True
-
-
-class CheckedMultiKrum(Screened, MultiKrum):
-    """The mean of the updates that are nearest to the others, without as many as are suspected: same paper as Krum."""
+class CheckedKrum(Screened, MultiKrum):
+    """The mean of the updates nearest to the others, without as many as are suspected: the Multi-Krum of Blanchard et al. 2017,
+    https://arxiv.org/abs/1703.02757. Their Krum, which takes the one nearest update, trains on one hospital a round.
+    """
 
     robust = True
 
@@ -93,11 +88,9 @@ def build(config: FederationConfig, hospitals: Mapping[int, str]) -> Screened:
             set_hospitals(strategy, hospitals)
             return strategy
         case "krum":
-            return CheckedKrum(*member, num_malicious_nodes=suspects)
-        case "multi-krum":
-            several = CheckedMultiKrum(*member, num_malicious_nodes=suspects)
-            set_hospitals(several, hospitals)
-            return several
+            nearest = CheckedKrum(*member, num_malicious_nodes=suspects)
+            set_hospitals(nearest, hospitals)
+            return nearest
 
 
 def _trimmed_share(suspects: int, hospitals: int) -> float:
@@ -115,7 +108,7 @@ def set_hospitals(strategy: Screened, hospitals: Mapping[int, str]) -> None:
     strategy.hospitals = hospitals
     if isinstance(strategy, CheckedTrimmedMean):
         strategy.beta = _trimmed_share(strategy.suspects, len(hospitals))
-    elif isinstance(strategy, CheckedMultiKrum):
+    elif isinstance(strategy, CheckedKrum):
         strategy.num_nodes_to_select = max(1, len(hospitals) - strategy.num_malicious_nodes)
 
 
