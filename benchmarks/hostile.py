@@ -172,19 +172,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=STRATEGIES, metavar="STRATEGY")
     options = parser.parse_args(arguments)
     hospitals, unseen = draw_hospitals(), draw(UNSEEN, seed=999)
-    rows = [row for row in kept() if row["attack"] not in options.attacks or row["strategy"] not in options.strategies]
+    settings = {**SETTINGS, "SEED": options.seed}
+    rows = [
+        row
+        for row in kept(settings)
+        if row["attack"] not in options.attacks or row["strategy"] not in options.strategies
+    ]
     for attack in options.attacks:
         for strategy in options.strategies:
-            rows.append(measure(hospitals, unseen, attack, {**SETTINGS, "STRATEGY": strategy, "SEED": options.seed}))
-            keep(rows)
+            rows.append(measure(hospitals, unseen, attack, {**settings, "STRATEGY": strategy}))
+            keep(rows, settings)
     return 0
 
 
-def kept() -> list[dict[str, Any]]:
+def kept(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The rows of the last time; none where it had other settings."""
     file = HERE / "hostile.json"
     content = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"settings": None}
-    rows: list[dict[str, Any]] = content["rows"] if content["settings"] == SETTINGS else []
+    rows: list[dict[str, Any]] = content["rows"] if content["settings"] == settings else []
     return rows
 
 
@@ -205,7 +210,7 @@ def measure(
     }
 
 
-def keep(rows: Sequence[Mapping[str, Any]]) -> None:
+def keep(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> None:
     """The table so far, on the terminal and on disk."""
     accuracy = {(row["attack"], row["strategy"]): row["accuracy"] for row in rows}
     lines = [["attack", *STRATEGIES, "what the record says of it, under fedavg"], ["---"] * (len(STRATEGIES) + 2)]
@@ -220,7 +225,7 @@ def keep(rows: Sequence[Mapping[str, Any]]) -> None:
     )
     (HERE / "hostile.md").write_text(f"{caption} (`python benchmarks/hostile.py`).\n\n{table}\n", encoding="utf-8")
     (HERE / "hostile.json").write_text(
-        json.dumps({"settings": SETTINGS, "rows": rows}, indent=1) + "\n", encoding="utf-8"
+        json.dumps({"settings": settings, "rows": rows}, indent=1) + "\n", encoding="utf-8"
     )
 
 

@@ -21,6 +21,11 @@ def is_moment(key: str) -> bool:
     return key.startswith((FIRST, SECOND, STEPS))
 
 
+def is_weight(key: str) -> bool:
+    """Whether a key belongs to what training fits: not to Adam's memory, nor to BatchNorm's statistics."""
+    return not (is_moment(key) or model.is_statistic(key))
+
+
 def begin(weights: model.State) -> dict[str, Tensor]:
     """The memory before the first step: zeros for every parameter."""
     parameters = [key for key, tensor in weights.items() if tensor.is_floating_point() and not model.is_statistic(key)]

@@ -41,9 +41,7 @@ def _end_with_starter(pipe: int) -> None:
 def end_with(parent: int = 0) -> None:
     """Ends this process once that parent has gone, whatever it is doing then; 0: the parent that it has now.
 
-    For processes that a pool, Flower or a fork started.
-
-    Flower's own way is a signal to a main thread that may itself wait, for something that has gone too.
+    For processes that a pool, Flower or a fork started. Flower's own way is a signal to a main thread that may itself wait, for something that has gone too.
     """
     parent = parent or os.getppid()
 

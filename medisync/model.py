@@ -336,7 +336,7 @@ def is_statistic(key: str) -> bool:
 def distance(one: Mapping[str, ArrayLike], other: Mapping[str, ArrayLike], keys: Iterable[str]) -> float:
     """L2 distance in these arrays; in doubles where squares of large changes overflow."""
     pairs = [(np.asarray(one[key]).ravel(), np.asarray(other[key]).ravel()) for key in keys]
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # a hostile update may be as large as numbers go
         square = sum(_squared_distance(*pair, np.float32) for pair in pairs)
     return math.sqrt(square if math.isfinite(square) else sum(_squared_distance(*pair, np.float64) for pair in pairs))
 

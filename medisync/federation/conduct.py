@@ -32,7 +32,7 @@ class _Part:
 
 
 _PARTS = (
-    _Part("weights", lambda key: not model.is_statistic(key) and not adam.is_moment(key)),
+    _Part("weights", adam.is_weight),
     _Part("statistics", model.is_statistic),
     _Part("mean gradients", lambda key: key.startswith(adam.FIRST)),
     _Part("mean squared gradients", lambda key: key.startswith(adam.SECOND), OUTSIZED**2),
@@ -58,8 +58,7 @@ def judge(start: Floats, updates: Sequence[Floats]) -> list[Judgement]:
     if len(updates) < 3:
         return [Judgement()] * len(updates)
     keys = {part: [key for key in start if part.holds(key)] for part in _PARTS}
-    with np.errstate(over="ignore", invalid="ignore"):  # a hostile update may be as large as numbers go
-        lengths = [{part: model.distance(start, update, keys[part]) for part in _PARTS} for update in updates]
+    lengths = [{part: model.distance(start, update, keys[part]) for part in _PARTS} for update in updates]
     medians = {part: statistics.median(each[part] for each in lengths) for part in _PARTS}
     return [_judgement(each, medians, keys) for each in lengths]
 

@@ -25,7 +25,6 @@ from medisync.config import Transport
 from medisync.errors import UpdateError
 from medisync.federation import waiting
 from medisync.federation.messages import ARRAYS, CLIENT_RAISED, Opened, array_bytes
-from medisync.model import is_statistic
 
 PACKED = "packed"
 """The one record of a packed message. Its keys are the kind and the name of each record that was there before."""
@@ -61,7 +60,7 @@ def _packed(content: RecordDict, transport: Transport) -> Iterator[tuple[str, by
 
 def _travelling(key: str, values: NDArray[Any], halves: bool) -> NDArray[Any]:
     """Statistics and the optimiser's moments stay whole: they reach from 1e-12 to beyond the largest half."""
-    small = halves and values.dtype == np.float32 and not is_statistic(key) and not adam.is_moment(key)
+    small = halves and values.dtype == np.float32 and adam.is_weight(key)
     return np.asarray(values.astype(np.float16) if small else values, order="C")
 
 

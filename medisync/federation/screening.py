@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from medisync import adam
 from medisync.errors import FederationError, UpdateError
 from medisync.federation import conduct, waiting
-from medisync.federation.messages import ARRAYS, CONFIG, COUNT, METRICS, ROUND, TRAIN_METRICS, weights_only
-from medisync.model import distance, find_problem, is_statistic
+from medisync.federation.messages import ARRAYS, CONFIG, COUNT, METRICS, ROUND, TRAIN_METRICS
+from medisync.model import distance, find_problem
 from medisync.records import Refusal
 
 MAX_IMAGES = 10_000_000
@@ -88,8 +88,8 @@ class Screened(FedAvg):
         kept = {key: self._merge(key, updates, counts) for key in self._global if not self._is_aggregated(key)}
         merged = {**{key: array.numpy() for key, array in (aggregate or {}).items()}, **kept}
         together = waiting.in_place({key: merged[key].astype(sent.dtype) for key, sent in self._global.items()})
-        ended = _floats(weights_only(together))
-        weights = [key for key in ended if not is_statistic(key)]
+        ended = _floats(together)
+        weights = [key for key in ended if adam.is_weight(key)]
         named = zip(map(self.name, self.accepted), updates, strict=True)
         self.drifts = {name: distance(_floats(update), ended, weights) for name, update in named}
         return together, metrics
@@ -117,7 +117,7 @@ class Screened(FedAvg):
 
     def _is_aggregated(self, key: str) -> bool:
         whole = self._global[key].dtype.startswith("int")
-        return not whole and (self.robust or not (is_statistic(key) or adam.is_moment(key)))
+        return not whole and (self.robust or adam.is_weight(key))
 
     def _aggregated(self, arrays: ArrayRecord) -> ArrayRecord:
         """What Flower's strategy gets to see of the weights."""

@@ -185,9 +185,10 @@ def run_round(
     members: Any = roll  # Flower's strategies ask the grid for nothing but its nodes
     training = ask(grid, strategy.configure_train(number, arrays, order.to_record(), members), roll.hospitals, deadline)
     average, train_means = strategy.aggregate_train(number, training.replies)
+    weights = weights_only(average)
     question = EvaluateOrder(order.training, image_size=order.image_size).to_record()
     members = Roll({node: name for node, name in roll.hospitals.items() if name not in training.unheard})
-    questions = strategy.configure_evaluate(number, weights_only(average), question, members) if validates else ()
+    questions = strategy.configure_evaluate(number, weights, question, members) if validates else ()
     scoring = ask(grid, questions, roll.hospitals, deadline)
     answers, unusable = strategy.screen_answers(scoring.replies)
     scoring = replace(scoring, replies=answers)
@@ -197,7 +198,7 @@ def run_round(
         learning_rate=order.learning_rate,
         image_size=order.image_size,
         seconds=time.monotonic() - started,
-        weights_sha256=digest(weights_only(average)),
+        weights_sha256=digest(weights),
         train_loss=_figure(train_means, "loss"),
         train_accuracy=_figure(train_means, "accuracy"),
         val_loss=_figure(val_means, "loss"),

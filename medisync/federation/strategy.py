@@ -3,16 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
-from flwr.serverapp.strategy import (
-    FedAdam,
-    FedAvg,
-    FedAvgM,
-    FedMedian,
-    FedProx,
-    FedTrimmedAvg,
-    FedYogi,
-    MultiKrum,
-)
+from flwr.serverapp.strategy import FedAdam, FedAvg, FedAvgM, FedMedian, FedProx, FedTrimmedAvg, FedYogi, MultiKrum
 from numpy.typing import NDArray
 
 from medisync.config import FederationConfig
@@ -67,6 +58,12 @@ def build(config: FederationConfig, hospitals: Mapping[int, str]) -> Screened:
 
     Raises ConfigError where there are too few hospitals to withstand as many malicious ones as it names.
     """
+    strategy = _named(config, hospitals)
+    set_hospitals(strategy, hospitals)
+    return strategy
+
+
+def _named(config: FederationConfig, hospitals: Mapping[int, str]) -> Screened:
     member = (hospitals, config.min_hospitals, config.participation, config.normalisation != "averaged")
     rate, suspects = config.server_learning_rate, config.malicious_hospitals
     match config.strategy:
@@ -83,14 +80,11 @@ def build(config: FederationConfig, hospitals: Mapping[int, str]) -> Screened:
         case "fedmedian":
             return CheckedFedMedian(*member)
         case "trimmed-mean":
-            strategy = CheckedTrimmedMean(*member)
-            strategy.suspects = suspects
-            set_hospitals(strategy, hospitals)
-            return strategy
+            trimmed = CheckedTrimmedMean(*member)
+            trimmed.suspects = suspects
+            return trimmed
         case "krum":
-            nearest = CheckedKrum(*member, num_malicious_nodes=suspects)
-            set_hospitals(nearest, hospitals)
-            return nearest
+            return CheckedKrum(*member, num_malicious_nodes=suspects)
 
 
 def _trimmed_share(suspects: int, hospitals: int) -> float:
