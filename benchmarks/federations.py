@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from medisync import artifacts, baselines, cli, images, model, notebook, training
+from medisync import artifacts, baselines, cli, model, notebook, training
 from medisync.federation import grid
 from medisync.records import LABELS, SPLITS
 from medisync.training import HospitalData, ImageSet
@@ -30,6 +29,7 @@ CHOICES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "BatchNorm, statistics averaged": {"NORMALISATION": "averaged"},
         "BatchNorm, statistics pooled": {"NORMALISATION": "pooled"},
         "BatchNorm, pooled and used in training": {"NORMALISATION": "renormalised"},
+        "BatchNorm, each hospital's own statistics": {"NORMALISATION": "local"},
         "GroupNorm, kernels standardised": {"NORMALISATION": "group"},
     },
     "label-skew": {
@@ -58,10 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows: list[dict[str, Any]] = []
     for name, choice in CHOICES[options.comparison].items():
         for seed in options.seeds:
-            found = run(
-                hospitals, {**fixed, **choice, "SEED": seed}, own_statistics=choice.get("NORMALISATION") == "averaged"
-            )
-            rows += [{"choice": f"{name}{variant}", "seed": seed, **figures} for variant, figures in found.items()]
+            rows.append({"choice": name, "seed": seed, **run(hospitals, {**fixed, **choice, "SEED": seed})})
             keep(options, fixed, rows)
     return 0
 
@@ -113,36 +110,12 @@ def _select(data: ImageSet, chosen: np.ndarray) -> ImageSet:
     return ImageSet(data.pixels[chosen], data.labels[chosen], data.groups[chosen])
 
 
-def run(
-    hospitals: Mapping[str, HospitalData], parameters: Mapping[str, Any], *, own_statistics: bool
-) -> dict[str, dict[str, Any]]:
-    """One federation: its best round's validation figures, and those with every hospital's own BatchNorm statistics."""
+def run(hospitals: Mapping[str, HospitalData], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """One federation: its best round's validation figures."""
     started = time.monotonic()
     outcome = grid.simulate(hospitals, notebook.configuration(parameters))
     about = {"best_round": outcome.best_round, "seconds": round(time.monotonic() - started)}
-    states = {"": dict.fromkeys(hospitals, outcome.state)}
-    if own_statistics and model.has_statistics(outcome.state):
-        states[", each hospital's own"] = {name: localise(outcome.state, data) for name, data in hospitals.items()}
-    return {variant: {**_validation(each, hospitals), **about} for variant, each in states.items()}
-
-
-def localise(state: model.State, data: HospitalData) -> model.State:
-    """With BatchNorm's statistics of this hospital's training images: SiloBN, whose statistics never leave their hospital.
-
-    Andreux et al. 2020, https://arxiv.org/abs/2008.07424. Training does not use them, so that they can be had afterwards.
-    In batches of all classes, as in training: the images are kept class by class.
-    """
-    device = model.select_device("auto")
-    network = model.restore_for_training(state, device, 0.0)
-    order = np.random.default_rng(0).permutation(len(data["train"]))
-    with torch.no_grad():
-        for chosen in np.array_split(order, max(1, len(order) // LOCAL_BATCH)):
-            pixels = torch.from_numpy(data["train"].pixels[chosen])
-            model.forward(network, images.normalise(pixels.to(device.kind)), device)
-    return model.trained_state(network)
-
-
-LOCAL_BATCH = 128
+    return {**_validation({name: outcome.state_at(name) for name in hospitals}, hospitals), **about}
 
 
 def _validation(states: Mapping[str, model.State], hospitals: Mapping[str, HospitalData]) -> dict[str, Any]:

@@ -44,6 +44,7 @@ META = "model_meta.json"
 LABEL_MAP = "label_map.json"
 MODEL = "global_model.pth"
 DISTRIBUTION = "feature_distribution.npz"
+STATISTICS = "hospital_statistics.safetensors"
 CARD = "MODEL_CARD.md"
 PROGRESS = "progress.json"
 RUN = "run.json"
@@ -60,7 +61,9 @@ OPTIONAL = re.compile(r"local_(model_\d+\.pth|distribution_\d+\.npz)")
 """Hospitals' own models: large, and only there to compare with, so a run from which they were removed is still complete."""
 
 PUBLISHED = (MODEL, DISTRIBUTION, LABEL_MAP, CARD, META)
-"""The files of models/, in the order of publishing: the metadata last, because its hashes vouch for the others."""
+"""The files of models/, in the order of publishing: the metadata last, because its hashes vouch for the others. Before them
+comes STATISTICS, where a run has it.
+"""
 
 SCHEMAS: Mapping[str, TypeAdapter[Any]] = {
     AUDIT: TypeAdapter(AuditRecord),
@@ -342,6 +345,11 @@ def verify(workspace: Workspace, run_name: str) -> None:
     for name in SCHEMAS.keys() & record.files.keys():
         read(folder, name)
     meta: ModelMeta = read(workspace.models, META)
-    for name, expected in ((MODEL, meta.model_sha256), (DISTRIBUTION, meta.distribution_sha256)):
-        if expected != sha256(workspace.models / name):
+    described = (
+        (MODEL, meta.model_sha256),
+        (DISTRIBUTION, meta.distribution_sha256),
+        (STATISTICS, meta.statistics_sha256),
+    )
+    for name, expected in described:
+        if expected and expected != sha256(workspace.models / name):
             raise ArtifactError(f"models/{name} is not the one that models/{META} describes")

@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -43,9 +43,9 @@ def write_bytes(target: Path, data: bytes) -> None:
             Path(temporary).unlink(missing_ok=True)
 
 
-def replace_files(folder: Path, files: Mapping[str, bytes]) -> None:
+def replace_files(folder: Path, files: Mapping[str, bytes], *, without: Set[str] = frozenset()) -> None:
     """Replaces several files of `folder` at one moment: no process ever sees some old and some new. What else is in the
-    folder stays.
+    folder stays, but for names in `without` that are not among the files.
 
     Where the system cannot exchange two folders (not Linux, a mounted folder), one after the other in the order given.
     """
@@ -55,13 +55,15 @@ def replace_files(folder: Path, files: Mapping[str, bytes]) -> None:
         try:
             staging.chmod(folder.stat().st_mode)
             for entry in folder.iterdir():
-                if entry.name not in files and not is_partial(entry):
+                if entry.name not in {*files, *without} and not is_partial(entry):
                     _copy(entry, staging / entry.name)
             for name, data in files.items():
                 write_bytes(staging / name, data)
             if not _exchange(staging, folder):
                 for name, data in files.items():
                     write_bytes(folder / name, data)
+                for name in without - files.keys():
+                    (folder / name).unlink(missing_ok=True)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 

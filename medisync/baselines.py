@@ -171,7 +171,7 @@ def _test(
 
     def test(name: str, images: ImageSet) -> Tested:
         report = partial(on_images, name, "test", trained.outcome.best_round)
-        return Tested(images, training.predict(trained.outcome.state, images, device, report))
+        return Tested(images, training.predict(trained.outcome.state_at(name), images, device, report))
 
     return {name: test(name, hospitals[name]["test"]) for name in sorted(hospitals)}
 

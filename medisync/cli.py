@@ -275,7 +275,7 @@ def _add_predict(commands: Any, shared: argparse.ArgumentParser) -> None:
     summary = "Predict images with the published model; one CSV row each. Research use only, not a diagnosis."
     command = _add(commands, shared, "predict", predict, summary)
     command.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="an image, or a folder of images")
-    command.add_argument("--run", metavar="RUN", help="use this run's model, for instance run-003")
+    _add_model(command)
     command.add_argument("--output", metavar="FILE", type=Path, help="write the CSV to FILE instead of the terminal")
 
 
@@ -288,7 +288,7 @@ def predict(options: argparse.Namespace) -> int:
     files = inference.find_images(options.paths)
     if not files:
         raise DataError("no images found there (accepted: PNG, JPEG, TIFF, WebP, BMP, GIF)")
-    classifier = _load_classifier(artifacts.locate(options.workspace), options.run)
+    classifier = _load_classifier(options)
     table = io.StringIO() if options.output else sys.stdout
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["path", "label", *LABELS, "note"])
@@ -306,7 +306,7 @@ def predict(options: argparse.Namespace) -> int:
 def _add_export(commands: Any, shared: argparse.ArgumentParser) -> None:
     summary = "Write the published network for other programs to read. Research use only."
     command = _add(commands, shared, "export", export, summary)
-    command.add_argument("--run", metavar="RUN", help="export this run's model, for instance run-003")
+    _add_model(command)
     command.add_argument("--safetensors", metavar="FILE", type=Path, help="the weights, under torchvision's names")
     command.add_argument("--onnx", metavar="FILE", type=Path, help="the computation, from pixels to probabilities")
 
@@ -318,7 +318,7 @@ def export(options: argparse.Namespace) -> int:
     wanted = [(options.safetensors, formats.to_safetensors), (options.onnx, formats.to_onnx)]
     if not any(file for file, _ in wanted):
         raise ConfigError("nothing to write: say --safetensors FILE, --onnx FILE, or both")
-    classifier = _load_classifier(artifacts.locate(options.workspace), options.run)
+    classifier = _load_classifier(options)
     for file, write in wanted:
         if file:
             artifacts.write_bytes(file, write(classifier))
@@ -326,12 +326,25 @@ def export(options: argparse.Namespace) -> int:
     return 0
 
 
-def _load_classifier(workspace: "Workspace", run: str | None) -> "Classifier":
-    from medisync import inference
+def _add_model(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--run", metavar="RUN", help="use this run's model, for instance run-003 (default: the published one)"
+    )
+    command.add_argument(
+        "--hospital",
+        metavar="NAME",
+        default="",
+        help="the scans are this hospital's, which took part: use its own statistics, where the run has them",
+    )
 
-    folder = workspace.artifacts / run if run else workspace.models
+
+def _load_classifier(options: argparse.Namespace) -> "Classifier":
+    from medisync import artifacts, inference
+
+    workspace = artifacts.locate(options.workspace)
+    folder = workspace.artifacts / options.run if options.run else workspace.models
     try:
-        return inference.open_run(folder)
+        return inference.open_run(folder, options.hospital)
     except ArtifactError as error:
         raise MediSyncError(
             f"no model in {_shown(folder)} ({error}); make one with `medisync train`, or `medisync demo` for a try"
@@ -342,14 +355,14 @@ def _add_evaluate(commands: Any, shared: argparse.ArgumentParser) -> None:
     summary = "Score a run's model on a folder of class folders that it never saw."
     command = _add(commands, shared, "evaluate", evaluate, summary)
     command.add_argument("folder", type=Path, metavar="DIR", help="holds folders such as glioma/ or no_tumor/")
-    command.add_argument("--run", metavar="RUN", help="use this run's model (default: the published one)")
+    _add_model(command)
     command.add_argument("--json", action="store_true", help="print the figures as JSON")
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    from medisync import artifacts, inference
+    from medisync import inference
 
-    classifier = _load_classifier(artifacts.locate(options.workspace), options.run)
+    classifier = _load_classifier(options)
     scores = inference.score_folder(classifier, options.folder)
     for path, problem in scores.unreadable:
         print(printable(f"left out: {path}: {problem}"), file=sys.stderr)

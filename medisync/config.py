@@ -70,9 +70,9 @@ class SplitConfig(Section):
         return self
 
 
-Normalisation = Literal["group", "renormalised", "pooled", "averaged"]
+Normalisation = Literal["group", "renormalised", "pooled", "averaged", "local"]
 """GroupNorm with standardised kernels; or BatchNorm whose statistics are averaged like weights, pooled as if all images had
-been in one place, or pooled and used in training too."""
+been in one place, pooled and used in training too, or each hospital's own."""
 
 
 class TrainingConfig(Section):

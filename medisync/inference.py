@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from medisync import artifacts, calibration, evaluation, images, model
+from medisync import artifacts, calibration, evaluation, hospital_statistics, images, model
 from medisync.config import normalise_folder
-from medisync.errors import DataError, ImageError, printable
+from medisync.errors import ConfigError, DataError, ImageError, printable
 from medisync.novelty import FeatureDistribution
 from medisync.records import LABELS, ImageCheck, Label, Metrics, Prediction, StoredModel
 
@@ -54,19 +54,38 @@ class Reading:
     problem: str
 
 
-def load(model_file: Path, distribution_file: Path, meta: StoredModel) -> Classifier:
-    """The classifier of a run, or one hospital's own. Raises ModelError where a file is missing, altered or not what its name says."""
+def load(model_file: Path, distribution_file: Path, meta: StoredModel, hospital: str = "") -> Classifier:
+    """The classifier of a run, or one hospital's own. Raises ModelError where a file is missing, altered or not what its name says.
+
+    `hospital` says where the scans come from, if that is a hospital of the federation: they are normalised by its own statistics
+    where the run has any. Raises ConfigError for one without.
+    """
     state = model.load(model_file, sha256=meta.model_sha256)
+    if hospital:
+        state.update(_own_statistics(model_file.parent, meta, hospital))
     distribution = FeatureDistribution.from_bytes(model.read_checked(distribution_file, meta.distribution_sha256))
     device = model.select_device("auto")
     return Classifier(model.restore(state, device).eval(), device, distribution, meta)
 
 
-def open_run(folder: Path) -> Classifier:
-    """The classifier of a run's folder, or of `models/`. Raises ArtifactError where its description is missing or damaged,
-    and what `load` raises.
+def _own_statistics(folder: Path, meta: StoredModel, hospital: str) -> model.State:
+    if hospital not in meta.statistics_of:
+        known = (
+            f"of {', '.join(meta.statistics_of)} only"
+            if meta.statistics_of
+            else "of no hospital: it is the same for all"
+        )
+        raise ConfigError(f"{hospital!r}: the model has statistics {known}")
+    data = model.read_checked(folder / artifacts.STATISTICS, meta.statistics_sha256)
+    return hospital_statistics.from_bytes(data)[hospital]
+
+
+def open_run(folder: Path, hospital: str = "") -> Classifier:
+    """The classifier of a run's folder, or of `models/`, for scans of that hospital. Raises ArtifactError where its description is
+    missing or damaged, and what `load` raises.
     """
-    return load(folder / artifacts.MODEL, folder / artifacts.DISTRIBUTION, artifacts.read(folder, artifacts.META))
+    meta = artifacts.read(folder, artifacts.META)
+    return load(folder / artifacts.MODEL, folder / artifacts.DISTRIBUTION, meta, hospital)
 
 
 def predict(classifier: Classifier, data: bytes, slice_number: int | None = None) -> Prediction:

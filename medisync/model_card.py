@@ -89,6 +89,7 @@ NORMALISATIONS: Mapping[Normalisation, str] = {
     "averaged": "BatchNorm, statistics averaged",
     "pooled": "BatchNorm, statistics pooled",
     "renormalised": "BatchNorm, statistics pooled and used in training",
+    "local": "BatchNorm, each hospital's own statistics",
 }
 
 

@@ -21,8 +21,14 @@ def publish(workspace: Workspace, run_name: str) -> None:
         if published is not None and published > (artifacts.run_number(run_name) or 0):
             return
         with explained(f"read {run_name}"):
-            files = {name: (folder / name).read_bytes() for name in artifacts.PUBLISHED}
-        replace_files(workspace.models, files)
+            names = (artifacts.STATISTICS, *artifacts.PUBLISHED)
+            files = {name: (folder / name).read_bytes() for name in names if _belongs(folder, name)}
+        replace_files(workspace.models, files, without={artifacts.STATISTICS})
+
+
+def _belongs(folder: Path, name: str) -> bool:
+    """A file that must be there is read whether it is or not."""
+    return name in artifacts.PUBLISHED or (folder / name).exists()
 
 
 def tidy(workspace: Workspace) -> None:

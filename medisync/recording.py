@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from flwr.serverapp import Grid
 
-from medisync import artifacts, audit, baselines, model, model_card, publishing
+from medisync import artifacts, audit, baselines, hospital_statistics, model, model_card, publishing
 from medisync.artifacts import Run, Workspace
 from medisync.config import Configuration
 from medisync.errors import ArtifactError, ConfigError, DataError, printable
@@ -273,6 +273,7 @@ def finish(
     artifacts.write(run.folder, artifacts.HISTORY, outcome.history)
     artifacts.write(run.folder, artifacts.LABEL_MAP, LabelMap())
     stored = _store(run, (artifacts.MODEL, artifacts.DISTRIBUTION), outcome, configuration)
+    stored = _store_statistics(run, stored, outcome)
     meta = _describe(run, configuration, stats, outcome, stored, synthetic=synthetic)
     artifacts.write(run.folder, artifacts.META, meta)
     software = {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}}
@@ -297,6 +298,16 @@ def _store(run: Run, names: tuple[str, str], outcome: Outcome, configuration: Co
         model_sha256=artifacts.sha256(weights),
         distribution_sha256=artifacts.sha256(distribution),
     )
+
+
+def _store_statistics(run: Run, stored: StoredModel, outcome: Outcome) -> StoredModel:
+    """Beside the global model, where hospitals have their own."""
+    if not outcome.statistics:
+        return stored
+    file = run.folder / artifacts.STATISTICS
+    artifacts.write_bytes(file, hospital_statistics.to_bytes(outcome.statistics))
+    about = {"statistics_sha256": artifacts.sha256(file), "statistics_of": sorted(outcome.statistics)}
+    return stored.model_copy(update=about)
 
 
 def _describe(

@@ -328,6 +328,10 @@ class StoredModel(Record):
     model_sha256: str
     distribution_sha256: str
     """Of the file that says where the features of the training scans lie."""
+    statistics_sha256: str = ""
+    """Of the file with hospitals' own BatchNorm statistics; empty where all hospitals have the same."""
+    statistics_of: list[str] = []
+    """The hospitals in that file."""
 
 
 class ModelMeta(StoredModel):

@@ -21,6 +21,9 @@ from medisync.records import LABELS, SPLITS, HospitalSplit, Split, SplitImage, S
 
 EVALUATION_BATCH = 128
 
+STATISTICS_IMAGES = 512
+"""Training images that a hospital's own statistics are taken from: a channel's mean over so many hardly changes any more."""
+
 
 @dataclass(frozen=True)
 class ImageSet:
@@ -188,6 +191,24 @@ def predict(
             parts.append((logits.cpu(), features.cpu()))
             on_batch(len(labels))
     return Outputs(*(torch.cat(part).numpy() for part in zip(*parts, strict=True)))
+
+
+def localise(
+    state: model.State, data: ImageSet, device: model.Device, generator: np.random.Generator, *, image_size: int = 0
+) -> dict[str, Tensor]:
+    """The weights with BatchNorm's statistics of this hospital's training images, at side `image_size` as for `predict`.
+
+    The means over shuffled batches, as training meets them. Without two images to compare the statistics stay as they came.
+    """
+    if len(data) < 2:
+        return dict(state)
+    network = model.restore_for_training(state, device, 0.0)
+    order = generator.permutation(len(data))[:STATISTICS_IMAGES]
+    with torch.no_grad():
+        for chosen in np.array_split(order, math.ceil(len(order) / EVALUATION_BATCH)):
+            pixels, _ = _fetch(data, chosen, image_size, device)
+            model.forward(network, images.normalise(pixels), device)
+        return model.trained_state(network)
 
 
 def missing_class_adjustment(labels: NDArray[np.int64], prior: float) -> Tensor:

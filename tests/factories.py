@@ -71,15 +71,22 @@ def make_run(
     local: bytes = b"",
     without: str = "",
     apart: bool = False,
+    statistics: bytes = b"",
+    statistics_of: str = "",
 ) -> Path:
     """Writes a completed run and returns its folder; `without` names an artifact that it lacks, `splits` the path of one
     test image for some classes of some hospitals, `local` are the weights of the first hospital's own model; `apart` is a
-    run over a network, where the hospitals keep the lists of their images.
+    run over a network, where the hospitals keep the lists of their images; `statistics` are a file with those of the
+    hospital named.
     """
     run = artifacts.allocate(workspace)
     artifacts.write_bytes(run.folder / artifacts.CARD, b"# Model card\n")
     described = meta(run.name, synthetic, distance_threshold)
     digests = _write_model(run.folder, (artifacts.MODEL, artifacts.DISTRIBUTION), model)
+    if statistics:
+        artifacts.write_bytes(run.folder / artifacts.STATISTICS, statistics)
+        digests["statistics_sha256"] = artifacts.sha256(run.folder / artifacts.STATISTICS)
+        described = described.model_copy(update={"statistics_of": [statistics_of]})
     compared = baselines()
     if local:
         own = StoredModel(**dict(described) | _write_model(run.folder, artifacts.local_files(1), local))

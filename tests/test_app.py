@@ -13,7 +13,7 @@ from PIL import Image
 from scans import save, texture
 from streamlit.testing.v1 import AppTest
 
-from medisync import artifacts, model
+from medisync import artifacts, hospital_statistics, model
 from medisync.artifacts import Workspace
 from medisync.dashboard import data
 from medisync.dashboard.pages import models
@@ -294,6 +294,24 @@ def test_hospitals_own_models_are_asked_beside_the_global_one(workspace: Workspa
     app = open_page("prediction")
     app.button_group[0].set_value("Glioma").run()
     assert "only the global one is asked" in words(app)
+
+
+def test_a_scans_hospital_is_asked_for_where_it_matters_to_the_model(workspace: Workspace) -> None:
+    state = model.build("local").state_dict()
+    own = {key: tensor + 0.5 for key, tensor in hospital_statistics.of(state).items()}
+    file = hospital_statistics.to_bytes({"AIIMS Delhi": own})
+    factories.make_run(workspace, model=model.serialise(state))
+    factories.make_run(workspace, model=model.serialise(state), statistics=file, statistics_of="AIIMS Delhi")
+    app = open_page("prediction")
+    app.button_group[0].set_value("Glioma").run()
+    elsewhere = [metric.value for metric in app.metric]
+    (box,) = (box for box in app.selectbox if box.label == "Scanned at")
+    assert box.options == ["another hospital", "AIIMS Delhi"]
+    box.set_value("AIIMS Delhi").run()
+    assert not app.exception
+    assert [metric.value for metric in app.metric] != elsewhere
+    app.sidebar.selectbox[0].set_value("run-001").run()
+    assert "Scanned at" not in [box.label for box in app.selectbox]
 
 
 def test_what_was_made_of_an_upload_goes_with_it(workspace: Workspace, weights: bytes) -> None:

@@ -13,7 +13,8 @@ PACKAGE = ROOT / "medisync"
 BASE = {"errors", "records"}
 STAGE = BASE | {"config"}
 FEDERATION = STAGE | {
-    *("adam", "images", "model", "training", "evaluation", "novelty", "calibration", "federation", "version")
+    *("adam", "hospital_statistics", "images", "model", "training", "evaluation", "novelty", "calibration"),
+    *("federation", "version"),
 }
 ALLOWED = {
     "errors": set(),
@@ -38,10 +39,12 @@ ALLOWED = {
     "phantom_anatomy": STAGE,
     "phantom": STAGE | {"phantom_anatomy"},
     "model": STAGE,
+    "hospital_statistics": BASE | {"model"},
     "adam": {"model"},
     "training": STAGE | {"adam", "images", "model"},
     "federation": FEDERATION,
-    "inference": STAGE | {"artifacts", "images", "model", "evaluation", "novelty", "calibration"},
+    "inference": STAGE
+    | {"artifacts", "hospital_statistics", "images", "model", "evaluation", "novelty", "calibration"},
     "export": STAGE | {"images", "model", "inference"},
     "explanation": STAGE | {"images", "model", "inference"},
     "download": BASE,

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from medisync import baselines, notebook
 from medisync.config import Configuration
@@ -37,10 +38,11 @@ def hospital(seed: int) -> HospitalData:
 HOSPITALS = {EAST: hospital(1), WEST: hospital(2)}
 
 
+PARAMETERS = {"IMAGE_SIZE": 32, "BATCH_SIZE": 8, "ROUNDS": 2, "LEARNING_RATE": 1e-3, "DEVICE": "cpu"}
+
+
 def configuration(*kinds: str) -> Configuration:
-    return notebook.configuration(
-        {"IMAGE_SIZE": 32, "BATCH_SIZE": 8, "ROUNDS": 2, "LEARNING_RATE": 1e-3, "DEVICE": "cpu", "BASELINES": kinds}
-    )
+    return notebook.configuration({**PARAMETERS, "BASELINES": kinds})
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +79,20 @@ def test_every_model_is_tested_at_every_hospital(outcome: Outcome) -> None:
         )
         assert difference.difference == pytest.approx(outcome.test.accuracy - other.test.accuracy)  # type: ignore[operator]
         assert difference.low <= difference.difference <= difference.high
+
+
+def test_a_model_uses_a_hospitals_own_statistics_where_it_was_trained_there() -> None:
+    settings = notebook.configuration({**PARAMETERS, "BASELINES": ["local", "leave-one-out"], "NORMALISATION": "local"})
+    outcome, kept = grid.simulate(HOSPITALS, settings), list[baselines.Model]()
+    record = baselines.compare(
+        HOSPITALS, outcome, settings, checkpoints=Checkpoints(), on_model=lambda _, trained: kept.append(trained)
+    )
+    assert record.models[0].test == outcome.test
+    own = kept[1].outcome
+    assert own.statistics.keys() == {EAST}
+    # what one hospital uses is all that there is to use elsewhere
+    assert all(torch.equal(own.state_at(WEST)[key], tensor) for key, tensor in own.state_at(EAST).items())
+    assert record.models[1].hospitals[EAST] == own.hospitals[EAST]
 
 
 def test_without_baselines_only_the_federated_model_is_tested(outcome: Outcome) -> None:

@@ -131,6 +131,14 @@ def test_evaluate_prints_json_that_a_program_reads(
     assert "balanced accuracy" in capsys.readouterr().out
 
 
+def test_a_hospital_without_statistics_of_its_own_is_wrong_usage(
+    trained: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan = save(tmp_path / "scan.png", texture(1))
+    assert medisync(trained, "predict", scan, "--hospital", "AIIMS Delhi") == 2
+    assert "'AIIMS Delhi': the model has statistics of no hospital: it is the same for all" in capsys.readouterr().err
+
+
 def test_audit_exits_with_1_where_a_hospital_has_no_image(
     workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,7 +10,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
-from medisync import adam
+from medisync import adam, model, training
 from medisync.config import FederationConfig, TrainingConfig
 from medisync.errors import ConfigError, DataError, FederationError
 from medisync.federation import client_app, grid, server_app, strategy
@@ -284,6 +284,24 @@ def test_a_federation_is_the_same_twice_and_tells_its_history() -> None:
     assert first.history[0].hospitals["North"].train_images == 16
     assert (first.test.n, first.hospitals["South"].n) == (16, 8)
     assert first.state["bn1.num_batches_tracked"].dtype == torch.int64
+
+
+def test_each_hospital_predicts_with_its_own_statistics_and_others_with_their_mean(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(globals(), "SETTINGS", SETTINGS.model_copy(update={"normalisation": "local"}))
+    hospitals = {"North": hospital(0), "South": hospital(10, classes=3), "West": hospital(20)}
+    hospitals["West"] = {**hospitals["West"], "train": images(32, 4, 20)}
+    outcome = simulate(hospitals, normalisation="local")
+    assert outcome.statistics.keys() == hospitals.keys()
+    means = {name: outcome.state_at(name)["bn1.running_mean"] for name in hospitals}
+    assert not torch.allclose(means["North"], means["South"], rtol=0.01)
+    elsewhere = (16 * means["North"] + 16 * means["South"] + 32 * means["West"]) / 64
+    torch.testing.assert_close(outcome.state_at("East")["bn1.running_mean"], elsewhere)
+    for name, data in hospitals.items():
+        logits = training.predict(outcome.state_at(name), data["test"], model.select_device("cpu")).logits
+        right = (logits.argmax(axis=1) == data["test"].labels).mean()
+        assert right == outcome.hospitals[name].accuracy
 
 
 def test_only_a_round_with_whole_images_is_kept_and_patience_waits_for_it() -> None:

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from scans import save, texture
 
-from medisync import artifacts, explanation, images, inference, model
-from medisync.errors import DataError, ImageError, ModelError
+from medisync import artifacts, explanation, hospital_statistics, images, inference, model
+from medisync.errors import ConfigError, DataError, ImageError, ModelError
 from medisync.inference import Classifier, Reading
 from medisync.records import LABELS
 
@@ -128,6 +128,27 @@ def test_another_feature_distribution_is_refused(tmp_path: Path) -> None:
     (run / artifacts.DISTRIBUTION).write_bytes(b"PK")
     with pytest.raises(ModelError, match=r"feature_distribution.*SHA-256"):
         inference.open_run(run)
+
+
+def test_scans_of_a_hospital_are_predicted_with_its_own_statistics(tmp_path: Path) -> None:
+    state = model.build("local", seed=3).state_dict()
+    statistics = {"North": {key: tensor + 0.5 for key, tensor in hospital_statistics.of(state).items()}}
+    run = factories.make_run(
+        artifacts.locate(tmp_path),
+        model=model.serialise(state),
+        statistics=hospital_statistics.to_bytes(statistics),
+        statistics_of="North",
+    )
+    found = [inference.open_run(run, hospital) for hospital in ("", "North")]
+    for each, own in zip(found, (state, {**state, **statistics["North"]}), strict=True):
+        assert torch.equal(each.network.state_dict()["bn1.running_var"], own["bn1.running_var"])
+    alike, own = (inference.predict(each, png(texture(1, 200))).probabilities for each in found)
+    assert alike != own
+    with pytest.raises(ConfigError, match="'South': the model has statistics of North only"):
+        inference.open_run(run, "South")
+    (run / artifacts.STATISTICS).write_bytes(b"PK")
+    with pytest.raises(ModelError, match=r"hospital_statistics.*SHA-256"):
+        inference.open_run(run, "North")
 
 
 def test_images_below_folders_are_found_in_order(tmp_path: Path) -> None:

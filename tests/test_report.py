@@ -8,7 +8,7 @@ from pypdf import PdfReader
 from scans import texture
 
 from medisync.dashboard import report
-from medisync.records import ImageCheck, Prediction
+from medisync.records import ImageCheck, ModelMeta, Prediction
 
 SURE = Prediction(
     label="glioma",
@@ -22,11 +22,10 @@ SURE = Prediction(
 )
 
 
-def text(prediction: Prediction) -> str:
+def text(prediction: Prediction, meta: ModelMeta | None = None, hospital: str = "") -> str:
     heat = np.linspace(0, 1, 64 * 64, dtype=np.float32).reshape(64, 64)
-    data = report.write(
-        texture(1, 64), heat, prediction, {"AIIMS Delhi": SURE}, factories.meta(), "2026-11-24T09:30:00+00:00"
-    )
+    made_at, opinions = "2026-11-24T09:30:00+00:00", {"AIIMS Delhi": SURE}
+    data = report.write(texture(1, 64), heat, prediction, opinions, meta or factories.meta(), made_at, hospital)
     reader = PdfReader(io.BytesIO(data))
     assert len(reader.pages) == 1
     assert len(reader.pages[0].images) == 2
@@ -47,6 +46,13 @@ def test_report_says_what_the_page_says() -> None:
 
 def test_report_on_a_strange_scan_says_so() -> None:
     assert "Unlike the training scans: do not rely" in text(SURE.model_copy(update={"unlike_training": True}))
+
+
+def test_report_says_whose_statistics_were_used_where_hospitals_have_their_own() -> None:
+    assert "Statistics" not in text(SURE)
+    own = factories.meta().model_copy(update={"statistics_of": ["AIIMS Delhi"]})
+    assert "those of AIIMS Delhi" in text(SURE, own, "AIIMS Delhi")
+    assert "the mean of the hospitals'" in text(SURE, own)
 
 
 def test_text_that_the_fonts_lack_does_not_stop_the_report() -> None:

@@ -13,7 +13,7 @@ import torture
 import visitors
 from scans import save, texture
 
-from medisync import artifacts, atomic, images, model, publishing
+from medisync import artifacts, atomic, hospital_statistics, images, model, publishing
 from medisync.artifacts import Workspace
 from medisync.errors import ArtifactError, DataError
 
@@ -79,6 +79,25 @@ def test_where_folders_cannot_be_exchanged_the_metadata_comes_last(
     publishing.publish(workspace, "run-001")
     assert published(workspace) == "run-001"
     assert torture.leftovers(workspace) == []
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_hospitals_statistics_are_published_and_go_with_their_run(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, exchanges: bool
+) -> None:
+    if not exchanges:
+        monkeypatch.setattr(atomic, "_exchange", lambda one, other: False)
+    own = hospital_statistics.of(model.build("local").state_dict())
+    run = factories.make_run(
+        workspace, statistics=hospital_statistics.to_bytes({"AIIMS Delhi": own}), statistics_of="AIIMS Delhi"
+    )
+    factories.make_run(workspace)
+    publishing.publish(workspace, "run-001")
+    assert (workspace.models / artifacts.STATISTICS).read_bytes() == (run / artifacts.STATISTICS).read_bytes()
+    artifacts.verify(workspace, "run-001")
+    publishing.publish(workspace, "run-002")
+    assert not (workspace.models / artifacts.STATISTICS).exists()
+    assert published(workspace) == "run-002"
 
 
 def test_a_reader_never_sees_half_of_a_published_model(workspace: Workspace) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from medisync import adam, model, training
+from medisync import adam, images, model, training
 from medisync.config import Normalisation, TrainingConfig
 from medisync.errors import DataError
 from medisync.training import ImageSet
@@ -194,3 +194,19 @@ def test_seeds_differ_between_rounds_and_hospitals_only() -> None:
     seeds = {training.derive_seed(0, number, name) for number in (1, 2) for name in ("North", "South")}
     assert len(seeds) == 4
     assert training.derive_seed(0, 1, "North") in seeds
+
+
+def test_a_hospitals_own_statistics_are_those_of_its_training_images() -> None:
+    data, state = squares(6, (0, 1, 2)), model.build("local", seed=1).state_dict()
+    own = training.localise(state, data, CPU, np.random.default_rng(0))
+    pixels = images.normalise(torch.from_numpy(data.pixels))
+    mapped = functional.conv2d(pixels, state["conv1.weight"], stride=2, padding=3)
+    torch.testing.assert_close(own["bn1.running_mean"], mapped.mean(dim=(0, 2, 3)))
+    torch.testing.assert_close(own["bn1.running_var"], mapped.var(dim=(0, 2, 3)))
+    assert all(torch.equal(own[key], state[key]) for key in state if not model.is_statistic(key) and "num" not in key)
+
+
+def test_a_single_image_has_no_statistics_of_its_own() -> None:
+    state = model.build("local", seed=1).state_dict()
+    own = training.localise(state, squares(1, (0,)), CPU, np.random.default_rng(0))
+    assert all(torch.equal(own[key], state[key]) for key in state)

@@ -176,8 +176,8 @@ def _test_scans(run: RunListing) -> Iterator[tuple[str, SplitImage]]:
         yield from ((name, scan) for name, hospital in split.hospitals.items() for scan in hospital.test)
 
 
-Predict = Callable[[Sequence[Path]], Iterator[Prediction | None]]
-"""One prediction per file, None for one that cannot be read."""
+Predict = Callable[[str, Sequence[Path]], Iterator[Prediction | None]]
+"""From files of one hospital to one prediction each, None for one that cannot be read."""
 
 
 def find_mistakes(run: RunListing, predict: Predict, report: Callable[[float], object]) -> list[Mistake]:
@@ -204,13 +204,22 @@ def _find_mistakes(
     scans: Sequence[tuple[str, SplitImage]], predict: Predict, report: Callable[[float], object]
 ) -> list[Mistake]:
     found, dataset = [], artifacts.locate().dataset
-    for start in range(0, len(scans), CHUNK):
-        chunk = scans[start : start + CHUNK]
+    for start, hospital, chunk in _chunks(scans):
         report(start / len(scans))
-        for (hospital, scan), prediction in zip(chunk, predict([dataset / s.path for _, s in chunk]), strict=True):
+        for scan, prediction in zip(chunk, predict(hospital, [dataset / s.path for s in chunk]), strict=True):
             if prediction and prediction.label != scan.label:
                 found.append(Mistake(hospital, scan.path, scan.label, prediction))
     return sorted(found, key=lambda mistake: -mistake.prediction.confidence)
+
+
+def _chunks(scans: Sequence[tuple[str, SplitImage]]) -> Iterator[tuple[int, str, list[SplitImage]]]:
+    """At most CHUNK scans of one hospital, with its name and how many came before."""
+    start = 0
+    while start < len(scans):
+        hospital = scans[start][0]
+        chunk = [scan for name, scan in scans[start : start + CHUNK] if name == hospital]
+        yield start, hospital, chunk
+        start += len(chunk)
 
 
 def running() -> list[tuple[str, Progress, list[HistoryEntry]]]:
@@ -241,14 +250,14 @@ def _read(folder: Path, name: str, sha256: str) -> Any:  # noqa: ARG001
     return artifacts.read(folder, name)
 
 
-Load = Callable[[Path, Path, StoredModel], Classifier]
+Load = Callable[[Path, Path, StoredModel, str], Classifier]
 """Comes from the page, so that nothing here needs torch."""
 
 
-def classifier(run: RunListing, load: Load[Classifier]) -> Classifier:
-    """The run's model, loaded once per process."""
+def classifier(run: RunListing, load: Load[Classifier], hospital: str = "") -> Classifier:
+    """The run's model for scans of that hospital, loaded once per process."""
     weights, distribution = run.folder / artifacts.MODEL, run.folder / artifacts.DISTRIBUTION
-    found: Classifier = _load_classifier(weights, meta(run).model_sha256, distribution, meta(run), load)
+    found: Classifier = _load_classifier(weights, meta(run).model_sha256, hospital, distribution, meta(run), load)
     return found
 
 
@@ -260,7 +269,7 @@ def own_classifiers(run: RunListing, load: Load[Classifier]) -> dict[str, Classi
         weights, distribution = (run.folder / name for name in artifacts.local_files(place))
         if each.kind == "local" and each.stored and weights.is_file() and distribution.is_file():
             sha256 = each.stored.model_sha256
-            found[each.trained_at[0]] = _load_classifier(weights, sha256, distribution, each.stored, load)
+            found[each.trained_at[0]] = _load_classifier(weights, sha256, "", distribution, each.stored, load)
     return found
 
 
@@ -268,9 +277,10 @@ def own_classifiers(run: RunListing, load: Load[Classifier]) -> dict[str, Classi
 def _load_classifier(
     weights: Path,
     sha256: str,  # noqa: ARG001
+    hospital: str,
     _distribution: Path,
     _stored: StoredModel,
-    _load: Callable[[Path, Path, StoredModel], Any],
+    _load: Load[Any],
 ) -> Any:
     """The hash in the key tells new weights from old ones under the same name."""
-    return _load(weights, _distribution, _stored)
+    return _load(weights, _distribution, _stored, hospital)

@@ -26,10 +26,11 @@ def write(
     opinions: Mapping[str, Prediction],
     meta: ModelMeta,
     made_at: str,
+    hospital: str = "",
 ) -> bytes:
     """The report on a standardised image uint8 [S, S] and its heat map [S, S]; `made_at` in ISO 8601.
 
-    `opinions` are those of the hospitals' own models, by hospital.
+    `opinions` are those of the hospitals' own models, by hospital; `hospital` is where the scan is from, as `inference.load` has it.
     """
     page = FPDF(format="A4")
     page.set_title("MediSync FL: prediction for one MRI slice")
@@ -40,7 +41,7 @@ def write(
     _answer(page, prediction)
     _rows(page, "What to look at twice", _checks(prediction))
     _rows(page, "What hospitals' own models say", {name: _words(each) for name, each in opinions.items()})
-    _rows(page, "The model", _model(meta))
+    _rows(page, "The model", {**_model(meta), **_statistics(meta, hospital)})
     _line(page, DISCLAIMER, 9, "B", gap=4)
     return bytes(page.output())
 
@@ -128,6 +129,12 @@ def _model(meta: ModelMeta) -> dict[str, str]:
         "By hospital": "; ".join(f"{name} {percent(each.accuracy)}" for name, each in meta.metrics.hospitals.items()),
         "Calibration error": percent(test.ece),
     }
+
+
+def _statistics(meta: ModelMeta, hospital: str) -> dict[str, str]:
+    """Whose statistics the scan was normalised by, where hospitals have their own."""
+    whose = f"those of {hospital}" if hospital else "the mean of the hospitals'"
+    return {"Statistics": whose} if meta.statistics_of else {}
 
 
 def _range(found: Interval | None) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from medisync import calibration, evaluation, model, novelty
+from medisync import calibration, evaluation, hospital_statistics, model, novelty
 from medisync.config import TrainingConfig
 from medisync.errors import FederationError, UpdateError
 from medisync.evaluation import Totals
@@ -19,6 +19,7 @@ from medisync.federation.messages import (
     DISTRIBUTION,
     MOMENTS,
     ROUND,
+    STATISTICS,
     TOTALS,
     EvaluateOrder,
     ask,
@@ -31,12 +32,34 @@ from medisync.records import LABELS, Calibration
 log = logging.getLogger(__name__)
 
 Sums = TypeVar("Sums", Totals, Moments)
+Found = TypeVar("Found")
 
 NO_IMAGES = np.zeros(0, np.int64), np.zeros((0, len(LABELS))), np.zeros(0, np.int64)
 """Labels, logits and groups."""
 
 SIGNED = ("sums", "products")
 """Sums of features, which may be negative; all else counts or adds up what is not."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """Of a hospital's training images, under the global model."""
+
+    moments: Moments
+    statistics: model.State
+    """BatchNorm's, where every hospital has its own; empty otherwise."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What the hospitals together found out about the global model before the test images were read."""
+
+    calibration: Calibration
+    distribution: FeatureDistribution
+    statistics: dict[str, model.State]
+    """By hospital; empty where all hospitals have the same."""
+    elsewhere: model.State
+    """The statistics for scans from no known hospital; empty where all have the same."""
 
 
 @dataclass(frozen=True)
@@ -66,26 +89,28 @@ class Assembly:
         deed = f"evaluated the global model on its {order.split} images"
         return self._collect(content, MessageType.EVALUATE, deed, lambda answer: _read(answer, TOTALS, nothing))
 
-    def describe_features(self, order: EvaluateOrder) -> FeatureDistribution:
-        """Where the features of all training images lie. Raises FederationError if no hospital answers."""
+    def describe(self, order: EvaluateOrder) -> dict[str, "Description"]:
+        """What each hospital says of its training images. Raises FederationError if no hospital answers."""
         nothing = novelty.measure(NO_IMAGES[0], np.zeros((0, model.FEATURES)))
-        deed = "described its training images"
-        question = self._question(order)
-        moments = self._collect(question, MessageType.QUERY, deed, lambda answer: _read(answer, MOMENTS, nothing))
-        return novelty.fit(evaluation.add(moments.values()))
+        own = order.training.normalisation == "local"
+
+        def read(answer: Message) -> Description:
+            return Description(_read(answer, MOMENTS, nothing), _read_statistics(answer) if own else {})
+
+        return self._collect(self._question(order), MessageType.QUERY, "described its training images", read)
 
     def _question(self, order: EvaluateOrder) -> RecordDict:
         config = ConfigRecord({**order.to_record(), ROUND: self.round_number})
         return RecordDict({ARRAYS: self.arrays, CONFIG: config})
 
     def _collect(
-        self, content: RecordDict, message_type: str, deed: str, read: Callable[[Message], Sums]
-    ) -> dict[str, Sums]:
+        self, content: RecordDict, message_type: str, deed: str, read: Callable[[Message], Found]
+    ) -> dict[str, Found]:
         """What `read` makes of each hospital's answer; a hospital without a usable one is named in the log and left out."""
         questions = [Message(content, node, message_type) for node in self.hospitals]
         exchange = ask(self.grid, questions, self.hospitals, self.deadline)
         failed = {refusal.hospital: refusal.reason for refusal in exchange.silent}
-        found: dict[str, Sums] = {}
+        found: dict[str, Found] = {}
         for reply in exchange.replies:
             try:
                 found[self._name(reply)] = read(reply)
@@ -121,12 +146,31 @@ def _read(answer: Message, name: str, nothing: Sums) -> Sums:
     return sums
 
 
-def calibrate(hospitals: Assembly, config: TrainingConfig) -> tuple[Calibration, FeatureDistribution]:
+def _read_statistics(answer: Message) -> model.State:
+    """Raises UpdateError for what cannot be BatchNorm's statistics."""
+    try:
+        found = answer.content.array_records[STATISTICS].to_torch_state_dict()
+    except (KeyError, ValueError, TypeError) as error:
+        raise UpdateError(f"its {STATISTICS} cannot be read ({type(error).__name__}: {error})") from None
+    if problem := hospital_statistics.find_problem(found):
+        raise UpdateError(f"its {STATISTICS} do not fit: {problem}")
+    return found
+
+
+def calibrate(hospitals: Assembly, config: TrainingConfig) -> Fitted:
     """Fits the distribution to the training images, temperature and thresholds to the validation images."""
     order = EvaluateOrder(config)
-    distribution = hospitals.describe_features(order)
+    described = hospitals.describe(order)
+    distribution = novelty.fit(evaluation.add(each.moments for each in described.values()))
     before = evaluation.add(hospitals.collect_totals(order).values())
     temperature = calibration.fit_temperature(before)
     scaled = EvaluateOrder(config, temperature=temperature)
     after = evaluation.add(hospitals.collect_totals(scaled, distribution).values())
-    return calibration.summarise(before, after, temperature), distribution
+    statistics = {name: each.statistics for name, each in described.items() if each.statistics}
+    images = {name: float(each.moments.counts.sum()) for name, each in described.items()}
+    return Fitted(
+        calibration=calibration.summarise(before, after, temperature),
+        distribution=distribution,
+        statistics=statistics,
+        elsewhere=hospital_statistics.mean(statistics, images),
+    )

@@ -9,7 +9,7 @@ from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, Record
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import Mod
 
-from medisync import evaluation, model, novelty, training
+from medisync import evaluation, hospital_statistics, model, novelty, training
 from medisync.config import TrainingConfig
 from medisync.errors import MediSyncError
 from medisync.federation import handshake
@@ -22,6 +22,7 @@ from medisync.federation.messages import (
     METRICS,
     MOMENTS,
     ROUND,
+    STATISTICS,
     TOTALS,
     EvaluateOrder,
     TrainOrder,
@@ -122,8 +123,8 @@ def _train(message: Message, name: str, data: HospitalData, on_images: OnImages)
 def _evaluate(message: Message, name: str, data: HospitalData, on_images: OnImages) -> RecordDict:
     config = message.content.config_records[CONFIG]
     order, round_number = EvaluateOrder.from_record(config), int(config[ROUND])  # type: ignore[arg-type]
-    images = data[order.split]
-    outputs = _predict(message, order, images, partial(on_images, name, ACTIVITIES[order.split], round_number))
+    images, state = data[order.split], _own_state(message, order, name, data)
+    outputs = _predict(state, order, images, partial(on_images, name, ACTIVITIES[order.split], round_number))
     known = message.content.array_records.get(DISTRIBUTION)
     totals = evaluation.tally(
         images.labels,
@@ -144,17 +145,30 @@ def _evaluate(message: Message, name: str, data: HospitalData, on_images: OnImag
 
 
 def _describe(message: Message, name: str, data: HospitalData, on_images: OnImages) -> RecordDict:
-    """The moments of the training images' features under the weights sent."""
+    """The moments of the training images' features under the weights sent, and the hospital's own statistics where it has any."""
     config = message.content.config_records[CONFIG]
     order, images = EvaluateOrder.from_record(config), data["train"]
-    outputs = _predict(message, order, images, partial(on_images, name, "features", int(config[ROUND])))  # type: ignore[arg-type]
-    return RecordDict({MOMENTS: to_arrays(novelty.measure(images.labels, outputs.features))})
+    state = _own_state(message, order, name, data)
+    outputs = _predict(state, order, images, partial(on_images, name, "features", int(config[ROUND])))  # type: ignore[arg-type]
+    content = RecordDict({MOMENTS: to_arrays(novelty.measure(images.labels, outputs.features))})
+    if order.training.normalisation == "local":
+        content[STATISTICS] = arrays_from_state(hospital_statistics.of(state))
+    return content
+
+
+def _own_state(message: Message, order: EvaluateOrder, name: str, data: HospitalData) -> model.State:
+    """The weights sent, as this hospital uses them. The same images give the statistics whenever it is asked."""
+    state = message.content.array_records[ARRAYS].to_torch_state_dict()
+    if order.training.normalisation != "local":
+        return state
+    generator = np.random.default_rng(training.derive_seed(order.training.seed, "statistics", name))
+    device = model.select_device(order.training.device)
+    return training.localise(state, data["train"], device, generator, image_size=order.image_size)
 
 
 def _predict(
-    message: Message, order: EvaluateOrder, images: ImageSet, on_batch: Callable[[int], None]
+    state: model.State, order: EvaluateOrder, images: ImageSet, on_batch: Callable[[int], None]
 ) -> training.Outputs:
-    state = message.content.array_records[ARRAYS].to_torch_state_dict()
     return training.predict(
         state, images, model.select_device(order.training.device), on_batch, image_size=order.image_size
     )

@@ -20,7 +20,7 @@ from medisync.novelty import FeatureDistribution, Moments
 from medisync.records import Refusal, Split
 
 ARRAYS, CONFIG, METRICS, TOTALS = "arrays", "config", "metrics", "totals"
-DISTRIBUTION, MOMENTS = "distribution", "moments"
+DISTRIBUTION, MOMENTS, STATISTICS = "distribution", "moments", "statistics"
 COUNT = "num-examples"
 ROUND = "server-round"
 TRAIN_METRICS = ("loss", "accuracy", "seconds", "norm")

@@ -44,6 +44,8 @@ class Outcome:
 
     state: dict[str, Any]
     """Rounded as the model's file rounds them, before anything was measured."""
+    statistics: dict[str, model.State]
+    """Of BatchNorm, by hospital, where each has its own; empty otherwise."""
     distribution: FeatureDistribution
     history: list[HistoryEntry]
     best_round: int
@@ -52,6 +54,10 @@ class Outcome:
     """All hospitals together."""
     hospitals: dict[str, Metrics]
     """The same per hospital."""
+
+    def state_at(self, hospital: str) -> dict[str, Any]:
+        """The weights that scans of this hospital are predicted with, whether it took part or not."""
+        return {**self.state, **self.statistics.get(hospital, {})}
 
 
 CallRoll = Callable[[], Roll]
@@ -75,17 +81,18 @@ def federate(
     end = run_rounds(grid, call_roll, strategy, resumed or _begin(train_config), train_config, federation, on_round)
     best = arrays_from_state(model.round_weights(weights_only(end.best).to_torch_state_dict()))
     assembly = Assembly(grid, call_roll().hospitals, best, end.best_round, federation.round_deadline)
-    calibrated, distribution = assessment.calibrate(assembly, train_config)
-    test = EvaluateOrder(train_config, "test", calibrated.temperature, evaluation.REPLICATES)
-    totals = assembly.collect_totals(test, distribution)
+    fitted = assessment.calibrate(assembly, train_config)
+    test = EvaluateOrder(train_config, "test", fitted.calibration.temperature, evaluation.REPLICATES)
+    totals = assembly.collect_totals(test, fitted.distribution)
     return Outcome(
-        state=best.to_torch_state_dict(),
-        distribution=distribution,
+        state={**best.to_torch_state_dict(), **fitted.elsewhere},
+        statistics=fitted.statistics,
+        distribution=fitted.distribution,
         history=end.history,
         best_round=end.best_round,
-        calibration=calibrated,
-        test=evaluation.metrics(evaluation.add(totals.values()), calibrated),
-        hospitals={name: evaluation.metrics(part, calibrated) for name, part in totals.items()},
+        calibration=fitted.calibration,
+        test=evaluation.metrics(evaluation.add(totals.values()), fitted.calibration),
+        hospitals={name: evaluation.metrics(part, fitted.calibration) for name, part in totals.items()},
     )
 
 

@@ -64,7 +64,7 @@ def build(config: FederationConfig, hospitals: Mapping[int, str]) -> Screened:
 
 
 def _named(config: FederationConfig, hospitals: Mapping[int, str]) -> Screened:
-    member = (hospitals, config.min_hospitals, config.participation, config.normalisation != "averaged")
+    member = (hospitals, config.min_hospitals, config.participation, config.normalisation not in ("averaged", "local"))
     rate, suspects = config.server_learning_rate, config.malicious_hospitals
     match config.strategy:
         case "fedavg":

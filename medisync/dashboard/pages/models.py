@@ -32,16 +32,18 @@ class Answer:
     """What the global model says about one image, and the image uint8 [S, S] as it saw it."""
 
     scan: Scan
+    hospital: str
+    """Where the scan is from, if that matters to the model; empty otherwise."""
     slice: int | None
     pixels: images.Pixels
     prediction: Prediction
 
 
-def classifier(run: RunListing) -> "Classifier":
-    """Raises ModelError where the weights are not those that the run wrote."""
+def classifier(run: RunListing, hospital: str = "") -> "Classifier":
+    """For scans of that hospital. Raises ModelError where the weights are not those that the run wrote."""
     from medisync import inference
 
-    return data.classifier(run, inference.load)
+    return data.classifier(run, inference.load, hospital)
 
 
 def own_classifiers(run: RunListing) -> dict[str, "Classifier"]:
@@ -51,23 +53,25 @@ def own_classifiers(run: RunListing) -> dict[str, "Classifier"]:
     return data.own_classifiers(run, inference.load)
 
 
-def answer(run: RunListing, scan: Scan, slice_number: int | None = None) -> Answer | str:
+def answer(run: RunListing, scan: Scan, hospital: str = "", slice_number: int | None = None) -> Answer | str:
     """The answer, or the sentence that says why there is none. The file is decoded once."""
-    return _once(("answer", scan.key, run.name, slice_number), lambda: _answer(run, scan, slice_number))
+    return _once(
+        ("answer", scan.key, run.name, hospital, slice_number), lambda: _answer(run, scan, hospital, slice_number)
+    )
 
 
-def _answer(run: RunListing, scan: Scan, slice_number: int | None) -> Answer | str:
+def _answer(run: RunListing, scan: Scan, hospital: str, slice_number: int | None) -> Answer | str:
     from medisync import inference
 
     if scan.problem:
         return scan.problem
-    model = classifier(run)
+    model = classifier(run, hospital)
     try:
         decoded = images.decode(scan.content, slice_number)
     except ImageError as problem:
         return str(problem)
     pixels = images.standardise(decoded.pixels, model.meta.image_size)
-    return Answer(scan, slice_number, pixels, inference.predict_decoded(model, decoded))
+    return Answer(scan, hospital, slice_number, pixels, inference.predict_decoded(model, decoded))
 
 
 def heat(run: RunListing, found: Answer) -> NDArray[np.float32]:
@@ -75,9 +79,9 @@ def heat(run: RunListing, found: Answer) -> NDArray[np.float32]:
     from medisync import explanation
 
     def explain() -> NDArray[np.float32]:
-        return explanation.explain(classifier(run), found.pixels, found.prediction.label)
+        return explanation.explain(classifier(run, found.hospital), found.pixels, found.prediction.label)
 
-    return _once(("heat", found.scan.key, run.name, found.slice), explain)
+    return _once(("heat", found.scan.key, run.name, found.hospital, found.slice), explain)
 
 
 def opinions(run: RunListing, found: Answer) -> dict[str, Prediction]:
@@ -111,9 +115,10 @@ def find_mistakes(run: RunListing, report: Callable[[float], object]) -> list[Mi
     """The test scans that the global model gets wrong, most confident first; `report` is told the share that is done."""
     from medisync import inference
 
-    model = classifier(run)
+    own = data.meta(run).statistics_of
 
-    def predict(paths: Sequence[Path]) -> Iterator[Prediction | None]:
+    def predict(hospital: str, paths: Sequence[Path]) -> Iterator[Prediction | None]:
+        model = classifier(run, hospital if hospital in own else "")
         return (reading.prediction for reading in inference.predict_files(model, paths))
 
     return data.find_mistakes(run, predict, report)

@@ -14,6 +14,7 @@ from medisync.records import Prediction
 
 PLAUSIBLE = "The 90 % prediction set: for scans like the training scans, nine of ten such sets hold the true class."
 HEAT_HELP = "Layer-CAM, from the gradient of the predicted class. Checked on phantoms, whose lesions are known."
+ORIGIN_HELP = "Each hospital of the federation normalises scans by its own statistics; scans from elsewhere by the mean of theirs."
 SAMPLE_HELP = "No patient's scans: a model that was trained on real ones may well get them wrong."
 SHOWN_AT_ONCE = 4
 
@@ -36,7 +37,7 @@ def show(scan: Scan, found: Answer | str) -> None:
     with st.container(border=True):
         if not isinstance(found, str):
             number = choose_slice(scan, found.prediction.slices)
-            found = models.answer(run, scan, number) if number else found
+            found = models.answer(run, scan, origin, number) if number else found
         if isinstance(found, str):
             st.text(words.plain(scan.name, 80))
             st.error(words.sentence(found), icon=":material/broken_image:")
@@ -49,6 +50,16 @@ def show(scan: Scan, found: Answer | str) -> None:
             show_prediction(found.prediction, scan.key)
             show_opinions(found)
             st.caption("Research use only, not a diagnosis.")
+
+
+def choose_origin() -> str:
+    """The hospital that the scans are from, where that matters to the model; empty for any other."""
+    own = data.meta(run).statistics_of
+    if not own:
+        return ""
+    return st.selectbox(
+        "Scanned at", ["", *own], format_func=lambda name: name or "another hospital", help=ORIGIN_HELP, width=320
+    )
 
 
 def choose_slice(scan: Scan, count: int) -> int | None:
@@ -106,7 +117,9 @@ def offer_report(found: Answer) -> None:
         from medisync.dashboard import report  # its PDF library takes long to import
 
         heat, others = models.heat(run, found), models.opinions(run, found)
-        return report.write(found.pixels, heat, found.prediction, others, data.meta(run), artifacts.now())
+        return report.write(
+            found.pixels, heat, found.prediction, others, data.meta(run), artifacts.now(), found.hospital
+        )
 
     st.download_button(
         "Report as PDF",
@@ -143,18 +156,19 @@ st.info(
     "**Research use only, not a diagnosis.** Never base a decision about a patient on it.", icon=":material/gpp_maybe:"
 )
 scans = choose_scans()
+origin = choose_origin()
 models.forget_all_but(scans)
 if not scans:
     st.caption("Nothing uploaded yet. Images stay in memory for this session and are never written to disk.")
     st.stop()
 
 try:
-    models.classifier(run)
+    models.classifier(run, origin)
 except ModelError as problem:
     st.error(f"The model of this run cannot be used: {words.sentence(str(problem))}", icon=":material/error:")
     st.stop()
 with st.spinner("Reading the scans…"):
-    answers = [models.answer(run, scan) for scan in scans]
+    answers = [models.answer(run, scan, origin) for scan in scans]
 if len(scans) > 1:
     show_overview(scans, answers)
 places = list(range(len(scans)))
