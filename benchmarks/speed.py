@@ -1,6 +1,6 @@
 """How fast it is against what the same machine can do: `make bench`.
 
-    .venv/bin/python benchmarks/speed.py [--repeats 5] [--only training prediction orchestration engines audit start-up]
+    .venv/bin/python benchmarks/speed.py [--repeats 5] [--only training prediction onnxruntime orchestration engines audit start-up]
 
 Every comparison is measured in turns, A B A B, in one run, and told as the ratio of the medians; what stands beside each
 other in a row of the table saw the same load. Prints a table and writes it, with every measurement and the machine it ran
@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -31,7 +32,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import models, transforms
 
-from medisync import artifacts, audit, cli, images, inference, model, notebook, phantom, training
+from medisync import artifacts, audit, cli, export, images, inference, model, notebook, phantom, training
 from medisync.errors import ImageError
 from medisync.federation import grid
 from medisync.records import LABELS
@@ -265,6 +266,29 @@ def resident(classifier: inference.Classifier, count: int) -> Callable[[], objec
     return forward
 
 
+def measure_onnxruntime(repeats: int) -> tuple[Rows, Ratios]:
+    """The exported network, float32, in onnxruntime with as many threads, against what this program uses: the same images."""
+    import onnxruntime  # type: ignore[import-untyped]
+
+    classifier = inference.open_run(artifacts.locate(HERE.parent).models)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    program = onnxruntime.InferenceSession(export.to_onnx(classifier), options, providers=["CPUExecutionProvider"])
+    rows, ratios = [], {}
+    for count, times in ((1, 8 * repeats), (inference.BATCH, repeats)):
+        pixels = np.random.default_rng(0).integers(0, 256, (count, SIZE, SIZE), np.uint8)
+        actions = {
+            "this program": partial(inference.forward, classifier, pixels),
+            "onnxruntime": partial(program.run, ["logits", "features"], {"pixels": pixels}),
+        }
+        found = [
+            lasting(f"{count} x 224 x 224 pixels: {name}", each) for name, each in in_turns(actions, times).items()
+        ]
+        ratios[f"onnxruntime_vs_torch_{count}"] = found[1]["median"] / found[0]["median"]
+        rows += found
+    return rows, ratios
+
+
 # Orchestration
 
 
@@ -376,6 +400,7 @@ def measure_start_up(repeats: int) -> tuple[Rows, Ratios]:
 PARTS: Mapping[str, Callable[[int], tuple[Rows, Ratios]]] = {
     "training": measure_training,
     "prediction": measure_prediction,
+    "onnxruntime": measure_onnxruntime,
     "orchestration": measure_orchestration,
     "engines": measure_engines,
     "audit": measure_audit,

@@ -175,6 +175,11 @@ def test_workers_end_with_a_process_that_is_killed() -> None:
         process.communicate(timeout=60)  # ends once nobody holds the pipe any more: the workers have it too
 
 
+def test_a_worker_whose_parent_went_before_it_looked_ends_too() -> None:
+    late = "import os, time\nfrom medisync import lifeline\nlifeline.end_with(os.getppid() + 1)\ntime.sleep(3600)"
+    assert subprocess.run([sys.executable, "-c", late], timeout=60, check=False).returncode == 1
+
+
 def test_resizing_averages_what_becomes_one_pixel() -> None:
     tiles = torch.tensor([[0, 100], [200, 60]], dtype=torch.uint8).repeat_interleave(16, 0).repeat_interleave(16, 1)
     smaller = images.resize(tiles[None], 16)[0]
