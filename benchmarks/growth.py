@@ -1,6 +1,6 @@
 """How the cost of a federation grows: with hospitals that share the same images, with images, with rounds.
 
-    python benchmarks/growth.py [--repeats 3]
+    python benchmarks/growth.py [--repeats 3] [--side 224]
 
 Prints a Markdown table and writes it, with every figure as JSON, beside this file. Each line is a process of its own, on noise.
 """
@@ -8,21 +8,23 @@ Prints a Markdown table and writes it, with every figure as JSON, beside this fi
 import argparse
 import json
 import multiprocessing
-import resource
+import os
 import statistics
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import noise
 
-from medisync import cli, model, notebook
+from medisync import cli, lifeline, model, notebook
 from medisync.federation import grid
 
 HERE = Path(__file__).parent
-SIDE, BATCH, IMAGES, HOSPITALS = 224, 16, 960, 3
+BATCH, IMAGES, HOSPITALS = 16, 960, 3
 """A federation like the published one: images to train on, all hospitals together."""
 
 
@@ -33,7 +35,6 @@ class Case:
     grows: str
     hospitals: int = HOSPITALS
     images: int = IMAGES
-    side: int = SIDE
     rounds: int = 0
     """0: as many as are repeated."""
 
@@ -41,8 +42,10 @@ class Case:
 CASES = (
     *(Case("hospitals", hospitals=count) for count in (3, 10, 30, 100)),
     *(Case("images", images=count) for count in (IMAGES // 4, IMAGES, 4 * IMAGES)),
-    Case("rounds", images=12, side=32, rounds=60),
+    Case("rounds", images=12, rounds=60),
 )
+TINY = 32
+"""Pixels a side where it is rounds that are many."""
 
 
 @dataclass(frozen=True)
@@ -52,35 +55,66 @@ class Cost:
     seconds: list[float]
     """Of each round but the first."""
     megabytes: float
-    """Resident at most."""
+    """Of memory that is no file's, at most."""
+
+
+@dataclass
+class Peak:
+    """The most that was seen so far."""
+
+    megabytes: float = 0.0
+
+
+@contextmanager
+def peak_memory() -> Iterator[Peak]:
+    """Looks at this process twenty times a second. Updates that wait in files are not counted: the system takes such memory back
+    when it needs any.
+    """
+    peak, over = Peak(), threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.05):
+            status = Path("/proc/self/status").read_text(encoding="utf-8")
+            peak.megabytes = max(peak.megabytes, int(status.split("RssAnon:")[1].split()[0]) / 1024)
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        over.set()
+        watcher.join()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3, help="rounds measured, after a first one (default: 3)")
+    parser.add_argument("--side", type=int, default=224, help="pixels (default: 224)")
     options = parser.parse_args(arguments)
     context = multiprocessing.get_context("spawn")
     costs: list[Cost] = []
     for case in CASES:
-        with ProcessPoolExecutor(1, mp_context=context) as pool:
-            costs.append(pool.submit(measure, case, options.repeats).result())
-        keep(CASES[: len(costs)], costs)
+        with ProcessPoolExecutor(1, context, lifeline.end_with, (os.getpid(),)) as pool:
+            side = TINY if case.rounds else options.side
+            costs.append(pool.submit(measure, case, side, options.repeats).result())
+        keep(CASES[: len(costs)], costs, options.side)
     return 0
 
 
-def measure(case: Case, repeats: int) -> Cost:
+def measure(case: Case, side: int, repeats: int) -> Cost:
     """A federation on noise, in this process."""
     rounds = 1 + (case.rounds or repeats)
     parameters = {
         **cli.DEMO_PARAMETERS,
-        "IMAGE_SIZE": case.side,
+        "IMAGE_SIZE": side,
         "BATCH_SIZE": BATCH,
         "ROUNDS": rounds,
         "PATIENCE": rounds,
     }
-    outcome = grid.simulate(noise.hospitals(case.side, dealt(case)), notebook.configuration(parameters))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return Cost([entry.seconds for entry in outcome.history][1:], peak)
+    hospitals, configuration = noise.hospitals(side, dealt(case)), notebook.configuration(parameters)
+    with peak_memory() as peak:
+        outcome = grid.simulate(hospitals, configuration)
+    return Cost([entry.seconds for entry in outcome.history][1:], peak.megabytes)
 
 
 def dealt(case: Case) -> dict[str, int]:
@@ -89,7 +123,7 @@ def dealt(case: Case) -> dict[str, int]:
     return {f"Hospital {number:03d}": cuts[number] - cuts[number - 1] for number in range(1, case.hospitals + 1)}
 
 
-def keep(cases: Sequence[Case], costs: Sequence[Cost]) -> None:
+def keep(cases: Sequence[Case], costs: Sequence[Cost], side: int) -> None:
     """The table so far, on the terminal and on disk."""
     lines = ["| | a round | of the first line of its kind | memory at most |", "| --- | --- | --- | --- |"]
     first: dict[str, float] = {}
@@ -102,7 +136,9 @@ def keep(cases: Sequence[Case], costs: Sequence[Cost]) -> None:
         what = f"{case.hospitals} hospitals, {case.images} images together"
         lines.append(f"| {what} | {seconds:.1f} s | {times:.2f} | {cost.megabytes:.0f} MB |")
     device = model.describe_device(model.select_device("auto"))
-    table = "\n".join([f"On {device}, images of {SIDE} pixels (`python benchmarks/growth.py`).", "", *lines])
+    table = "\n".join(
+        [f"On {device}, images of {side} pixels (`python benchmarks/growth.py --side {side}`).", "", *lines]
+    )
     print(f"\n{table}", flush=True)
     (HERE / "growth.md").write_text(f"{table}\n", encoding="utf-8")
     rows = [{**asdict(case), **asdict(cost)} for case, cost in zip(cases, costs, strict=True)]

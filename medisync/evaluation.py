@@ -7,7 +7,7 @@ one hospital and of the federation come from the same code.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+Ints = NDArray[np.signedinteger[Any]]
 
 BINS = 15
 EPSILON = 1e-9
@@ -183,7 +183,7 @@ def _replicates(cells: Ints, groups: Ints, draws: Ints, shape: tuple[int, ...]) 
     names, member = np.unique(groups, return_inverse=True)
     by_group = np.zeros((len(names), int(np.prod(shape))), np.float64)  # doubles multiply fast and are exact here
     np.add.at(by_group, (member[:, np.newaxis], cells), 1)
-    return (draws.astype(np.float64) @ by_group).astype(np.int64).reshape(len(draws), *shape)
+    return (draws.astype(np.float64) @ by_group).astype(np.int32).reshape(len(draws), *shape)  # millions, per hospital
 
 
 def metrics(totals: Totals, fitted: Calibration | None = None) -> Metrics:

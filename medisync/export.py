@@ -75,6 +75,7 @@ def describe(classifier: Classifier) -> dict[str, str]:
         "temperature": repr(meta.calibration.temperature),
         "conformal_threshold": repr(meta.calibration.conformal_threshold),
         "model_sha256": meta.model_sha256,
+        "statistics_of": classifier.hospital,
         "use": "Research only. Not a medical device; nothing that it computes is a diagnosis.",
     }
 

@@ -43,6 +43,8 @@ class Classifier:
     device: model.Device
     distribution: FeatureDistribution
     meta: StoredModel
+    hospital: str = ""
+    """Whose own statistics the network has; empty for those that all scans may be normalised by."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def load(model_file: Path, distribution_file: Path, meta: StoredModel, hospital:
         state.update(_own_statistics(model_file.parent, meta, hospital))
     distribution = FeatureDistribution.from_bytes(model.read_checked(distribution_file, meta.distribution_sha256))
     device = model.select_device("auto")
-    return Classifier(model.restore(state, device).eval(), device, distribution, meta)
+    return Classifier(model.restore(state, device).eval(), device, distribution, meta, hospital)
 
 
 def _own_statistics(folder: Path, meta: StoredModel, hospital: str) -> model.State:

@@ -1,6 +1,8 @@
 """The network, and weights that can be trusted: built, serialised, loaded and checked here only."""
 
+import copy
 import ctypes
+import functools
 import hashlib
 import io
 import math
@@ -174,8 +176,8 @@ class BatchRenorm2d(nn.BatchNorm2d):
 
     def forget_statistics(self) -> None:
         """As if no batch had been met."""
-        self.seen_mean.zero_()
-        self.seen_var.zero_()
+        self.seen_mean = torch.zeros_like(self.running_mean)
+        self.seen_var = torch.zeros_like(self.running_var)
         self.batches = 0
 
     def keep_statistics(self) -> None:
@@ -194,15 +196,25 @@ def _network(norm_layer: Callable[[int], nn.Module]) -> nn.Module:
     return network
 
 
-def _restored(norm_layer: Callable[[int], nn.Module], state: State) -> nn.Module:
-    """The network with these weights, without the time that drawing others would take."""
+@functools.cache
+def _blank(norm_layer: Callable[[int], nn.Module]) -> nn.Module:
+    """A network without memory for weights, to copy: to make one takes longer than all else that `_restored` does."""
     with torch.device("meta"):
-        network = _network(norm_layer)
-    network.to_empty(device="cpu")
+        return _network(norm_layer)
+
+
+def _restored(norm_layer: Callable[[int], nn.Module], state: State) -> nn.Module:
+    """The network with a copy of these weights, in the order in memory that it computes in."""
+    network = copy.deepcopy(_blank(norm_layer))
+    network.load_state_dict({key: _channels_last(tensor) for key, tensor in state.items()}, assign=True)
     for layer in _renormalised(network):
         layer.forget_statistics()
-    network.load_state_dict(dict(state))
     return network
+
+
+def _channels_last(tensor: Tensor) -> Tensor:
+    """A copy; kernels with their channels last."""
+    return tensor.clone(memory_format=torch.channels_last if tensor.dim() == 4 else torch.contiguous_format)
 
 
 def restore_for_training(state: State, device: Device, renormalisation: float) -> nn.Module:

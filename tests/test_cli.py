@@ -43,7 +43,7 @@ def test_the_demonstrations_parameters_may_stand_for_the_notebooks(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[dict[str, object]] = []
-    monkeypatch.setattr(cli, "_execute_notebook", lambda _, parameters: seen.append(parameters))
+    monkeypatch.setattr("medisync.cli.training._execute_notebook", lambda _, parameters: seen.append(parameters))
     assert medisync(workspace, "train", "-p", "ROUNDS", "3") == 0
     assert medisync(workspace, "train", "--demo", "-p", "ROUNDS", "3") == 0
     assert seen == [{"ROUNDS": 3}, {**cli.DEMO_PARAMETERS, "ROUNDS": 3}]

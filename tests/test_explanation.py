@@ -44,10 +44,11 @@ def trained() -> Classifier:
     data, _ = draw(640, seed=1)
     config = TrainingConfig(image_size=SIDE, batch_size=16)
     state: model.State = model.build(seed=0).state_dict()
-    for number in range(1, EPOCHS + 1):
-        rate = training.scheduled_rate(1e-3, "cosine", number, EPOCHS)
-        generator = torch.Generator().manual_seed(number)
-        state = training.train(state, data, config, learning_rate=rate, generator=generator, device=DEVICE).state
+    with model.memory_kept():
+        for number in range(1, EPOCHS + 1):
+            rate = training.scheduled_rate(1e-3, "cosine", number, EPOCHS)
+            generator = torch.Generator().manual_seed(number)
+            state = training.train(state, data, config, learning_rate=rate, generator=generator, device=DEVICE).state
     return classifier(state)
 
 

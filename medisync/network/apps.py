@@ -1,11 +1,12 @@
 """The two Flower apps that pyproject.toml names. The code does not travel: each side runs what is installed there."""
 
 from pathlib import Path
+from typing import Any
 
-from flwr.app import Context
+from flwr.app import Context, Message
 from flwr.serverapp import Grid, ServerApp
 
-from medisync import lifeline
+from medisync import lifeline, model
 from medisync.federation import client_app, packing
 from medisync.network import node
 from medisync.network.shelf import FolderShelf
@@ -30,7 +31,14 @@ def _find_shelf(context: Context) -> FolderShelf:
     return FolderShelf(node.read_settings(_settings_file(context)).state / "weights")
 
 
-client = client_app.build(_open, _introduce, mods=[packing.packing_client(_find_shelf)])
+def _with_memory_kept(message: Message, context: Context, call_next: Any) -> Message:
+    """While a message is answered; in between, the hospital's machine has its memory back."""
+    with model.memory_kept():
+        reply: Message = call_next(message, context)
+        return reply
+
+
+client = client_app.build(_open, _introduce, mods=[_with_memory_kept, packing.packing_client(_find_shelf)])
 server = ServerApp()
 
 

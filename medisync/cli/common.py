@@ -1,0 +1,94 @@
+"""What several commands share: their parameters, and how they say what came of it."""
+
+import argparse
+import ast
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medisync import notebook
+
+if TYPE_CHECKING:
+    from medisync.artifacts import Workspace
+
+
+DEMO_PARAMETERS: Mapping[str, Any] = {
+    "IMAGE_SIZE": 96,
+    "IMAGE_SIZE_SCHEDULE": "constant",
+    "LOCAL_EPOCHS": 1,
+    "MISSING_CLASS_PRIOR": 0.3,
+    "LEARNING_RATE": 1e-3,
+    "BATCH_SIZE": 16,
+    "STEPS_PER_EPOCH": 0,
+    "NORMALISATION": "averaged",
+    "ADAM_MOMENTS": "fresh",
+    "VALIDATE_EVERY": 1,
+    "ROUNDS": 20,
+    "PATIENCE": 10,
+}
+"""Enough for the phantom hospitals, in minutes on two cores."""
+
+
+def add(commands: Any, shared: argparse.ArgumentParser, name: str, run: Any, summary: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(name, parents=[shared], help=summary, description=summary)
+    command.set_defaults(command=run)
+    return command
+
+
+def add_parameters(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "-p",
+        dest="parameters",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="set one name of the notebook's parameters cell",
+    )
+
+
+def add_demo_flag(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--demo", action="store_true", help="the demonstration's parameters instead of the notebook's")
+
+
+def chosen_parameters(options: argparse.Namespace) -> dict[str, Any]:
+    """Those that differ from the notebook's."""
+    return {
+        **(DEMO_PARAMETERS if options.demo else {}),
+        **{name: parse_value(text) for name, text in options.parameters},
+    }
+
+
+def parse_value(text: str) -> Any:
+    """A Python literal, else the text itself: `-p ROUNDS 3`, `-p DEVICE cpu`."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def parameters_of(workspace: "Workspace", run: str) -> dict[str, Any]:
+    """The notebook's parameters as an interrupted run has them."""
+    from medisync import artifacts
+
+    _, start = artifacts.reopen(workspace, run)
+    sections = [section for section in start.configuration.values() if isinstance(section, dict)]
+    began = {name.upper(): value for section in sections for name, value in section.items()}
+    return {**{name: began[name] for name in notebook.literals() if name in began}, "RESUME": run}
+
+
+def print_result(workspace: "Workspace", run: str) -> None:
+    from medisync import artifacts
+
+    metrics = artifacts.read(workspace.artifacts / run, artifacts.META).metrics
+    interval = metrics.test.intervals["accuracy"]
+    print(
+        f"\n{run}: test accuracy {metrics.test_accuracy:.1%} "
+        f"(95 % interval {interval.low:.1%} to {interval.high:.1%}), macro F1 {metrics.avg_f1:.3f}, n = {metrics.test.n}\n"
+        f"artifacts in {shown(workspace.artifacts / run)}, model in {shown(workspace.models)}"
+    )
+
+
+def shown(path: Path) -> str:
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,0 +1,124 @@
+"""`federation ...`: one process tree per hospital."""
+
+import argparse
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medisync import notebook
+from medisync.cli.common import (
+    add,
+    add_demo_flag,
+    add_parameters,
+    chosen_parameters,
+    parameters_of,
+    print_result,
+    shown,
+)
+from medisync.errors import FederationError
+
+if TYPE_CHECKING:
+    from medisync.artifacts import Workspace
+
+
+def add_federation(commands: Any, shared: argparse.ArgumentParser) -> None:
+    summary = "A federation over a network: one process tree per hospital."
+    group = commands.add_parser("federation", help=summary, description=summary)
+    steps = group.add_subparsers(required=True, metavar="STEP")
+    init = add(
+        steps, shared, "init", init_command, "Make keys, certificates and settings for a server and its hospitals."
+    )
+    init.add_argument("folder", type=Path, metavar="DIR", help="a new folder; nothing in it is replaced")
+    init.add_argument(
+        "--server", default="127.0.0.1:9443", metavar="HOST:PORT", help="where hospitals will find the server"
+    )
+    server = add(steps, shared, "server", server_command, "Let hospitals connect, until Ctrl-C.")
+    server.add_argument("settings", type=Path, metavar="server.toml")
+    hospital = add(steps, shared, "hospital", hospital_command, "Take part as one hospital, until Ctrl-C.")
+    hospital.add_argument("settings", type=Path, metavar="hospital.toml")
+    run = add(steps, shared, "run", run_command, "Start a run on a server that is up, and follow it.")
+    run.add_argument("settings", type=Path, metavar="server.toml")
+    local = add(
+        steps, shared, "local", local_command, "Server and hospitals of this workspace on this machine, for a try."
+    )
+    for command in (run, local):
+        add_parameters(command)
+        add_demo_flag(command)
+        command.add_argument("--resume", metavar="RUN", help="go on with an interrupted run after its last whole round")
+
+
+def init_command(options: argparse.Namespace) -> int:
+    from medisync.network import setup
+
+    made = setup.make(options.folder, options.server, notebook.configuration().hospitals)
+    print(f"made {shown(made.server)}; give each hospital its own folder, by hand, and nothing else:")
+    print("\n".join(f"  {shown(file.parent)}" for file in made.hospitals.values()))
+    return 0
+
+
+def server_command(options: argparse.Namespace) -> int:
+    from medisync.network import processes, settings
+
+    server = settings.read(settings.ServerSettings, options.settings)
+    with _stopped_by_signals(), processes.superlink(server) as link:
+        print(f"listening at {server.listen} for {', '.join(each.name for each in server.hospitals)}", flush=True)
+        link.process.wait()
+    raise FederationError(f"the server ended: {link.last_words()} (log: {link.log})")
+
+
+def hospital_command(options: argparse.Namespace) -> int:
+    from medisync.network import processes
+
+    with _stopped_by_signals():
+        processes.take_part(options.settings.resolve())
+    return 0
+
+
+def run_command(options: argparse.Namespace) -> int:
+    from medisync import artifacts
+    from medisync.network import processes, settings
+
+    workspace, file = artifacts.locate(options.workspace), options.settings.resolve()
+    parameters = _run_parameters(workspace, options)
+    server = settings.read(settings.ServerSettings, file)
+    with _stopped_by_signals():
+        name = processes.run(server, file, workspace.root, parameters, options.resume or "")
+    print_result(workspace, name)
+    return 0
+
+
+def local_command(options: argparse.Namespace) -> int:
+    from medisync import artifacts
+    from medisync.network import local
+
+    workspace = artifacts.locate(options.workspace)
+    parameters = _run_parameters(workspace, options)
+    with _stopped_by_signals():
+        name = local.run(workspace, parameters, options.resume or "")
+    print_result(workspace, name)
+    return 0
+
+
+def _run_parameters(workspace: "Workspace", options: argparse.Namespace) -> dict[str, Any]:
+    """What a run is to begin or, resumed, began with. Raises ConfigError for a wrong one before anything starts."""
+    parameters = chosen_parameters(options)
+    if options.resume:
+        parameters = {**parameters_of(workspace, options.resume), **parameters}
+    notebook.configuration(parameters)
+    return parameters
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """An administrator's `kill` or `systemctl stop` ends a command as Ctrl-C does: its children first."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

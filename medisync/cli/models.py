@@ -1,0 +1,113 @@
+"""Commands that use a run's model: `predict`, `evaluate` and `export`."""
+
+import argparse
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medisync.cli.common import add, shown
+from medisync.errors import ArtifactError, ConfigError, DataError, MediSyncError, printable
+
+if TYPE_CHECKING:
+    from medisync.inference import Classifier
+
+
+def add_predict(commands: Any, shared: argparse.ArgumentParser) -> None:
+    summary = "Predict images with the published model; one CSV row each. Research use only, not a diagnosis."
+    command = add(commands, shared, "predict", predict, summary)
+    command.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="an image, or a folder of images")
+    _add_model(command)
+    command.add_argument("--output", metavar="FILE", type=Path, help="write the CSV to FILE instead of the terminal")
+
+
+def predict(options: argparse.Namespace) -> int:
+    import io
+
+    from medisync import artifacts, inference
+    from medisync.records import LABELS
+
+    files = inference.find_images(options.paths)
+    if not files:
+        raise DataError("no images found there (accepted: PNG, JPEG, TIFF, WebP, BMP, GIF)")
+    classifier = _load_classifier(options)
+    table = io.StringIO() if options.output else sys.stdout
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["path", "label", *LABELS, "note"])
+    failed = 0
+    for reading in inference.predict_files(classifier, files):
+        writer.writerow(inference.csv_row(reading))
+        failed += reading.prediction is None
+    if options.output:
+        artifacts.write_bytes(options.output, table.getvalue().encode())  # type: ignore[union-attr]
+    if failed:
+        raise DataError(f"{failed} of {len(files)} files could not be read; their rows say why")
+    return 0
+
+
+def add_evaluate(commands: Any, shared: argparse.ArgumentParser) -> None:
+    summary = "Score a run's model on a folder of class folders that it never saw."
+    command = add(commands, shared, "evaluate", evaluate, summary)
+    command.add_argument("folder", type=Path, metavar="DIR", help="holds folders such as glioma/ or no_tumor/")
+    _add_model(command)
+    command.add_argument("--json", action="store_true", help="print the figures as JSON")
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    from medisync import inference
+
+    classifier = _load_classifier(options)
+    scores = inference.score_folder(classifier, options.folder)
+    for path, problem in scores.unreadable:
+        print(printable(f"left out: {path}: {problem}"), file=sys.stderr)
+    print(json.dumps(scores.figures, indent=1) if options.json else scores.text())
+    return 0
+
+
+def add_export(commands: Any, shared: argparse.ArgumentParser) -> None:
+    summary = "Write the published network for other programs to read. Research use only."
+    command = add(commands, shared, "export", export, summary)
+    _add_model(command)
+    command.add_argument("--safetensors", metavar="FILE", type=Path, help="the weights, under torchvision's names")
+    command.add_argument("--onnx", metavar="FILE", type=Path, help="the computation, from pixels to probabilities")
+
+
+def export(options: argparse.Namespace) -> int:
+    from medisync import artifacts
+    from medisync import export as formats
+
+    wanted = [(options.safetensors, formats.to_safetensors), (options.onnx, formats.to_onnx)]
+    if not any(file for file, _ in wanted):
+        raise ConfigError("nothing to write: say --safetensors FILE, --onnx FILE, or both")
+    classifier = _load_classifier(options)
+    for file, write in wanted:
+        if file:
+            artifacts.write_bytes(file, write(classifier))
+            print(f"wrote {shown(file)}, {file.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+def _add_model(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--run", metavar="RUN", help="use this run's model, for instance run-003 (default: the published one)"
+    )
+    command.add_argument(
+        "--hospital",
+        metavar="NAME",
+        default="",
+        help="the scans are this hospital's, which took part: use its own statistics, where the run has them",
+    )
+
+
+def _load_classifier(options: argparse.Namespace) -> "Classifier":
+    from medisync import artifacts, inference
+
+    workspace = artifacts.locate(options.workspace)
+    folder = workspace.artifacts / options.run if options.run else workspace.models
+    try:
+        return inference.open_run(folder, options.hospital)
+    except ArtifactError as error:
+        raise MediSyncError(
+            f"no model in {shown(folder)} ({error}); make one with `medisync train`, or `medisync demo` for a try"
+        ) from None

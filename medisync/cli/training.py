@@ -1,0 +1,118 @@
+"""Commands that train: `demo` and `train`."""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medisync import notebook
+from medisync.cli.common import (
+    add,
+    add_demo_flag,
+    add_parameters,
+    chosen_parameters,
+    parameters_of,
+    print_result,
+    shown,
+)
+from medisync.cli.workspaces import become_dashboard
+from medisync.errors import MediSyncError
+
+if TYPE_CHECKING:
+    from medisync.artifacts import Workspace
+
+
+def add_demo(commands: Any, shared: argparse.ArgumentParser) -> None:
+    command = add(commands, shared, "demo", demo, "Make phantom hospitals in demo/, train on them, open the dashboard.")
+    command.add_argument("--no-train", action="store_true", help="make the phantom hospitals and stop")
+    command.add_argument("--no-serve", action="store_true", help="train and stop")
+    command.set_defaults(demo=True)
+    add_parameters(command)
+
+
+def demo(options: argparse.Namespace) -> int:
+    from medisync import artifacts, phantom
+    from medisync.records import PHANTOM_MARKER
+
+    workspace = artifacts.locate(options.workspace or notebook.PROJECT / "demo")
+    if not (workspace.dataset / PHANTOM_MARKER).exists():
+        print(f"making phantom hospitals in {shown(workspace.dataset)} ...", flush=True)
+        phantom.write_hospitals(workspace.dataset, seed=0)
+    if options.no_train:
+        return 0
+    _execute_notebook(workspace, chosen_parameters(options))
+    return 0 if options.no_serve else become_dashboard(workspace)
+
+
+def add_train(commands: Any, shared: argparse.ArgumentParser) -> None:
+    command = add(
+        commands, shared, "train", train, "Execute notebook.ipynb: audit, split, federate, evaluate, publish."
+    )
+    add_parameters(command)
+    add_demo_flag(command)
+    how = command.add_mutually_exclusive_group()
+    how.add_argument("--resume", metavar="RUN", help="go on with an interrupted run, with the parameters it began with")
+    how.add_argument(
+        "--seeds", nargs="+", type=int, metavar="SEED", help="one run per seed; then the mean and its spread over them"
+    )
+
+
+def train(options: argparse.Namespace) -> int:
+    from medisync import artifacts, comparison
+
+    workspace, parameters = artifacts.locate(options.workspace), chosen_parameters(options)
+    if options.resume:
+        parameters = {**parameters_of(workspace, options.resume), **parameters}
+    if options.seeds is None:
+        _execute_notebook(workspace, parameters)
+        return 0
+    for seed in options.seeds:  # a wrong one is refused before the first run starts
+        notebook.configuration({**parameters, "SEED": seed})
+    runs = [_execute_notebook(workspace, {**parameters, "SEED": seed}) for seed in options.seeds]
+    print(f"\n{comparison.spread(workspace, runs)}")
+    return 0
+
+
+def _execute_notebook(workspace: "Workspace", parameters: Mapping[str, Any]) -> str:
+    """Runs the notebook's cells in a kernel of their own, keeps the executed notebook with the run, returns its name."""
+    import tempfile
+
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    from medisync import artifacts
+
+    notebook.configuration(parameters)  # a wrong value is refused here, before anything starts
+    os.environ |= {"MEDISYNC_WORKSPACE": str(workspace.root), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    with tempfile.TemporaryDirectory() as folder:
+        executed = Path(folder) / notebook.PATH.name
+        try:
+            papermill.execute_notebook(
+                notebook.PATH,
+                executed,
+                dict(parameters),
+                kernel_name="python3",
+                cwd=notebook.PROJECT,
+                progress_bar=False,
+                stdout_file=sys.stdout,
+                stderr_file=sys.stderr,
+            )
+        except PapermillExecutionError as error:
+            raise MediSyncError(f"{error.ename}: {error.evalue}") from error
+        name: str = parameters.get("RESUME") or artifacts.list_runs(workspace)[0].name
+        artifacts.write_bytes(workspace.artifacts / name / artifacts.NOTEBOOK, _to_keep(executed))
+    print_result(workspace, name)
+    return name
+
+
+def _to_keep(executed: Path) -> bytes:
+    """An executed notebook without what papermill notes of the machine that it ran on, and with progress bars as they ended."""
+    import nbformat
+    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+
+    content, _ = CoalesceStreamsPreprocessor(enabled=True).preprocess(nbformat.read(executed, 4), {})
+    content.metadata.pop("papermill", None)
+    written: str = nbformat.writes(content)
+    return written.encode()

@@ -1,0 +1,80 @@
+"""Commands on a workspace: `serve`, `audit`, `download` and `runs`."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from medisync import notebook
+from medisync.cli.common import add
+
+if TYPE_CHECKING:
+    from medisync.artifacts import Workspace
+
+
+def add_serve(commands: Any, shared: argparse.ArgumentParser) -> None:
+    command = add(commands, shared, "serve", serve, "Open the dashboard on a workspace.")
+    command.add_argument("--port", type=int, default=8501, help="on 127.0.0.1 (default: 8501)")
+
+
+def serve(options: argparse.Namespace) -> int:
+    from medisync import artifacts
+
+    return become_dashboard(artifacts.locate(options.workspace), options.port)
+
+
+def become_dashboard(workspace: "Workspace", port: int = 8501) -> NoReturn:
+    """Becomes Streamlit, so that whatever ends the command ends the dashboard."""
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+    sys.stdout.flush()
+    os.chdir(notebook.PROJECT)
+    # every session is a thread: with an arena for each, the memory of many sessions is never given back
+    environment = {"MALLOC_ARENA_MAX": "2", **os.environ, "MEDISYNC_WORKSPACE": str(workspace.root)}
+    os.execve(sys.executable, command, environment)  # noqa: S606
+
+
+def add_audit(commands: Any, shared: argparse.ArgumentParser) -> None:
+    command = add(commands, shared, "audit", audit, "Look through the hospitals' datasets without training.")
+    command.add_argument("--json", metavar="FILE", type=Path, help="write the audit record to FILE")
+
+
+def audit(options: argparse.Namespace) -> int:
+    from medisync import artifacts
+    from medisync import audit as auditing
+
+    workspace, hospitals = artifacts.locate(options.workspace), notebook.configuration().hospitals
+    record = auditing.audit(hospitals, workspace.dataset)
+    print("\n".join(auditing.log_lines(record)))
+    if options.json:
+        artifacts.write_bytes(options.json, record.model_dump_json(indent=1).encode())
+    auditing.require_images(record, hospitals, workspace.dataset)
+    return 0
+
+
+def add_download(commands: Any, shared: argparse.ArgumentParser) -> None:
+    add(commands, shared, "download", download, "Fetch the three public datasets from Kaggle into dataset/.")
+
+
+def download(options: argparse.Namespace) -> int:
+    from medisync import artifacts
+    from medisync import download as downloading
+
+    downloading.download(artifacts.locate(options.workspace).dataset)
+    return 0
+
+
+def add_runs(commands: Any, shared: argparse.ArgumentParser) -> None:
+    command = add(commands, shared, "runs", runs, "List the runs of a workspace, or compare two.")
+    command.add_argument("--compare", nargs=2, metavar=("A", "B"), help="show only what differs between two runs")
+
+
+def runs(options: argparse.Namespace) -> int:
+    from medisync import artifacts, comparison
+
+    workspace = artifacts.locate(options.workspace)
+    if options.compare:
+        print(comparison.difference(workspace, *options.compare))
+    else:
+        print(comparison.listing(workspace))
+    return 0
