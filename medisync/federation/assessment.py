@@ -89,7 +89,7 @@ class Assembly:
         deed = f"evaluated the global model on its {order.split} images"
         return self._collect(content, MessageType.EVALUATE, deed, lambda answer: _read(answer, TOTALS, nothing))
 
-    def describe(self, order: EvaluateOrder) -> dict[str, "Description"]:
+    def describe(self, order: EvaluateOrder) -> dict[str, Description]:
         """What each hospital says of its training images. Raises FederationError if no hospital answers."""
         nothing = novelty.measure(NO_IMAGES[0], np.zeros((0, model.FEATURES)))
         own = order.training.normalisation == "local"
