@@ -196,6 +196,6 @@ def map_files(function: Callable[[Item], Result], items: Iterable[Item]) -> Iter
     if len(items) < 64 or workers == 1:
         yield from map(function, items)
         return
-    me = os.getpid()  # said by name: a worker that starts while this process is killed finds another parent
+    me = os.getpid()  # said by name: a worker that starts while this process is killed has another parent already
     with ProcessPoolExecutor(workers, initializer=lifeline.end_with, initargs=(me,)) as pool:
         yield from pool.map(function, items, chunksize=32)

@@ -8,6 +8,7 @@ killed and could not stop anything. The module then ends as by Ctrl-C.
 
 import os
 import runpy
+import select
 import signal
 import sys
 import threading
@@ -38,19 +39,32 @@ def _end_with_starter(pipe: int) -> None:
     os._exit(1)
 
 
-def end_with(parent: int = 0) -> None:
-    """Ends this process once that parent has gone, whatever it is doing then; 0: the parent that it has now.
+def end_with(starter: int = 0) -> None:
+    """Ends this process once that one has gone, whatever it is doing then; 0: the parent that it has now.
 
-    For processes that a pool, Flower or a fork started. Flower's own way is a signal to a main thread that may itself wait, for something that has gone too.
+    For processes that a pool, Flower or a fork started; a pool's may have a server for forks as their parent. Flower's own way is
+    a signal to a main thread that may itself wait, for something that has gone too.
     """
-    parent = parent or os.getppid()
+    starter = starter or os.getppid()
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(LOOK_SECONDS)
+        _wait_for_end(starter)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _wait_for_end(process: int) -> None:
+    """Of any process, whether somebody has taken note of its end or not; where the system cannot tell, of the parent only."""
+    try:
+        end = select.poll()
+        end.register(os.pidfd_open(process), select.POLLIN)
+        end.poll()
+    except ProcessLookupError:
+        return
+    except (AttributeError, OSError):  # neither Linux nor a kernel since 5.3
+        while os.getppid() == process:
+            time.sleep(LOOK_SECONDS)
 
 
 if __name__ == "__main__":

@@ -175,9 +175,22 @@ def test_workers_end_with_a_process_that_is_killed() -> None:
         process.communicate(timeout=60)  # ends once nobody holds the pipe any more: the workers have it too
 
 
-def test_a_worker_whose_parent_went_before_it_looked_ends_too() -> None:
-    late = "import os, time\nfrom medisync import lifeline\nlifeline.end_with(os.getppid() + 1)\ntime.sleep(3600)"
+def test_a_worker_whose_starter_went_before_it_looked_ends_too() -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    late = f"import time; from medisync import lifeline; lifeline.end_with({gone.pid}); time.sleep(3600)"
     assert subprocess.run([sys.executable, "-c", late], timeout=60, check=False).returncode == 1
+
+
+def test_workers_from_a_server_of_forks_live_as_long_as_who_asked_for_them() -> None:
+    code = (
+        "import multiprocessing\nfrom medisync import images\n"
+        "if __name__ == '__main__':\n"
+        "    multiprocessing.set_start_method('forkserver')\n"
+        "    print(sum(images.map_files(abs, range(-64, 0))))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], timeout=60, check=True, capture_output=True, text=True)
+    assert found.stdout == "2080\n"
 
 
 def test_resizing_averages_what_becomes_one_pixel() -> None:
