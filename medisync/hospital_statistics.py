@@ -40,7 +40,7 @@ def find_problem(found: State) -> str:
     """What keeps these from being one hospital's statistics; empty if nothing does."""
     if problem := model.find_problem(found, of(model.build("local").state_dict())):
         return problem
-    negative = [key for key, tensor in found.items() if key.endswith("running_var") and (tensor < 0).any()]
+    negative = sorted(key for key, tensor in found.items() if key.endswith("running_var") and (tensor < 0).any())
     return f"{negative[0]} holds a negative variance" if negative else ""
 
 
