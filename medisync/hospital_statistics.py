@@ -38,7 +38,7 @@ def mean(statistics: Statistics, images: Mapping[str, float]) -> dict[str, torch
 
 def find_problem(found: State) -> str:
     """What keeps these from being one hospital's statistics; empty if nothing does."""
-    if problem := model.find_problem(found, of(model.build("local").state_dict())):
+    if problem := model.find_problem(found, of(model.layout("local"))):
         return problem
     negative = sorted(key for key, tensor in found.items() if key.endswith("running_var") and (tensor < 0).any())
     return f"{negative[0]} holds a negative variance" if negative else ""

@@ -126,7 +126,11 @@ def build(normalisation: Normalisation = "averaged", *, seed: int = 0) -> nn.Mod
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _network(GroupNorm if normalisation == "group" else nn.BatchNorm2d)
+        return _network(_norm_layer(normalisation))
+
+
+def _norm_layer(normalisation: Normalisation) -> Callable[[int], nn.Module]:
+    return GroupNorm if normalisation == "group" else nn.BatchNorm2d
 
 
 class BatchRenorm2d(nn.BatchNorm2d):
@@ -201,6 +205,11 @@ def _blank(norm_layer: Callable[[int], nn.Module]) -> nn.Module:
     """A network without memory for weights, to copy: to make one takes longer than all else that `_restored` does."""
     with torch.device("meta"):
         return _network(norm_layer)
+
+
+def layout(normalisation: Normalisation) -> dict[str, Tensor]:
+    """Keys, shapes and dtypes of a network's weights, without values: what `find_problem` compares with."""
+    return _blank(_norm_layer(normalisation)).state_dict()
 
 
 def _restored(norm_layer: Callable[[int], nn.Module], state: State) -> nn.Module:
@@ -309,8 +318,7 @@ def load(file: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
     given, the keys, shapes and dtypes of our ResNet18, and finite values.
     """
     state = _read_state(file, sha256)
-    expected = build("averaged" if has_statistics(state) else "group").state_dict()
-    if problem := find_problem(state, expected):
+    if problem := find_problem(state, layout("averaged" if has_statistics(state) else "group")):
         raise ModelError(f"{file.name} does not fit this program's ResNet18: {problem}")
     return state
 
