@@ -52,7 +52,16 @@ def add_demo_flag(command: argparse.ArgumentParser) -> None:
     command.add_argument("--demo", action="store_true", help="the demonstration's parameters instead of the notebook's")
 
 
-def chosen_parameters(options: argparse.Namespace) -> dict[str, Any]:
+def run_parameters(workspace: "Workspace", options: argparse.Namespace) -> dict[str, Any]:
+    """What a run is to begin or, resumed, began with. Raises ConfigError for a wrong one before anything starts."""
+    parameters = _chosen_parameters(options)
+    if options.resume:
+        parameters = {**_parameters_of(workspace, options.resume), **parameters}
+    notebook.configuration(parameters)
+    return parameters
+
+
+def _chosen_parameters(options: argparse.Namespace) -> dict[str, Any]:
     """Those that differ from the notebook's."""
     return {
         **(DEMO_PARAMETERS if options.demo else {}),
@@ -68,7 +77,7 @@ def parse_value(text: str) -> Any:
         return text
 
 
-def parameters_of(workspace: "Workspace", run: str) -> dict[str, Any]:
+def _parameters_of(workspace: "Workspace", run: str) -> dict[str, Any]:
     """The notebook's parameters as an interrupted run has them."""
     from medisync import artifacts
 

@@ -5,22 +5,11 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from medisync import notebook
-from medisync.cli.common import (
-    add,
-    add_demo_flag,
-    add_parameters,
-    chosen_parameters,
-    parameters_of,
-    print_result,
-    shown,
-)
+from medisync.cli.common import add, add_demo_flag, add_parameters, print_result, run_parameters, shown
 from medisync.errors import FederationError
-
-if TYPE_CHECKING:
-    from medisync.artifacts import Workspace
 
 
 def add_federation(commands: Any, shared: argparse.ArgumentParser) -> None:
@@ -81,7 +70,7 @@ def run_command(options: argparse.Namespace) -> int:
     from medisync.network import processes, settings
 
     workspace, file = artifacts.locate(options.workspace), options.settings.resolve()
-    parameters = _run_parameters(workspace, options)
+    parameters = run_parameters(workspace, options)
     server = settings.read(settings.ServerSettings, file)
     with _stopped_by_signals():
         name = processes.run(server, file, workspace.root, parameters, options.resume or "")
@@ -94,20 +83,11 @@ def local_command(options: argparse.Namespace) -> int:
     from medisync.network import local
 
     workspace = artifacts.locate(options.workspace)
-    parameters = _run_parameters(workspace, options)
+    parameters = run_parameters(workspace, options)
     with _stopped_by_signals():
         name = local.run(workspace, parameters, options.resume or "")
     print_result(workspace, name)
     return 0
-
-
-def _run_parameters(workspace: "Workspace", options: argparse.Namespace) -> dict[str, Any]:
-    """What a run is to begin or, resumed, began with. Raises ConfigError for a wrong one before anything starts."""
-    parameters = chosen_parameters(options)
-    if options.resume:
-        parameters = {**parameters_of(workspace, options.resume), **parameters}
-    notebook.configuration(parameters)
-    return parameters
 
 
 @contextmanager

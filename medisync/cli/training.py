@@ -8,15 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medisync import notebook
-from medisync.cli.common import (
-    add,
-    add_demo_flag,
-    add_parameters,
-    chosen_parameters,
-    parameters_of,
-    print_result,
-    shown,
-)
+from medisync.cli.common import add, add_demo_flag, add_parameters, print_result, run_parameters, shown
 from medisync.cli.workspaces import become_dashboard
 from medisync.errors import MediSyncError
 
@@ -28,7 +20,7 @@ def add_demo(commands: Any, shared: argparse.ArgumentParser) -> None:
     command = add(commands, shared, "demo", demo, "Make phantom hospitals in demo/, train on them, open the dashboard.")
     command.add_argument("--no-train", action="store_true", help="make the phantom hospitals and stop")
     command.add_argument("--no-serve", action="store_true", help="train and stop")
-    command.set_defaults(demo=True)
+    command.set_defaults(demo=True, resume=None)
     add_parameters(command)
 
 
@@ -42,7 +34,7 @@ def demo(options: argparse.Namespace) -> int:
         phantom.write_hospitals(workspace.dataset, seed=0)
     if options.no_train:
         return 0
-    _execute_notebook(workspace, chosen_parameters(options))
+    _execute_notebook(workspace, run_parameters(workspace, options))
     return 0 if options.no_serve else become_dashboard(workspace)
 
 
@@ -62,9 +54,8 @@ def add_train(commands: Any, shared: argparse.ArgumentParser) -> None:
 def train(options: argparse.Namespace) -> int:
     from medisync import artifacts, comparison
 
-    workspace, parameters = artifacts.locate(options.workspace), chosen_parameters(options)
-    if options.resume:
-        parameters = {**parameters_of(workspace, options.resume), **parameters}
+    workspace = artifacts.locate(options.workspace)
+    parameters = run_parameters(workspace, options)
     if options.seeds is None:
         _execute_notebook(workspace, parameters)
         return 0
@@ -84,7 +75,6 @@ def _execute_notebook(workspace: "Workspace", parameters: Mapping[str, Any]) -> 
 
     from medisync import artifacts
 
-    notebook.configuration(parameters)  # a wrong value is refused here, before anything starts
     os.environ |= {"MEDISYNC_WORKSPACE": str(workspace.root), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     with tempfile.TemporaryDirectory() as folder:
         executed = Path(folder) / notebook.PATH.name
