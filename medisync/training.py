@@ -164,7 +164,7 @@ def train(
             pixels = images.augment(pixels, generator)
         targets = functional.one_hot(labels, len(LABELS)).to(torch.float32)
         if config.mixup:
-            pixels, targets = _mix(pixels, targets, config.mixup, generator)
+            pixels, targets = mix(pixels, targets, config.mixup, generator)
         sums += _step(network, optimiser, images.normalise(pixels), targets, objective, device)
         on_batch(len(chosen))
     seen = sum(map(len, batches))
@@ -227,6 +227,18 @@ def missing_class_adjustment(labels: NDArray[np.int64], prior: float) -> Tensor:
     return torch.where(counts > 0, 0.0, math.log(prior))
 
 
+def mix(pixels: Tensor, targets: Tensor, concentration: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Each image [N, S, S] and its target [N, classes] mixed with those of another one of the batch, as float32, all by one
+    share that is drawn from Beta(concentration, concentration).
+
+    mixup: Zhang et al. 2018, https://arxiv.org/abs/1710.09412.
+    """
+    seed = int(torch.randint(2**62, (1,), generator=generator))  # torch draws no Beta from a generator
+    share = np.random.default_rng(seed).beta(concentration, concentration)
+    partners = torch.randperm(len(pixels), generator=generator).to(pixels.device)
+    return share * pixels + (1 - share) * pixels[partners], share * targets + (1 - share) * targets[partners]
+
+
 def _require_batches(data: ImageSet) -> None:
     if len(data) < 2:
         raise DataError(f"{len(data)} training images; at least 2 are needed, because BatchNorm compares images")
@@ -244,17 +256,6 @@ def _batches(count: int, config: TrainingConfig, generator: torch.Generator) -> 
 def _fetch(data: ImageSet, chosen: NDArray[np.int64], image_size: int, device: model.Device) -> tuple[Tensor, Tensor]:
     pixels = images.resize(torch.from_numpy(np.ascontiguousarray(data.pixels[chosen])), image_size)
     return pixels.to(device.kind), torch.from_numpy(data.labels[chosen]).to(device.kind)
-
-
-def _mix(pixels: Tensor, targets: Tensor, concentration: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Each image and its target mixed with those of another one of the batch, all by one share from Beta(c, c).
-
-    mixup: Zhang et al. 2018, https://arxiv.org/abs/1710.09412.
-    """
-    seed = int(torch.randint(2**62, (1,), generator=generator))  # torch draws no Beta from a generator
-    share = np.random.default_rng(seed).beta(concentration, concentration)
-    partners = torch.randperm(len(pixels), generator=generator).to(pixels.device)
-    return share * pixels + (1 - share) * pixels[partners], share * targets + (1 - share) * targets[partners]
 
 
 @dataclass(frozen=True)
