@@ -1,6 +1,6 @@
 """How fast it is against what the same machine can do: `make bench`.
 
-    .venv/bin/python benchmarks/speed.py [--repeats 5] [--only training prediction onnxruntime orchestration engines audit start-up]
+    .venv/bin/python benchmarks/speed.py [--repeats 5] [--only training compiling prediction onnxruntime orchestration engines audit start-up]
 
 Every comparison is measured in turns, A B A B, in one run, and told as the ratio of the medians; what stands beside each
 other in a row of the table saw the same load. Prints a table and writes it, with every measurement and the machine it ran
@@ -32,7 +32,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import models, transforms
 
-from medisync import artifacts, audit, cli, export, images, inference, model, notebook, phantom, training
+from medisync import adam, artifacts, audit, cli, export, images, inference, model, notebook, phantom, training
 from medisync.errors import ImageError
 from medisync.federation import grid
 from medisync.records import LABELS
@@ -193,6 +193,46 @@ def our_loop(data: ImageSet) -> None:
         generator=torch.Generator().manual_seed(0),
         device=model.select_device("auto"),
     )
+
+
+COMPILED_SIDES = (64, 224)
+"""Of the images of the notebook's first rounds, and of its last."""
+
+
+def measure_compiling(repeats: int) -> tuple[Rows, Ratios]:
+    """Training steps of the notebook's network as they are, and compiled by torch.compile, and what compiling takes."""
+    rows, ratios = Rows(), Ratios()
+    for side in COMPILED_SIDES:
+        plain, compiled = (stepper(side, compile_it=chosen) for chosen in (False, True))
+        started = time.perf_counter()
+        compiled()
+        first = time.perf_counter() - started
+        seconds = in_turns({f"steps at {side}": plain, f"steps at {side}, compiled": compiled}, repeats)
+        rows += [per_second(name, each, 3 * BATCH) for name, each in seconds.items()]
+        rows.append(lasting(f"compiling for {side}", [first]))
+        slow, fast = (statistics.median(each) for each in seconds.values())
+        ratios[f"compiled_vs_plain_steps_{side}"] = slow / fast
+    return rows, ratios
+
+
+def stepper(side: int, *, compile_it: bool) -> Callable[[], object]:
+    """Three steps on one batch that stays in memory."""
+    device = model.select_device("auto")
+    network = model.restore_for_training(model.build("group").state_dict(), device, 0.0)
+    optimiser = adam.build(network, 1e-3, {})
+    used = torch.compile(network) if compile_it else network
+    batch = torch.rand(BATCH, 3, side, side).to(device.kind, memory_format=torch.channels_last)
+    labels = torch.arange(BATCH, device=device.kind) % len(LABELS)
+
+    def steps() -> None:
+        for _ in range(3):
+            loss = nn.functional.cross_entropy(model.forward(used, batch, device), labels)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+        float(loss.detach())
+
+    return steps
 
 
 class Files(Dataset[tuple[torch.Tensor, int]]):
@@ -403,6 +443,7 @@ def measure_start_up(repeats: int) -> tuple[Rows, Ratios]:
 
 PARTS: Mapping[str, Callable[[int], tuple[Rows, Ratios]]] = {
     "training": measure_training,
+    "compiling": measure_compiling,
     "prediction": measure_prediction,
     "onnxruntime": measure_onnxruntime,
     "orchestration": measure_orchestration,

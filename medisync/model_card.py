@@ -77,6 +77,7 @@ def _model(meta: ModelMeta, software: Mapping[str, str], configuration: Configur
         f"round {meta.best_epoch} kept by validation accuracy",
         "Local optimiser": f"Adam, learning rate {training.learning_rate:g} ({training.learning_rate_schedule}), "
         f"{_batches(training)}, {training.adam_moments} moments, seed {training.seed}",
+        "Images in training": _changes(training),
         "Trained": f"{meta.trained_at}, on {meta.device.upper()}",
         "Software": ", ".join(f"{name} {number}" for name, number in software.items()),
         "SHA-256": f"`{meta.model_sha256}`",
@@ -97,6 +98,17 @@ def _batches(training: TrainingConfig) -> str:
     if training.steps_per_epoch:
         return f"{training.steps_per_epoch} batches a pass at every hospital"
     return f"batches of {training.batch_size}"
+
+
+def _changes(training: TrainingConfig) -> str:
+    changes = [
+        "small ones first" if training.image_size_schedule == "progressive" else "all of one size",
+        "mirrored, shifted, turned, scaled, re-windowed" if training.augment else "as they are",
+        f"mixed in pairs by shares from Beta({training.mixup:g}, {training.mixup:g})"
+        if training.mixup
+        else "not mixed",
+    ]
+    return "; ".join(changes)
 
 
 def _data(meta: ModelMeta, configuration: Configuration, transport: Transport) -> str:
