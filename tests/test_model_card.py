@@ -32,6 +32,17 @@ def test_figures_are_those_of_the_records(meta: ModelMeta) -> None:
     assert "CC BY 4.0" in text
 
 
+def test_how_images_are_changed_in_training_is_in_it(meta: ModelMeta) -> None:
+    changed = card(meta, IMAGE_SIZE_SCHEDULE="progressive", AUGMENT=True, MIXUP=0.5)
+    assert (
+        "small ones first; mirrored, shifted, turned, scaled, re-windowed; mixed in pairs by shares from Beta(0.5, 0.5)"
+        in changed
+    )
+    assert "all of one size; as they are; not mixed" in card(
+        meta, IMAGE_SIZE_SCHEDULE="constant", AUGMENT=False, MIXUP=0
+    )
+
+
 def test_every_table_is_rectangular(meta: ModelMeta) -> None:
     tables = [block for block in card(meta).split("\n\n") if block.startswith("|")]
     assert len(tables) == 6

@@ -35,6 +35,10 @@ with left:
     parts.chart(curves.losses(history, meta.best_epoch))
 with right:
     parts.chart(curves.accuracies(history, meta.best_epoch))
+st.caption(
+    "Training figures are of images as they are changed for training, which is harder (the model card says how); validation "
+    "figures are of images as they are."
+)
 
 st.subheader("Hospital by hospital")
 left, right = st.columns(2, gap="large")
