@@ -3,7 +3,6 @@
     python benchmarks/federations.py normalisation --workspace DIR --run run-001 -p IMAGE_SIZE 64
     python benchmarks/federations.py label-skew --workspace DIR --run run-001 -p IMAGE_SIZE 64
     python benchmarks/federations.py label-skew --dirichlet 0.1 --workspace DIR --run run-001 -p IMAGE_SIZE 64
-    python benchmarks/federations.py mixing --pooled --workspace DIR --run run-001 -p IMAGE_SIZE 64
 
 Prints a Markdown table and writes it, with every figure as JSON, beside this file. Validation only: what is chosen with
 these tables must not have seen the test images.
@@ -47,7 +46,6 @@ CHOICES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "FedYogi": {"STRATEGY": "fedyogi", "SERVER_LEARNING_RATE": 0.001},
         "FedMedian": {"STRATEGY": "fedmedian"},
     },
-    "mixing": {"images as they are": {"MIXUP": 0}, "images mixed in pairs": {"MIXUP": 0.4}},
     "transport": {"weights in 32 bits": {}, "weights in 16 bits": {"TRANSPORT": "float16"}},
 }
 
@@ -60,8 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows: list[dict[str, Any]] = []
     for name, choice in CHOICES[options.comparison].items():
         for seed in options.seeds:
-            figures = run(hospitals, {**fixed, **choice, "SEED": seed}, pooled=options.pooled)
-            rows.append({"choice": name, "seed": seed, **figures})
+            rows.append({"choice": name, "seed": seed, **run(hospitals, {**fixed, **choice, "SEED": seed})})
             keep(options, fixed, rows)
     return 0
 
@@ -73,7 +70,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--run", required=True, help="whose splits to use")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="one federation each (default: 0)")
     parser.add_argument("--dirichlet", type=float, help="deal the images out anew, with this concentration per class")
-    parser.add_argument("--pooled", action="store_true", help="all images in one place, as the baseline of that name")
     parser.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     return parser.parse_args(arguments)
 
@@ -114,14 +110,10 @@ def _select(data: ImageSet, chosen: np.ndarray) -> ImageSet:
     return ImageSet(data.pixels[chosen], data.labels[chosen], data.groups[chosen])
 
 
-def run(hospitals: Mapping[str, HospitalData], parameters: Mapping[str, Any], *, pooled: bool) -> dict[str, Any]:
+def run(hospitals: Mapping[str, HospitalData], parameters: Mapping[str, Any]) -> dict[str, Any]:
     """One federation: its best round's validation figures."""
-    started, configuration = time.monotonic(), notebook.configuration(parameters)
-    if pooled:
-        together = {"pooled": baselines.pool(hospitals)}
-        outcome = grid.simulate(together, baselines.settings(configuration, alone=True))
-    else:
-        outcome = grid.simulate(hospitals, configuration)
+    started = time.monotonic()
+    outcome = grid.simulate(hospitals, notebook.configuration(parameters))
     about = {"best_round": outcome.best_round, "seconds": round(time.monotonic() - started)}
     return {**_validation({name: outcome.state_at(name) for name in hospitals}, hospitals), **about}
 
@@ -141,7 +133,6 @@ def _validation(states: Mapping[str, model.State], hospitals: Mapping[str, Hospi
 def keep(options: argparse.Namespace, fixed: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
     """The table so far on the terminal, and with the figures on disk: a federation takes minutes, and the next may fail."""
     name = options.comparison + (f"-dirichlet-{options.dirichlet:g}" if options.dirichlet is not None else "")
-    name += "-pooled" if options.pooled else ""
     settings = ", ".join(f"{key} {value}" for key, value in fixed.items())
     table = f"{name}: validation accuracy in percent ({settings})\n\n{_markdown(rows)}\n"
     print(table)

@@ -92,8 +92,6 @@ class TrainingConfig(Section):
     adam_moments: Literal["fresh", "shared"] = "fresh"
     """Fresh in every round at every hospital, or aggregated and handed on with the weights, at three times the traffic."""
     augment: bool = True
-    mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
-    """Of the Beta distribution, both of its parameters, that gives the share of an image in a mixed one; 0 mixes none."""
     missing_class_prior: Annotated[float, Field(gt=0, le=1)] = 0.3
     """Prior that the loss assumes for a class the hospital does not have; 1 turns the adjustment off."""
     normalisation: Normalisation = "averaged"

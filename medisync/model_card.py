@@ -101,14 +101,8 @@ def _batches(training: TrainingConfig) -> str:
 
 
 def _changes(training: TrainingConfig) -> str:
-    changes = [
-        "small ones first" if training.image_size_schedule == "progressive" else "all of one size",
-        "mirrored, shifted, turned, scaled, re-windowed" if training.augment else "as they are",
-        f"mixed in pairs by shares from Beta({training.mixup:g}, {training.mixup:g})"
-        if training.mixup
-        else "not mixed",
-    ]
-    return "; ".join(changes)
+    sizes = "small ones first" if training.image_size_schedule == "progressive" else "all of one size"
+    return f"{sizes}; {'mirrored, shifted, turned, scaled, re-windowed' if training.augment else 'as they are'}"
 
 
 def _data(meta: ModelMeta, configuration: Configuration, transport: Transport) -> str:

@@ -78,16 +78,16 @@ def scheduled_rate(first: float, schedule: Literal["constant", "cosine"], round_
 
 
 def scheduled_size(config: TrainingConfig, round_number: int, rounds: int) -> int:
-    """The side of the images in a round, from 1: with the progressive schedule 2/7 of it for the first two thirds of the
-    rounds, 4/7 for the next fifth, to a multiple of 16, then all of it: 64, 128, 224.
+    """The side of the images in a round, from 1: with the progressive schedule 2/7 of it for the first half of the rounds,
+    4/7 until four fifths, to a multiple of 16, then all of it: 64, 128, 224.
 
     Small images first, as in Howard's entry to DAWNBench (https://www.fast.ai/posts/2018-08-10-fastai-diu-imagenet.html)
     and in Tan & Le 2021, https://arxiv.org/abs/2104.00298.
     """
     done = round_number / rounds  # at its end, so that the last round has whole images however few rounds there are
-    if config.image_size_schedule == "constant" or done > 13 / 15:
+    if config.image_size_schedule == "constant" or done > 0.8:
         return config.image_size
-    return max(32, 16 * round(config.image_size * (2 / 7 if done <= 2 / 3 else 4 / 7) / 16))
+    return max(32, 16 * round(config.image_size * (2 / 7 if done <= 0.5 else 4 / 7) / 16))
 
 
 def renormalisation(config: TrainingConfig, round_number: int, rounds: int) -> float:
@@ -162,10 +162,7 @@ def train(
         pixels, labels = _fetch(data, chosen, image_size, device)
         if config.augment:
             pixels = images.augment(pixels, generator)
-        targets = functional.one_hot(labels, len(LABELS)).to(torch.float32)
-        if config.mixup:
-            pixels, targets = mix(pixels, targets, config.mixup, generator)
-        sums += _step(network, optimiser, images.normalise(pixels), targets, objective, device)
+        sums += _step(network, optimiser, images.normalise(pixels), labels, objective, device)
         on_batch(len(chosen))
     seen = sum(map(len, batches))
     loss, accuracy = (sums / seen).tolist()
@@ -227,18 +224,6 @@ def missing_class_adjustment(labels: NDArray[np.int64], prior: float) -> Tensor:
     return torch.where(counts > 0, 0.0, math.log(prior))
 
 
-def mix(pixels: Tensor, targets: Tensor, concentration: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Each image [N, S, S] and its target [N, classes] mixed with those of another one of the batch, as float32, all by one
-    share that is drawn from Beta(concentration, concentration).
-
-    mixup: Zhang et al. 2018, https://arxiv.org/abs/1710.09412.
-    """
-    seed = int(torch.randint(2**62, (1,), generator=generator))  # torch draws no Beta from a generator
-    share = np.random.default_rng(seed).beta(concentration, concentration)
-    partners = torch.randperm(len(pixels), generator=generator).to(pixels.device)
-    return share * pixels + (1 - share) * pixels[partners], share * targets + (1 - share) * targets[partners]
-
-
 def _require_batches(data: ImageSet) -> None:
     if len(data) < 2:
         raise DataError(f"{len(data)} training images; at least 2 are needed, because BatchNorm compares images")
@@ -277,20 +262,17 @@ def _step(
     network: nn.Module,
     optimiser: torch.optim.Optimizer,
     batch: Tensor,
-    targets: Tensor,
+    labels: Tensor,
     objective: _Objective,
     device: model.Device,
 ) -> Tensor:
-    """One optimiser step; returns [loss summed over the batch, number classified correctly].
-
-    Targets are shares of the classes, float [N, classes]; a mixed image is correct by the share of the class that it is taken for.
-    """
+    """One optimiser step; returns [loss summed over the batch, number classified correctly]."""
     logits = model.forward(network, batch, device)
-    loss = functional.cross_entropy(logits + objective.adjustment, targets)
+    loss = functional.cross_entropy(logits + objective.adjustment, labels)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     if objective.anchor:
         objective.add_pull(network)
     optimiser.step()
-    correct = targets.gather(1, logits.detach().argmax(dim=1, keepdim=True)).sum()
-    return torch.stack([loss.detach() * len(targets), correct])
+    correct = (logits.detach().argmax(dim=1) == labels).sum()
+    return torch.stack([loss.detach() * len(labels), correct.to(loss.dtype)])

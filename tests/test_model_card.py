@@ -33,14 +33,9 @@ def test_figures_are_those_of_the_records(meta: ModelMeta) -> None:
 
 
 def test_how_images_are_changed_in_training_is_in_it(meta: ModelMeta) -> None:
-    changed = card(meta, IMAGE_SIZE_SCHEDULE="progressive", AUGMENT=True, MIXUP=0.5)
-    assert (
-        "small ones first; mirrored, shifted, turned, scaled, re-windowed; mixed in pairs by shares from Beta(0.5, 0.5)"
-        in changed
-    )
-    assert "all of one size; as they are; not mixed" in card(
-        meta, IMAGE_SIZE_SCHEDULE="constant", AUGMENT=False, MIXUP=0
-    )
+    changed = card(meta, IMAGE_SIZE_SCHEDULE="progressive", AUGMENT=True)
+    assert "small ones first; mirrored, shifted, turned, scaled, re-windowed" in changed
+    assert "all of one size; as they are" in card(meta, IMAGE_SIZE_SCHEDULE="constant", AUGMENT=False)
 
 
 def test_every_table_is_rectangular(meta: ModelMeta) -> None:

@@ -17,7 +17,6 @@ DEMO_PARAMETERS: Mapping[str, Any] = {
     "IMAGE_SIZE": 96,
     "IMAGE_SIZE_SCHEDULE": "constant",
     "LOCAL_EPOCHS": 1,
-    "MIXUP": 0,
     "MISSING_CLASS_PRIOR": 0.3,
     "LEARNING_RATE": 1e-3,
     "BATCH_SIZE": 16,
