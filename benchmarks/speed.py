@@ -1,6 +1,6 @@
 """How fast it is against what the same machine can do: `make bench`.
 
-    .venv/bin/python benchmarks/speed.py [--repeats 5] [--only training compiling prediction onnxruntime orchestration engines audit start-up]
+    .venv/bin/python benchmarks/speed.py [--repeats 5] [--only training compiling prediction onnxruntime orchestration engines audit large-audit start-up]
 
 Every comparison is measured in turns, A B A B, in one run, and told as the ratio of the medians; what stands beside each
 other in a row of the table saw the same load. Prints a table and writes it, with every measurement and the machine it ran
@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -419,6 +419,47 @@ def measure_audit(repeats: int) -> tuple[Rows, Ratios]:
     return rows, {"audit_again_vs_first": rows[2]["median"] / rows[1]["median"]}
 
 
+MANY = 20_000
+
+
+def measure_large_audit(repeats: int) -> tuple[Rows, Ratios]:  # noqa: ARG001  (minutes: once is enough)
+    """How long an audit of 20,000 scans takes, and how much memory of its processes is in use at most, shared pages once."""
+    with tempfile.TemporaryDirectory(prefix="medisync-") as name:
+        write_scans(Path(name), MANY)
+        dataset = Path(name) / "large" / "dataset"
+        dataset.mkdir(parents=True)
+        (Path(name) / "scans").rename(dataset / "dataset-1")
+        started, peak = time.perf_counter(), 0
+        command = [sys.executable, "-m", "medisync", "audit", "--workspace", str(dataset.parent)]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            while process.poll() is None:
+                peak = max(peak, sum(map(memory, family(process.pid))))
+                time.sleep(0.2)
+        if process.returncode:
+            raise RuntimeError(f"the audit ended with {process.returncode}")
+        rows = [lasting(f"audit of {MANY} scans", [time.perf_counter() - started])]
+    rows.append({"name": f"memory of an audit of {MANY} scans", "unit": "MB", "median": peak, "values": [peak]})
+    return rows, {}
+
+
+def family(process: int) -> list[int]:
+    """A process and all that it started, and those started."""
+    text = ""
+    for thread in Path(f"/proc/{process}/task").glob("*/children"):
+        with suppress(OSError):  # over already
+            text += thread.read_text(encoding="ascii")
+    return [process, *(each for child in text.split() for each in family(int(child)))]
+
+
+def memory(process: int) -> int:
+    """MB that a process has in memory; of pages that several share, its part."""
+    try:
+        text = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="ascii")
+    except OSError:  # over already
+        return 0
+    return int(text.split("Pss:")[1].split()[0]) // 1024 if "Pss:" in text else 0
+
+
 def fresh(folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     return folder
@@ -449,6 +490,7 @@ PARTS: Mapping[str, Callable[[int], tuple[Rows, Ratios]]] = {
     "orchestration": measure_orchestration,
     "engines": measure_engines,
     "audit": measure_audit,
+    "large-audit": measure_large_audit,
     "start-up": measure_start_up,
 }
 
