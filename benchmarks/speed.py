@@ -426,12 +426,12 @@ def measure_large_audit(repeats: int) -> tuple[Rows, Ratios]:  # noqa: ARG001  (
     """How long an audit of 20,000 scans takes, and how much memory of its processes is in use at most, shared pages once."""
     with tempfile.TemporaryDirectory(prefix="medisync-") as name:
         write_scans(Path(name), MANY)
-        dataset = Path(name) / "large" / "dataset"
-        dataset.mkdir(parents=True)
-        (Path(name) / "scans").rename(dataset / "dataset-1")
+        large = artifacts.locate(name).dataset / "dataset-1"
+        shutil.rmtree(large)
+        (Path(name) / "scans").rename(large)
         started, peak = time.perf_counter(), 0
-        command = [sys.executable, "-m", "medisync", "audit", "--workspace", str(dataset.parent)]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        command = [sys.executable, "-m", "medisync", "audit", "--workspace", name]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
             while process.poll() is None:
                 peak = max(peak, sum(map(memory, family(process.pid))))
                 time.sleep(0.2)
