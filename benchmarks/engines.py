@@ -207,7 +207,7 @@ def run(engine: str, images: Path | None = None, rounds: int = ROUNDS, threads: 
         with (folder / "log.txt").open("w+", encoding="utf-8") as log:
             started = time.perf_counter()
             process = psutil.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
-            memory, processes = _watch(process)
+            memory, processes = watch(process)
             seconds = time.perf_counter() - started
             log.seek(0)
             if process.returncode or not (folder / "weights.pth").exists():
@@ -230,7 +230,7 @@ def _environment(engine: str, folder: Path) -> dict[str, str]:
     return {**os.environ, **settings, "PYTHONPATH": os.pathsep.join(paths)}
 
 
-def _watch(process: psutil.Popen) -> tuple[int, int]:
+def watch(process: psutil.Popen) -> tuple[int, int]:
     """Waits for a process, at most LIMIT seconds; the most bytes and processes that it and all that it started had at once."""
     memory, processes, end = 0, 0, time.monotonic() + LIMIT
     tree: list[psutil.Process] = [process]

@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with ProcessPoolExecutor(1, context, lifeline.end_with, (os.getpid(),)) as pool:
             side = TINY if case.rounds else options.side
             costs.append(pool.submit(measure, case, side, options.repeats).result())
-        keep(CASES[: len(costs)], costs, options.side)
+        keep(CASES[: len(costs)], costs, options)
     return 0
 
 
@@ -123,7 +123,7 @@ def dealt(case: Case) -> dict[str, int]:
     return {f"Hospital {number:03d}": cuts[number] - cuts[number - 1] for number in range(1, case.hospitals + 1)}
 
 
-def keep(cases: Sequence[Case], costs: Sequence[Cost], side: int) -> None:
+def keep(cases: Sequence[Case], costs: Sequence[Cost], options: argparse.Namespace) -> None:
     """The table so far, on the terminal and on disk."""
     lines = ["| | a round | of the first line of its kind | memory at most |", "| --- | --- | --- | --- |"]
     first: dict[str, float] = {}
@@ -136,9 +136,8 @@ def keep(cases: Sequence[Case], costs: Sequence[Cost], side: int) -> None:
         what = f"{case.hospitals} hospitals, {case.images} images together"
         lines.append(f"| {what} | {seconds:.1f} s | {times:.2f} | {cost.megabytes:.0f} MB |")
     device = model.describe_device(model.select_device("auto"))
-    table = "\n".join(
-        [f"On {device}, images of {side} pixels (`python benchmarks/growth.py --side {side}`).", "", *lines]
-    )
+    command = f"python benchmarks/growth.py --repeats {options.repeats} --side {options.side}"
+    table = "\n".join([f"On {device}, images of {options.side} pixels (`{command}`).", "", *lines])
     print(f"\n{table}", flush=True)
     (HERE / "growth.md").write_text(f"{table}\n", encoding="utf-8")
     rows = [{**asdict(case), **asdict(cost)} for case, cost in zip(cases, costs, strict=True)]

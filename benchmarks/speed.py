@@ -18,21 +18,24 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import engines
 import noise
 import numpy as np
+import psutil  # type: ignore[import-untyped]
 import torch
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import models, transforms
 
-from medisync import adam, artifacts, audit, cli, export, images, inference, model, notebook, phantom, training
+from medisync import artifacts, audit, cli, export, images, inference, model, notebook, phantom, training
+from medisync.config import Normalisation
 from medisync.errors import ImageError
 from medisync.federation import grid
 from medisync.records import LABELS
@@ -170,17 +173,29 @@ def _open_phantom(file: Path) -> Image.Image | None:
 
 def bare_steps(steps: int) -> None:
     """Forward, backward and fused Adam on one batch, in the precision and memory format that the device is fastest in."""
+    stepper(steps, SIZE)()
+
+
+def stepper(
+    steps: int, side: int, normalisation: Normalisation = "averaged", *, compiled: bool = False
+) -> Callable[[], None]:
+    """So many steps on one batch that stays in memory, each time from where the last ones ended; compiled where asked for."""
     device = model.select_device("auto")
-    network = model.restore_for_training(model.build().state_dict(), device, 0.0)
+    network = model.restore_for_training(model.build(normalisation).state_dict(), device, 0.0)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
-    batch = torch.rand(BATCH, 3, SIZE, SIZE).to(device.kind, memory_format=torch.channels_last)
+    used = torch.compile(network) if compiled else network
+    batch = torch.rand(BATCH, 3, side, side).to(device.kind, memory_format=torch.channels_last)
     labels = torch.arange(BATCH, device=device.kind) % len(LABELS)
-    for _ in range(steps):
-        loss = nn.functional.cross_entropy(model.forward(network, batch, device), labels)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-    float(loss.detach())  # a GPU has done what it was asked for only now
+
+    def run() -> None:
+        for _ in range(steps):
+            loss = nn.functional.cross_entropy(model.forward(used, batch, device), labels)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+        float(loss.detach())  # a GPU has done what it was asked for only now
+
+    return run
 
 
 def our_loop(data: ImageSet) -> None:
@@ -203,7 +218,7 @@ def measure_compiling(repeats: int) -> tuple[Rows, Ratios]:
     """Training steps of the notebook's network as they are, and compiled by torch.compile, and what compiling takes."""
     rows, ratios = Rows(), Ratios()
     for side in COMPILED_SIDES:
-        plain, compiled = (stepper(side, compile_it=chosen) for chosen in (False, True))
+        plain, compiled = (stepper(3, side, "group", compiled=chosen) for chosen in (False, True))
         started = time.perf_counter()
         compiled()
         first = time.perf_counter() - started
@@ -213,26 +228,6 @@ def measure_compiling(repeats: int) -> tuple[Rows, Ratios]:
         slow, fast = (statistics.median(each) for each in seconds.values())
         ratios[f"compiled_vs_plain_steps_{side}"] = slow / fast
     return rows, ratios
-
-
-def stepper(side: int, *, compile_it: bool) -> Callable[[], object]:
-    """Three steps on one batch that stays in memory."""
-    device = model.select_device("auto")
-    network = model.restore_for_training(model.build("group").state_dict(), device, 0.0)
-    optimiser = adam.build(network, 1e-3, {})
-    used = torch.compile(network) if compile_it else network
-    batch = torch.rand(BATCH, 3, side, side).to(device.kind, memory_format=torch.channels_last)
-    labels = torch.arange(BATCH, device=device.kind) % len(LABELS)
-
-    def steps() -> None:
-        for _ in range(3):
-            loss = nn.functional.cross_entropy(model.forward(used, batch, device), labels)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-        float(loss.detach())
-
-    return steps
 
 
 class Files(Dataset[tuple[torch.Tensor, int]]):
@@ -385,8 +380,6 @@ def timed(name: str, seconds: list[float]) -> Iterator[None]:
 
 def measure_engines(repeats: int) -> tuple[Rows, Ratios]:
     """The same federation by our grid, Flower's simulation engine and FLARE's simulator, as whole processes."""
-    import engines
-
     rows = engines.measure(repeats)
     medians = {(row["workload"], row["engine"]): row["median"] for row in rows}
     ratios = {}
@@ -429,35 +422,15 @@ def measure_large_audit(repeats: int) -> tuple[Rows, Ratios]:  # noqa: ARG001  (
         large = artifacts.locate(name).dataset / "dataset-1"
         shutil.rmtree(large)
         (Path(name) / "scans").rename(large)
-        started, peak = time.perf_counter(), 0
         command = [sys.executable, "-m", "medisync", "audit", "--workspace", name]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-            while process.poll() is None:
-                peak = max(peak, sum(map(memory, family(process.pid))))
-                time.sleep(0.2)
-        if process.returncode:
-            raise RuntimeError(f"the audit ended with {process.returncode}")
-        rows = [lasting(f"audit of {MANY} scans", [time.perf_counter() - started])]
-    rows.append({"name": f"memory of an audit of {MANY} scans", "unit": "MB", "median": peak, "values": [peak]})
-    return rows, {}
-
-
-def family(process: int) -> list[int]:
-    """A process and all that it started, and those started."""
-    text = ""
-    for thread in Path(f"/proc/{process}/task").glob("*/children"):
-        with suppress(OSError):  # over already
-            text += thread.read_text(encoding="ascii")
-    return [process, *(each for child in text.split() for each in family(int(child)))]
-
-
-def memory(process: int) -> int:
-    """MB that a process has in memory; of pages that several share, its part."""
-    try:
-        text = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="ascii")
-    except OSError:  # over already
-        return 0
-    return int(text.split("Pss:")[1].split()[0]) // 1024 if "Pss:" in text else 0
+        started = time.perf_counter()
+        process = psutil.Popen(command, stdout=subprocess.DEVNULL)
+        peak = engines.watch(process)[0] // 1024**2
+        seconds = time.perf_counter() - started
+    if process.returncode:
+        raise RuntimeError(f"the audit ended with {process.returncode}")
+    memory = {"name": f"memory of an audit of {MANY} scans", "unit": "MB", "median": peak, "values": [peak]}
+    return [lasting(f"audit of {MANY} scans", [seconds]), memory], {}
 
 
 def fresh(folder: Path) -> Path:
