@@ -96,7 +96,7 @@ def build_idle_client() -> ClientApp:
 
     @app.train()
     def train(message: Message, context: Context) -> Message:  # noqa: ARG001
-        figures = MetricRecord({COUNT: 1, "loss": 0.0, "accuracy": 0.0, "seconds": 0.0, "norm": 0.0})
+        figures = MetricRecord({COUNT: 1, "loss": 0.0, "accuracy": 0.0, "seconds": 0.0})
         said = ConfigRecord({ROUND: message.content.config_records[CONFIG][ROUND]})
         arrays = message.content.array_records[ARRAYS]
         return Message(RecordDict({ARRAYS: arrays, METRICS: figures, CONFIG: said}), reply_to=message)

@@ -95,7 +95,7 @@ def _client() -> ClientApp:
         drawn = np.random.default_rng(context.node_id)
         arrays = message.content.array_records[ARRAYS]
         changed = ArrayRecord({key: Array(_changed(array.numpy(), drawn)) for key, array in arrays.items()})
-        figures = MetricRecord({COUNT: 100, "loss": 1.0, "accuracy": 0.5, "seconds": 1.0, "norm": 1.0})
+        figures = MetricRecord({COUNT: 100, "loss": 1.0, "accuracy": 0.5, "seconds": 1.0})
         round_number = message.content.config_records[CONFIG][ROUND]
         content = RecordDict({ARRAYS: changed, METRICS: figures, CONFIG: ConfigRecord({ROUND: round_number})})
         return Message(content, reply_to=message)

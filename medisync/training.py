@@ -51,8 +51,6 @@ class Update:
     loss: float
     accuracy: float
     seconds: float
-    norm: float
-    """L2 distance of the parameters from the weights received."""
 
 
 @dataclass(frozen=True)
@@ -167,9 +165,8 @@ def train(
     seen = sum(map(len, batches))
     loss, accuracy = (sums / seen).tolist()
     trained = model.trained_state(network)
-    norm = model.distance(trained, weights, [name for name, _ in network.named_parameters()])
     returned = {**trained, **adam.read(optimiser, network)} if memory else trained
-    return Update(returned, len(data), loss, accuracy, time.monotonic() - started, norm)
+    return Update(returned, len(data), loss, accuracy, time.monotonic() - started)
 
 
 def predict(

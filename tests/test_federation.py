@@ -11,17 +11,28 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from medisync import adam, model, training
-from medisync.config import FederationConfig, TrainingConfig
+from medisync.config import FederationConfig, Normalisation, TrainingConfig
 from medisync.errors import ConfigError, DataError, FederationError
 from medisync.federation import client_app, grid, server_app, strategy
 from medisync.federation.checkpoint import Checkpoint
-from medisync.federation.messages import ARRAYS, CONFIG, COUNT, METRICS, ROUND, Roll, TrainOrder
+from medisync.federation.messages import (
+    ARRAYS,
+    CONFIG,
+    COUNT,
+    METRICS,
+    ROUND,
+    EvaluateOrder,
+    Roll,
+    TrainOrder,
+    arrays_from_state,
+    digest,
+)
 from medisync.federation.screening import MAX_IMAGES, Screened
 from medisync.records import HistoryEntry, HospitalScores
 from medisync.training import HospitalData, ImageSet
 
 NAMES = {2: "North", 3: "South", 4: "West"}
-FIGURES = {"loss": 0.5, "accuracy": 0.5, "seconds": 1.0, "norm": 1.0}
+FIGURES = {"loss": 0.5, "accuracy": 0.5, "seconds": 1.0}
 SETTINGS = TrainingConfig(image_size=32, batch_size=4, learning_rate=1e-3, device="cpu")
 
 Reply = Callable[[Message], RecordDict]
@@ -86,6 +97,7 @@ def test_the_average_is_weighted_by_count() -> None:
     average, screened = one_round({2: update(1.0, 2), 3: update(4.0, 6)})
     assert average["w"].item() == 3.25 == (1 * 2 + 4 * 6) / (2 + 6)
     assert screened.refused == []
+    assert screened.norms == {"North": 1.0, "South": 4.0}
     assert screened.drifts == {"North": 2.25, "South": 0.75}
 
 
@@ -425,24 +437,41 @@ def test_a_hospital_that_fails_is_named_and_the_others_go_on() -> None:
     assert refusal.hospital == "Broken"
 
 
-def test_the_clients_state_and_data_stay_on_their_side() -> None:
-    """What crosses to the server is weights, counts and totals: nothing as large as an image set."""
+def answer_of_north(message_type: str, order: ConfigRecord, start: ArrayRecord) -> RecordDict:
+    """What the client app of one hospital answers."""
     seen: list[RecordDict] = []
     app = client_app.build(lambda context, size: ("North", hospital(0)))
     server = ServerApp()
-    settings = TrainOrder(SETTINGS, 1e-3).to_record()
 
     @server.main()
     def main(deliver: Grid, context: Context) -> None:
-        from medisync import model
-        from medisync.federation.messages import arrays_from_state
-
-        screened = strategy.build(FederationConfig(), {2: "North"})
-        start = arrays_from_state(model.build().state_dict())
-        seen.extend(r.content for r in deliver.send_and_receive(screened.configure_train(1, start, settings, deliver)))
+        content = RecordDict({ARRAYS: start, CONFIG: ConfigRecord({**order, ROUND: 1})})
+        seen.extend(reply.content for reply in deliver.send_and_receive([Message(content, 2, message_type)]))
 
     grid.run_apps(server, app, {2: {}})
     (content,) = seen
+    return content
+
+
+@pytest.mark.parametrize("normalisation", ["group", "local"])
+@pytest.mark.parametrize("message_type", ["train", "evaluate", "query"])
+def test_a_client_leaves_the_arrays_that_it_was_sent_as_they_are(
+    message_type: str, normalisation: Normalisation
+) -> None:
+    """In one process they are the same for every hospital, and the server's own."""
+    config = SETTINGS.model_copy(update={"normalisation": normalisation})
+    weights = model.build(normalisation).state_dict()
+    start = arrays_from_state({**weights, **adam.begin(weights)} if message_type == "train" else weights)
+    before = digest(start)
+    order = TrainOrder(config, 1e-3) if message_type == "train" else EvaluateOrder(config)
+    assert answer_of_north(message_type, order.to_record(), start)
+    assert digest(start) == before
+
+
+def test_the_clients_state_and_data_stay_on_their_side() -> None:
+    """What crosses to the server is weights, counts and totals: nothing as large as an image set."""
+    start = arrays_from_state(model.build().state_dict())
+    content = answer_of_north("train", TrainOrder(SETTINGS, 1e-3).to_record(), start)
     assert content.keys() == {ARRAYS, METRICS, CONFIG}
     assert content.metric_records[METRICS].keys() == {COUNT, *FIGURES}
     assert content.config_records[CONFIG].keys() == {ROUND}

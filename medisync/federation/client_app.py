@@ -110,7 +110,7 @@ def _train(message: Message, name: str, data: HospitalData, on_images: OnImages)
         device=model.select_device(order.training.device),
         on_batch=partial(on_images, name, "training", round_number),
     )
-    metrics = {"loss": update.loss, "accuracy": update.accuracy, "seconds": update.seconds, "norm": update.norm}
+    metrics = {"loss": update.loss, "accuracy": update.accuracy, "seconds": update.seconds}
     return RecordDict(
         {
             ARRAYS: arrays_from_state(update.state),

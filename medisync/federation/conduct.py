@@ -37,28 +37,31 @@ _PARTS = (
     _Part("mean gradients", lambda key: key.startswith(adam.FIRST)),
     _Part("mean squared gradients", lambda key: key.startswith(adam.SECOND), OUTSIZED**2),
 )
-_MOMENTS = _PARTS[2:]
+_WEIGHTS, _MOMENTS = _PARTS[0], _PARTS[2:]
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """One update beside the others: to what share of their length its changes are to be cut, by key, and why."""
+    """One update beside the others: how far its weights went, to what share of their length its changes are to be cut, by key,
+    and why.
+    """
 
+    length: float
     shares: Mapping[str, float] = field(default_factory=dict)
     """Of the keys that are to be cut."""
     remarks: tuple[str, ...] = ()
 
 
 def judge(start: Floats, updates: Sequence[Floats]) -> list[Judgement]:
-    """One judgement per update, all of the keys of `start`. Below three there is no majority, so nothing is said.
+    """One judgement per update, all of the keys of `start`. Below three there is no majority, so nothing is cut or remarked.
 
     Bounding the length: Sun et al. 2019, https://arxiv.org/abs/1911.07963; weights, BatchNorm's statistics and the two
     memories of Adam, which differ in scale, each by their own median.
     """
-    if len(updates) < 3:
-        return [Judgement()] * len(updates)
     keys = {part: [key for key in start if part.holds(key)] for part in _PARTS}
     lengths = [{part: model.distance(start, update, keys[part]) for part in _PARTS} for update in updates]
+    if len(updates) < 3:
+        return [Judgement(each[_WEIGHTS]) for each in lengths]
     medians = {part: statistics.median(each[part] for each in lengths) for part in _PARTS}
     return [_judgement(each, medians, keys) for each in lengths]
 
@@ -70,9 +73,8 @@ def _judgement(
     # Cut alike, because a mean of gradients goes with the mean of their squares: what Adam can remember stays so.
     shares |= dict.fromkeys(_MOMENTS, min(shares[part] for part in _MOMENTS))
     remarks = (_remark(part, lengths[part], medians[part]) for part in _PARTS)
-    return Judgement(
-        {key: share for part, share in shares.items() if share < 1 for key in keys[part]}, tuple(filter(None, remarks))
-    )
+    cut = {key: share for part, share in shares.items() if share < 1 for key in keys[part]}
+    return Judgement(lengths[_WEIGHTS], cut, tuple(filter(None, remarks)))
 
 
 def _share(part: _Part, length: float, median: float) -> float:

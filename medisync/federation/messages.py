@@ -23,7 +23,7 @@ ARRAYS, CONFIG, METRICS, TOTALS = "arrays", "config", "metrics", "totals"
 DISTRIBUTION, MOMENTS, STATISTICS = "distribution", "moments", "statistics"
 COUNT = "num-examples"
 ROUND = "server-round"
-TRAIN_METRICS = ("loss", "accuracy", "seconds", "norm")
+TRAIN_METRICS = ("loss", "accuracy", "seconds")
 
 CLIENT_RAISED = 2
 """flwr's ErrorCode.CLIENT_APP_RAISED_EXCEPTION."""

@@ -25,8 +25,9 @@ class Screened(FedAvg):
     """What every strategy of ours does before and after Flower's own aggregation.
 
     An update with other keys, shapes or dtypes than the global weights, values that are not finite, a count that is no
-    positive whole number, or of another round, is refused by name, and the round goes on. `accepted`, `refused` and
-    `drifts`, how far each accepted update is from what they became together, are the last round's. FederationError if
+    positive whole number, or of another round, is refused by name, and the round goes on. `accepted`, `refused`, `norms`, how
+    far each accepted update went from the global weights, and `drifts`, how far it is from what they became together, are the
+    last round's. FederationError if
     fewer than `min_hospitals` updates are left. An update that is far longer than the others is cut to the median length,
     except by robust strategies, which judge that themselves; `remarks` names it for every strategy.
 
@@ -60,6 +61,7 @@ class Screened(FedAvg):
         self.accepted: list[Message] = []
         self.refused: list[Refusal] = []
         self.remarks: list[Refusal] = []
+        self.norms: dict[str, float] = {}
         self.drifts: dict[str, float] = {}
         self._global = ArrayRecord()
 
@@ -98,6 +100,7 @@ class Screened(FedAvg):
         """The updates as they may enter the aggregate; what is odd about them goes to `remarks`."""
         start = _floats(self._global)
         judgements = conduct.judge(start, [_floats(update) for update in updates])
+        self.norms = {self.name(reply): judged.length for reply, judged in zip(self.accepted, judgements, strict=True)}
         self.remarks = [
             Refusal(hospital=self.name(reply), reason=remark + self._consequence(judged))
             for reply, judged in zip(self.accepted, judgements, strict=True)

@@ -241,7 +241,11 @@ def _hospital_scores(strategy: Screened, training: Exchange, scoring: Exchange) 
     traffic = _traffic(strategy, training, scoring)
     return {
         name: _scores(trained.get(name), scored.get(name)).model_copy(
-            update={**traffic[name], "drift": strategy.drifts.get(name)}
+            update={
+                **traffic[name],
+                "update_norm": strategy.norms.get(name),
+                "drift": strategy.drifts.get(name),
+            }
         )
         for name in sorted(trained | scored)
     }
@@ -267,7 +271,6 @@ def _scores(update: Message | None, answer: Message | None) -> HospitalScores:
         train_images=int(_metric(update, COUNT)) if update else 0,
         val_images=int(_metric(answer, COUNT)) if answer else 0,
         seconds=_metric(update, "seconds") if update else 0.0,
-        update_norm=_metric(update, "norm") if update else None,
     )
 
 
