@@ -44,6 +44,9 @@ ROWS_AT_ONCE = 256
 """Scaled to 8 bit: the intermediate numbers take eight times an image's memory."""
 
 JPEG_START, JPEG_END, PNG_START = b"\xff\xd8", b"\xff\xd9", b"\x89PNG\r\n\x1a\n"
+JPEG_COLOURS = {"L": "GRAY", "RGB": "RGB"}
+"""Pillow's modes by simplejpeg's names, of which both give the same bits."""
+
 STARTS = (JPEG_START, PNG_START, b"II*\x00", b"MM\x00*", b"GIF8", b"RIFF")
 """How files of the accepted formats begin."""
 
@@ -58,6 +61,8 @@ class Decoded:
     mode: str
     colourfulness: float
     """Mean difference between colour channels, in [0, 1]; an MRI slice is near 0."""
+    contrast: float
+    """Grey levels between the darkest and the brightest percent."""
     notes: tuple[str, ...]
     slices: int = 1
     """How many the file has; this is one of them."""
@@ -88,8 +93,7 @@ def decode(data: bytes, slice_number: int | None = None) -> Decoded:
             return _decode_volume(data, slice_number)
         _check_geometry(*_open(data).size)
         data, notes = _with_end_marker(data)
-        _require_intact(data)
-        return _decode_pixels(_open(data), notes)
+        return _decode_pixels(_open_intact(data), notes)
 
 
 def _begins_like_volume(data: bytes) -> bool:
@@ -138,7 +142,7 @@ def _with_end_marker(data: bytes) -> tuple[bytes, list[str]]:
     return data, []
 
 
-def _require_intact(data: bytes) -> None:
+def _open_intact(data: bytes) -> Image.Image:
     """Raises ImageError for damage that Pillow decodes in silence: wrong checksums of a PNG, a JPEG's broken pixels.
 
     Where a bit of a JPEG is flipped, libjpeg goes on, fills with grey what it cannot read, and leaves a warning that
@@ -146,23 +150,35 @@ def _require_intact(data: bytes) -> None:
     """
     if data.startswith(PNG_START):
         _open(data).verify()
-    elif data.startswith(JPEG_START) and (warning := _jpeg_warning(data)):
-        raise ImageError(f"the image is damaged ({warning})")
+    image = _open(data)
+    return _read_jpeg(image, data) if data.startswith(JPEG_START) else image
 
 
-def _jpeg_warning(data: bytes) -> str:
-    """Empty as well for a kind of JPEG that only Pillow reads."""
+def _read_jpeg(image: Image.Image, data: bytes) -> Image.Image:
+    """The image with the pixels that show whether it is intact, which are those that Pillow would decode a second time.
+
+    Of kinds that only Pillow reads, and of colours that the two hand out differently, the image as it is.
+    """
+    colours = JPEG_COLOURS.get(image.mode)
     try:
-        simplejpeg.decode_jpeg(data, "GRAY", strict=True)
+        pixels = simplejpeg.decode_jpeg(data, colours or "GRAY", strict=True)
     except ValueError as error:
-        warning = str(error)
-    else:
-        return ""
+        if _can_be_decoded(data):
+            raise ImageError(f"the image is damaged ({str(error)[:80]})") from None
+        return image
+    if colours is None:
+        return image
+    decoded = Image.fromarray(pixels.squeeze())
+    decoded.info = image.info
+    return decoded
+
+
+def _can_be_decoded(data: bytes) -> bool:
     try:
         simplejpeg.decode_jpeg(data, "GRAY", strict=False)
     except ValueError:
-        return ""
-    return warning[:80]
+        return False
+    return True
 
 
 def _decode_pixels(image: Image.Image, file_notes: list[str]) -> Decoded:
@@ -172,14 +188,16 @@ def _decode_pixels(image: Image.Image, file_notes: list[str]) -> Decoded:
     image.load()
     ImageOps.exif_transpose(image, in_place=True)
     pixels, colourfulness, conversion_notes = _to_grey(image)
-    _require_content(pixels)
-    return Decoded(pixels, width, height, mode, colourfulness, (*file_notes, *conversion_notes))
+    notes = (*file_notes, *conversion_notes)
+    return Decoded(pixels, width, height, mode, colourfulness, _require_contrast(pixels), notes)
 
 
-def _require_content(pixels: Pixels) -> None:
+def _require_contrast(pixels: Pixels) -> float:
+    """Raises ImageError where there is hardly any."""
     low, high = percentiles(pixels, 1, 99)
     if high - low < MIN_CONTRAST and int(pixels.max()) - int(pixels.min()) < 4 * MIN_CONTRAST:
         raise ImageError("the image has no content: all its pixels are nearly the same")
+    return float(high - low)
 
 
 def _decode_volume(data: bytes, slice_number: int | None) -> Decoded:
@@ -194,8 +212,8 @@ def _decode_volume(data: bytes, slice_number: int | None) -> Decoded:
         notes += colour_notes
     else:
         pixels = found.values if found.values.dtype == np.uint8 else _scale_high_depth(found.values)
-    _require_content(pixels)
-    return Decoded(pixels, width, height, found.kind, colourfulness, tuple(notes), found.count)
+    contrast = _require_contrast(pixels)
+    return Decoded(pixels, width, height, found.kind, colourfulness, contrast, tuple(notes), found.count)
 
 
 def _to_grey(image: Image.Image) -> tuple[Pixels, float, list[str]]:
@@ -241,7 +259,7 @@ def _scale_high_depth(values: NDArray[np.generic]) -> Pixels:
 def stretch(pixels: Pixels) -> Pixels:
     """uint8 [H, W] both ways: the 0.5th and the 99.5th percentile become 0 and 255, what is beyond them is cut off."""
     low, high = _range(pixels, *percentiles(pixels, *BRIGHTNESS_PERCENTILES))
-    return _to_bytes(np.arange(256, dtype=np.float32), low, high)[pixels]
+    return _to_bytes(np.arange(256, dtype=np.float32), low, high).take(pixels)
 
 
 def percentiles(pixels: Pixels, *wanted: float) -> NDArray[np.float64]:

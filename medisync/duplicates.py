@@ -62,7 +62,7 @@ def thumbnail(pixels: Pixels) -> Pixels:
     """Grey uint8 [H, W] -> uint8 [SIDE, SIDE], stretched between the first and the last percentile."""
     low, high = percentiles(pixels, 1, 99)
     levels = np.clip((np.arange(256) - low) * (255 / max(high - low, 1)), 0, 255).astype(np.uint8)
-    return np.asarray(Image.fromarray(levels[pixels]).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+    return np.asarray(Image.fromarray(levels.take(pixels)).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 
 def find_pairs(thumbnails: Pixels, progress: Callable[[list[Integers]], Iterable[Integers]] = iter) -> Iterator[Pair]:

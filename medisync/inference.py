@@ -172,7 +172,6 @@ def _with_file(prediction: Prediction, decoded: images.Decoded) -> Prediction:
 
 def check_image(decoded: images.Decoded) -> list[ImageCheck]:
     """What a person should look at before believing a prediction for this image."""
-    low, high = images.percentiles(decoded.pixels, 1, 99)
     aspect = max(decoded.width, decoded.height) / min(decoded.width, decoded.height)
     return [
         ImageCheck(
@@ -181,7 +180,9 @@ def check_image(decoded: images.Decoded) -> list[ImageCheck]:
             detail=f"{decoded.width} x {decoded.height} pixels",
         ),
         ImageCheck(
-            name="contrast", passed=high - low >= LOW_CONTRAST, detail=f"{high - low:.0f} of 255 grey levels used"
+            name="contrast",
+            passed=decoded.contrast >= LOW_CONTRAST,
+            detail=f"{decoded.contrast:.0f} of 255 grey levels used",
         ),
         ImageCheck(name="aspect", passed=aspect <= UNUSUAL_ASPECT, detail=f"{aspect:.2f} : 1"),
         ImageCheck(

@@ -1,8 +1,10 @@
 """Bytes to pixels: what is accepted with which note, and the sentence for everything that is refused."""
 
+import io
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import torch
 from bad_inputs import encoded
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 from scans import save, texture
 
 from medisync import images
@@ -45,6 +47,24 @@ def test_every_accepted_format_is_decoded(kind: str) -> None:
     decoded = images.decode(encoded(SCAN, kind, **({"lossless": True} if kind == "WEBP" else {})))
     assert np.array_equal(decoded.pixels, SCAN)
     assert decoded.notes == ()
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(
+    "options", [{"subsampling": 0}, {"subsampling": 2}, {"progressive": True}, {"quality": 20}], ids=str
+)
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_a_jpeg_has_the_pixels_that_pillow_gives_it(mode: str, options: dict[str, Any], turned: bool) -> None:
+    """Whoever trained with them must not find others; only kinds that simplejpeg does not decode come from Pillow itself."""
+    image = Image.merge("RGB", [Image.fromarray(texture(seed, 128)[:90]) for seed in range(3)]).convert(mode)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # a quarter turn
+    data = encoded(image, "JPEG", **options, **({"exif": exif} if turned else {}))
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    decoded = images.decode(data)
+    assert np.array_equal(decoded.pixels, np.asarray(expected.convert("RGB").convert("L")))
+    assert decoded.pixels.shape == ((128, 90) if turned else (90, 128))
+    assert (decoded.mode, decoded.width, decoded.height) == (mode, 128, 90)
 
 
 def test_floats_are_scaled_with_a_note() -> None:

@@ -14,7 +14,7 @@ from flwr.serverapp import Grid
 from medisync import adam
 from medisync.config import TrainingConfig
 from medisync.evaluation import Totals
-from medisync.federation.waiting import in_place, put_aside, record
+from medisync.federation.waiting import Room, in_place, record
 from medisync.model import State
 from medisync.novelty import FeatureDistribution, Moments
 from medisync.records import Refusal, Split
@@ -123,8 +123,10 @@ class Exchange:
         return {each.hospital for each in self.silent}
 
 
-def ask(grid: Grid, messages: Iterable[Message], hospitals: Mapping[int, str], deadline: float) -> Exchange:
-    """Sends every message and waits for the replies, at most `deadline` seconds."""
+def ask(
+    grid: Grid, messages: Iterable[Message], hospitals: Mapping[int, str], deadline: float, room: Room | None = None
+) -> Exchange:
+    """Sends every message and waits for the replies, at most `deadline` seconds. Weights in them wait in `room`, if given."""
     questions = sorted(messages, key=lambda message: hospitals[message.metadata.dst_node_id])
     names = list(grid.push_messages(questions))
     # after the push: as the grid packed them
@@ -136,8 +138,8 @@ def ask(grid: Grid, messages: Iterable[Message], hospitals: Mapping[int, str], d
         for reply in grid.pull_messages(list(waiting)):
             node = waiting.pop(reply.metadata.reply_to_message_id)
             received[node] = array_bytes(reply.content) if reply.has_content() else 0
-            if reply.has_content() and ARRAYS in reply.content:
-                reply.content[ARRAYS] = put_aside(reply.content.array_records[ARRAYS])
+            if room and reply.has_content() and ARRAYS in reply.content:
+                reply.content[ARRAYS] = room.put_aside(reply.content.array_records[ARRAYS])
             if reply.has_error() and reply.metadata.src_node_id != node:  # the network answers in the node's place
                 unreachable = f"could not be reached: {reply.error.reason}"
                 silent[hospitals[node]] = unreachable if time.monotonic() < end else late

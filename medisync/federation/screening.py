@@ -27,7 +27,7 @@ class Screened(FedAvg):
     An update with other keys, shapes or dtypes than the global weights, values that are not finite, a count that is no
     positive whole number, or of another round, is refused by name, and the round goes on. `accepted`, `refused`, `norms`, how
     far each accepted update went from the global weights, and `drifts`, how far it is from what they became together, are the
-    last round's. FederationError if
+    last round's. Updates wait for each other in `room`. FederationError if
     fewer than `min_hospitals` updates are left. An update that is far longer than the others is cut to the median length,
     except by robust strategies, which judge that themselves; `remarks` names it for every strategy.
 
@@ -58,6 +58,7 @@ class Screened(FedAvg):
         self.hospitals = hospitals
         self.min_hospitals = min_hospitals
         self.pools_statistics = pools_statistics
+        self.room = waiting.Room()
         self.accepted: list[Message] = []
         self.refused: list[Refusal] = []
         self.remarks: list[Refusal] = []
@@ -69,6 +70,7 @@ class Screened(FedAvg):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         self._global = arrays
+        self.accepted = []  # the updates of the last round leave the room for those of this one
         messages: list[Message] = list(super().configure_train(server_round, self._aggregated(arrays), config, grid))
         for message in messages:
             message.content[ARRAYS] = arrays

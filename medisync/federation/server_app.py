@@ -190,7 +190,8 @@ def run_round(
     """One round of FederatedAveraging, Algorithm 1 in McMahan et al. 2017, https://arxiv.org/abs/1602.05629."""
     started = time.monotonic()
     members: Any = roll  # Flower's strategies ask the grid for nothing but its nodes
-    training = ask(grid, strategy.configure_train(number, arrays, order.to_record(), members), roll.hospitals, deadline)
+    orders = strategy.configure_train(number, arrays, order.to_record(), members)
+    training = ask(grid, orders, roll.hospitals, deadline, strategy.room)
     average, train_means = strategy.aggregate_train(number, training.replies)
     weights = weights_only(average)
     question = EvaluateOrder(order.training, image_size=order.image_size).to_record()

@@ -4,13 +4,21 @@ Flower's averaging strategies take one update after the other and keep one sum; 
 median, the trimmed mean and Krum look at all updates at once, and read them all back.
 """
 
+import io
+import mmap
 import tempfile
+import weakref
+from collections import defaultdict
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from flwr.app import Array, ArrayRecord
 from numpy.typing import NDArray
+
+ALIGNMENT = 64
+"""Bytes: at multiples of it arrays begin."""
 
 
 class WaitingArray(Array):
@@ -24,30 +32,70 @@ class WaitingArray(Array):
         return self._values
 
 
-def put_aside(arrays: ArrayRecord) -> ArrayRecord:
-    """The same arrays in a temporary file without a name, which ends with them, or with the process.
+class Room:
+    """A temporary file without a name, which ends with the room and all that waits in it, or with the process.
 
-    As they are where there is no room for a file, or where they cannot be read: whoever screens updates refuses those.
+    The place of an update is taken by another once nothing refers to it: the system is quicker to write where it wrote before.
     """
-    try:
-        return _on_disk(arrays)
-    except (OSError, ValueError, TypeError):
-        return arrays
+
+    def __init__(self) -> None:
+        self._end = 0
+        self._free: dict[int, list[int]] = defaultdict(list)
+        """Where places of so many bytes begin that nobody takes."""
+
+    @cached_property
+    def _file(self) -> io.FileIO:
+        file = tempfile.TemporaryFile(buffering=0, prefix="medisync-")  # noqa: SIM115  (it ends with the room)
+        weakref.finalize(self, file.close)
+        return file
+
+    def put_aside(self, arrays: ArrayRecord) -> ArrayRecord:
+        """The same arrays in the file. As they are where there is no room for them on the disk, or where they cannot be read:
+        whoever screens updates refuses those.
+        """
+        try:
+            return self._on_disk({key: np.asarray(array.numpy(), order="C") for key, array in arrays.items()})
+        except (OSError, ValueError, TypeError):
+            return arrays
+
+    def _on_disk(self, values: Mapping[str, NDArray[Any]]) -> ArrayRecord:
+        *starts, end = np.cumsum([0, *(_rounded_up(array.nbytes, ALIGNMENT) for array in values.values())]).tolist()
+        size = _rounded_up(end, mmap.ALLOCATIONGRANULARITY)
+        place = self._claim(size)
+        try:
+            for start, array in zip(starts, values.values(), strict=True):
+                self._write(place + start, array)
+            mapped = mmap.mmap(self._file.fileno(), size, access=mmap.ACCESS_COPY, offset=place)
+        except BaseException:
+            self._free[size].append(place)
+            raise
+        weakref.finalize(mapped, self._free[size].append, place)
+        whole = np.frombuffer(mapped, np.uint8)
+        return in_place(
+            {
+                key: whole[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+                for start, (key, array) in zip(starts, values.items(), strict=True)
+            }
+        )
+
+    def _claim(self, size: int) -> int:
+        """Where a place of so many bytes begins: one that was left, or a new one at the end of the file."""
+        if self._free[size]:
+            return self._free[size].pop()
+        self._file.truncate(self._end + size)  # as long as what will be mapped; the disk gives room when it is written
+        self._end += size
+        return self._end - size
+
+    def _write(self, at: int, array: NDArray[Any]) -> None:
+        """All of it: the system may take less at once."""
+        self._file.seek(at)
+        left = array.reshape(-1).view(np.uint8).data
+        while left:
+            left = left[self._file.write(left) :]
 
 
-def _on_disk(arrays: ArrayRecord) -> ArrayRecord:
-    places = {}
-    with tempfile.TemporaryFile(prefix="medisync-") as file:
-        for key, array in arrays.items():
-            values = np.ascontiguousarray(array.numpy())
-            places[key] = (file.tell(), values.nbytes, array.dtype, array.shape)
-            file.write(values.data)
-            file.write(bytes(64 - values.nbytes % 64))  # what follows begins aligned
-        file.flush()
-        whole = np.memmap(file, np.uint8, "c")
-    return in_place(
-        {key: whole[at : at + size].view(dtype).reshape(shape) for key, (at, size, dtype, shape) in places.items()}
-    )
+def _rounded_up(size: int, unit: int) -> int:
+    return -(-size // unit) * unit
 
 
 def in_place(values: Mapping[str, NDArray[Any]]) -> ArrayRecord:
