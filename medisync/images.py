@@ -72,7 +72,7 @@ def head_box(pixels: Pixels) -> tuple[slice, slice]:
     """The rows and columns inside the dark margins: of those left out less than 3 % is brighter than a tenth of the bright
     pixels. The whole image where hardly anything would be left.
     """
-    threshold = max(8.0, 0.1 * float(percentiles(pixels, 99)[0]))
+    threshold = max(8.0, 0.1 * percentiles(pixels, 99)[0])
     bright = pixels > np.uint8(threshold)  # whole numbers above a threshold are above what it is rounded down to
     rows, columns = (np.flatnonzero(_shares(bright, axis) > 0.03) for axis in (1, 0))
     if len(rows) < MIN_SIDE // 2 or len(columns) < MIN_SIDE // 2:

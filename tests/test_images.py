@@ -16,6 +16,7 @@ from PIL import ExifTags, Image, ImageOps
 from scans import save, texture
 
 from medisync import images
+from medisync.decoding import stretch
 from medisync.errors import DataError, ImageError
 
 SCAN = texture(0, 128)
@@ -95,6 +96,16 @@ def test_percentiles_are_numpys_to_the_last_bit() -> None:
         pixels = generator.integers(0, generator.integers(1, 257), generator.integers(1, 50, 2), np.uint8)
         wanted = [*generator.uniform(0, 100, 3).tolist(), 0, 0.5, 50, 100]
         assert np.array_equal(images.percentiles(pixels, *wanted), np.percentile(pixels, wanted))
+
+
+def test_a_stretched_image_is_rounded_as_in_doubles() -> None:
+    """In single precision 81 of these 1000 images have other pixels, and models have been trained with these."""
+    generator = np.random.default_rng(0)
+    for _ in range(1000):
+        pixels = generator.integers(0, generator.integers(20, 257), generator.integers(10, 50, 2), np.uint8)
+        low, high = np.percentile(pixels, (0.5, 99.5))
+        expected = np.clip(np.rint((pixels.astype(np.float64) - low) * (255 / (high - low))), 0, 255)
+        assert np.array_equal(stretch(pixels), expected)
 
 
 def test_standardise_pads_to_a_square_and_fills_the_range() -> None:
@@ -178,6 +189,7 @@ def test_files_are_mapped_in_order_on_all_cores() -> None:
 WORK_WITHOUT_END = """
 import time
 from medisync import images
+from medisync.decoding import stretch
 
 def work(number):
     print("works", flush=True)
