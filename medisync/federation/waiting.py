@@ -11,6 +11,7 @@ import weakref
 from collections import defaultdict
 from collections.abc import Mapping
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -54,17 +55,20 @@ class Room:
         whoever screens updates refuses those.
         """
         try:
-            return self._on_disk({key: np.asarray(array.numpy(), order="C") for key, array in arrays.items()})
+            return self._on_disk(arrays)
         except (OSError, ValueError, TypeError):
             return arrays
 
-    def _on_disk(self, values: Mapping[str, NDArray[Any]]) -> ArrayRecord:
-        *starts, end = np.cumsum([0, *(_rounded_up(array.nbytes, ALIGNMENT) for array in values.values())]).tolist()
-        size = _rounded_up(end, mmap.ALLOCATIONGRANULARITY)
+    def _on_disk(self, arrays: ArrayRecord) -> ArrayRecord:
+        """One array after the other: Flower's own make a copy of their values whenever they are asked for them."""
+        sizes = [_rounded_up(array.numpy().nbytes, ALIGNMENT) for array in arrays.values()]
+        starts = list(accumulate(sizes, initial=0))
+        size = _rounded_up(starts.pop(), mmap.ALLOCATIONGRANULARITY)
         place = self._claim(size)
         try:
-            for start, array in zip(starts, values.values(), strict=True):
-                self._write(place + start, array)
+            kinds = [
+                self._write(place + start, array.numpy()) for start, array in zip(starts, arrays.values(), strict=True)
+            ]
             mapped = mmap.mmap(self._file.fileno(), size, access=mmap.ACCESS_COPY, offset=place)
         except BaseException:
             self._free[size].append(place)
@@ -73,8 +77,8 @@ class Room:
         whole = np.frombuffer(mapped, np.uint8)
         return in_place(
             {
-                key: whole[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-                for start, (key, array) in zip(starts, values.items(), strict=True)
+                key: np.ndarray(shape, dtype, whole, start)
+                for key, start, (dtype, shape) in zip(arrays, starts, kinds, strict=True)
             }
         )
 
@@ -86,12 +90,13 @@ class Room:
         self._end += size
         return self._end - size
 
-    def _write(self, at: int, array: NDArray[Any]) -> None:
-        """All of it: the system may take less at once."""
+    def _write(self, at: int, values: NDArray[Any]) -> tuple[np.dtype[Any], tuple[int, ...]]:
+        """All of it: the system may take less at once. Returns what it was."""
         self._file.seek(at)
-        left = array.reshape(-1).view(np.uint8).data
+        left = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
         while left:
             left = left[self._file.write(left) :]
+        return values.dtype, values.shape
 
 
 def _rounded_up(size: int, unit: int) -> int:
