@@ -189,7 +189,6 @@ def test_files_are_mapped_in_order_on_all_cores() -> None:
 WORK_WITHOUT_END = """
 import time
 from medisync import images
-from medisync.decoding import stretch
 
 def work(number):
     print("works", flush=True)

@@ -59,9 +59,9 @@ def judge(start: Floats, updates: Sequence[Floats]) -> list[Judgement]:
     memories of Adam, which differ in scale, each by their own median.
     """
     keys = {part: [key for key in start if part.holds(key)] for part in _PARTS}
-    lengths = [{part: model.distance(start, update, keys[part]) for part in _PARTS} for update in updates]
     if len(updates) < 3:
-        return [Judgement(each[_WEIGHTS]) for each in lengths]
+        return [Judgement(model.distance(start, update, keys[_WEIGHTS])) for update in updates]
+    lengths = [{part: model.distance(start, update, keys[part]) for part in _PARTS} for update in updates]
     medians = {part: statistics.median(each[part] for each in lengths) for part in _PARTS}
     return [_judgement(each, medians, keys) for each in lengths]
 

@@ -55,20 +55,17 @@ class Room:
         whoever screens updates refuses those.
         """
         try:
-            return self._on_disk(arrays)
+            return self._on_disk({key: array.numpy() for key, array in arrays.items()})
         except (OSError, ValueError, TypeError):
             return arrays
 
-    def _on_disk(self, arrays: ArrayRecord) -> ArrayRecord:
-        """One array after the other: Flower's own make a copy of their values whenever they are asked for them."""
-        sizes = [_rounded_up(array.numpy().nbytes, ALIGNMENT) for array in arrays.values()]
-        starts = list(accumulate(sizes, initial=0))
-        size = _rounded_up(starts.pop(), mmap.ALLOCATIONGRANULARITY)
+    def _on_disk(self, values: Mapping[str, NDArray[Any]]) -> ArrayRecord:
+        *starts, end = accumulate((_rounded_up(array.nbytes, ALIGNMENT) for array in values.values()), initial=0)
+        size = _rounded_up(end, mmap.ALLOCATIONGRANULARITY)
         place = self._claim(size)
         try:
-            kinds = [
-                self._write(place + start, array.numpy()) for start, array in zip(starts, arrays.values(), strict=True)
-            ]
+            for start, array in zip(starts, values.values(), strict=True):
+                self._write(place + start, array)
             mapped = mmap.mmap(self._file.fileno(), size, access=mmap.ACCESS_COPY, offset=place)
         except BaseException:
             self._free[size].append(place)
@@ -77,8 +74,8 @@ class Room:
         whole = np.frombuffer(mapped, np.uint8)
         return in_place(
             {
-                key: np.ndarray(shape, dtype, whole, start)
-                for key, start, (dtype, shape) in zip(arrays, starts, kinds, strict=True)
+                key: np.ndarray(array.shape, array.dtype, whole, start)
+                for start, (key, array) in zip(starts, values.items(), strict=True)
             }
         )
 
@@ -90,13 +87,12 @@ class Room:
         self._end += size
         return self._end - size
 
-    def _write(self, at: int, values: NDArray[Any]) -> tuple[np.dtype[Any], tuple[int, ...]]:
-        """All of it: the system may take less at once. Returns what it was."""
+    def _write(self, at: int, array: NDArray[Any]) -> None:
+        """All of it: the system may take less at once."""
         self._file.seek(at)
-        left = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
+        left = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
         while left:
             left = left[self._file.write(left) :]
-        return values.dtype, values.shape
 
 
 def _rounded_up(size: int, unit: int) -> int:
