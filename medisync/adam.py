@@ -39,9 +39,16 @@ def split(state: model.State) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     return weights, {key: tensor for key, tensor in state.items() if is_moment(key)}
 
 
-def build(network: nn.Module, learning_rate: float, memory: model.State) -> torch.optim.Adam:
-    """Adam (Kingma & Ba 2015, https://arxiv.org/abs/1412.6980) that goes on from `memory`; from nothing where it is empty."""
-    optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate, betas=BETAS, fused=True)
+def build(network: nn.Module, learning_rate: float, memory: model.State, weight_decay: float = 0.0) -> torch.optim.Adam:
+    """Adam (Kingma & Ba 2015, https://arxiv.org/abs/1412.6980) that goes on from `memory`; from nothing where it is empty.
+
+    With `weight_decay` every step also shrinks kernels and matrices, not biases and scales, by that share of the learning
+    rate: AdamW, Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101.
+    """
+    kernels = [parameter for parameter in network.parameters() if parameter.dim() > 1]
+    vectors = [parameter for parameter in network.parameters() if parameter.dim() <= 1]
+    groups = [{"params": kernels, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW([group for group in groups if group["params"]], learning_rate, betas=BETAS, fused=True)
     for name, parameter in network.named_parameters() if memory else ():
         optimiser.state[parameter] = {
             "step": memory[STEPS].to(parameter.device, torch.float32),

@@ -75,6 +75,9 @@ Normalisation = Literal["group", "renormalised", "pooled", "averaged", "local"]
 been in one place, pooled and used in training too, or each hospital's own."""
 
 
+LearningRateSchedule = Literal["constant", "cosine", "linear"]
+
+
 class TrainingConfig(Section):
     """How one hospital trains in one round."""
 
@@ -86,12 +89,16 @@ class TrainingConfig(Section):
     """Batches that a pass is cut into, the same at every hospital, so that each takes as many steps whatever it has; 0 to cut
     it by `batch_size`."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-4
-    learning_rate_schedule: Literal["constant", "cosine"] = "cosine"
+    learning_rate_schedule: LearningRateSchedule = "cosine"
     local_epochs: Annotated[float, Field(gt=0, le=100, strict=True)] = 1
     """Passes over a hospital's images in a round; 0.25 aggregates after each quarter of a pass."""
     adam_moments: Literal["fresh", "shared"] = "fresh"
     """Fresh in every round at every hospital, or aggregated and handed on with the weights, at three times the traffic."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the learning rate by which every step shrinks kernels and matrices; 0 for plain Adam."""
     augment: bool = True
+    mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Of the Beta distribution, both of its parameters, that gives the share of an image in a mixed one; 0 mixes none."""
     missing_class_prior: Annotated[float, Field(gt=0, le=1)] = 0.3
     """Prior that the loss assumes for a class the hospital does not have; 1 turns the adjustment off."""
     normalisation: Normalisation = "averaged"
@@ -123,7 +130,7 @@ class FederationConfig(Section):
     """FedProx: weight of the squared distance from the global weights."""
     server_learning_rate: Annotated[float, Field(gt=0, le=10)] = 1.0
     """FedAvgM, FedAdam, FedYogi; 1 for FedAvgM, about 0.001 for the others."""
-    server_learning_rate_schedule: Literal["constant", "cosine"] = "constant"
+    server_learning_rate_schedule: LearningRateSchedule = "constant"
     server_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     normalisation: Normalisation = "averaged"
     malicious_hospitals: Annotated[int, Field(ge=0, strict=True)] = 1

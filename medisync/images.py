@@ -86,7 +86,9 @@ def _shares(flags: NDArray[np.bool_], axis: int) -> NDArray[np.float64]:
 
 
 def normalise(pixels: "torch.Tensor") -> "torch.Tensor":
-    """uint8 [N, S, S] -> float32 [N, 3, S, S] in ImageNet's range, channels last in memory, on the same device."""
+    """uint8, or float32 in the same range, [N, S, S] -> float32 [N, 3, S, S] in ImageNet's range, channels last in memory, on
+    the same device.
+    """
     import torch
 
     mean = pixels.new_tensor(IMAGENET_MEAN, dtype=torch.float32)

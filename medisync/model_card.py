@@ -76,6 +76,7 @@ def _model(meta: ModelMeta, software: Mapping[str, str], configuration: Configur
         "Training": f"{federation.strategy}, {meta.num_epochs} rounds of {training.local_epochs:g} local epochs, "
         f"round {meta.best_epoch} kept by validation accuracy",
         "Local optimiser": f"Adam, learning rate {training.learning_rate:g} ({training.learning_rate_schedule}), "
+        f"weight decay {training.weight_decay:g}, "
         f"{_batches(training)}, {training.adam_moments} moments, seed {training.seed}",
         "Images in training": _changes(training),
         "Trained": f"{meta.trained_at}, on {meta.device.upper()}",
@@ -101,8 +102,14 @@ def _batches(training: TrainingConfig) -> str:
 
 
 def _changes(training: TrainingConfig) -> str:
-    sizes = "small ones first" if training.image_size_schedule == "progressive" else "all of one size"
-    return f"{sizes}; {'mirrored, shifted, turned, scaled, re-windowed' if training.augment else 'as they are'}"
+    changes = [
+        "small ones first" if training.image_size_schedule == "progressive" else "all of one size",
+        "mirrored, shifted, turned, scaled, re-windowed" if training.augment else "as they are",
+        f"mixed in pairs by shares from Beta({training.mixup:g}, {training.mixup:g})"
+        if training.mixup
+        else "not mixed",
+    ]
+    return "; ".join(changes)
 
 
 def _data(meta: ModelMeta, configuration: Configuration, transport: Transport) -> str:

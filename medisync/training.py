@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medisync import adam, images, model
-from medisync.config import TrainingConfig
+from medisync.config import LearningRateSchedule, TrainingConfig
 from medisync.errors import DataError
 from medisync.records import LABELS, SPLITS, HospitalSplit, Split, SplitImage, SplitRecord
 
@@ -67,16 +66,23 @@ def derive_seed(*parts: int | str) -> int:
     return int.from_bytes(digest[:7], "big")
 
 
-def scheduled_rate(first: float, schedule: Literal["constant", "cosine"], round_number: int, rounds: int) -> float:
-    """The learning rate of a round, from 1: constant, or a cosine that falls to a twentieth in the last round."""
+def scheduled_rate(first: float, schedule: LearningRateSchedule, round_number: int, rounds: int) -> float:
+    """The learning rate of a round, from 1: constant, a cosine that falls to a twentieth in the last round, or straight down,
+    so that it would be nothing in a round after the last.
+
+    Straight down leaves more for the rounds in which images have just grown. Against the cosine, and why it goes to nothing:
+    Defazio et al. 2023, https://arxiv.org/abs/2310.07831.
+    """
     if schedule == "constant" or rounds == 1:
         return first
+    if schedule == "linear":
+        return first * (1 - (round_number - 1) / rounds)
     cosine = (1 + math.cos(math.pi * (round_number - 1) / (rounds - 1))) / 2
     return first * (0.05 + 0.95 * cosine)
 
 
 def scheduled_size(config: TrainingConfig, round_number: int, rounds: int) -> int:
-    """The side of the images in a round, from 1: with the progressive schedule 2/7 of it for the first half of the rounds,
+    """The side of the images in a round, from 1: with the progressive schedule 2/7 of it for the first fifth of the rounds,
     4/7 until four fifths, to a multiple of 16, then all of it: 64, 128, 224.
 
     Small images first, as in Howard's entry to DAWNBench (https://www.fast.ai/posts/2018-08-10-fastai-diu-imagenet.html)
@@ -85,7 +91,7 @@ def scheduled_size(config: TrainingConfig, round_number: int, rounds: int) -> in
     done = round_number / rounds  # at its end, so that the last round has whole images however few rounds there are
     if config.image_size_schedule == "constant" or done > 0.8:
         return config.image_size
-    return max(32, 16 * round(config.image_size * (2 / 7 if done <= 0.5 else 4 / 7) / 16))
+    return max(32, 16 * round(config.image_size * (2 / 7 if done <= 0.2 else 4 / 7) / 16))
 
 
 def renormalisation(config: TrainingConfig, round_number: int, rounds: int) -> float:
@@ -148,7 +154,7 @@ def train(
     _require_batches(data)
     weights, memory = adam.split(state)
     network = model.restore_for_training(weights, device, renormalisation)
-    optimiser = adam.build(network, learning_rate, memory)
+    optimiser = adam.build(network, learning_rate, memory, config.weight_decay)
     objective = _Objective(
         missing_class_adjustment(data.labels, config.missing_class_prior).to(device.kind),
         proximal_mu,
@@ -160,7 +166,10 @@ def train(
         pixels, labels = _fetch(data, chosen, image_size, device)
         if config.augment:
             pixels = images.augment(pixels, generator)
-        sums += _step(network, optimiser, images.normalise(pixels), labels, objective, device)
+        targets = functional.one_hot(labels, len(LABELS)).to(torch.float32)
+        if config.mixup:
+            pixels, targets = mix(pixels, targets, config.mixup, generator)
+        sums += _step(network, optimiser, images.normalise(pixels), targets, objective, device)
         on_batch(len(chosen))
     seen = sum(map(len, batches))
     loss, accuracy = (sums / seen).tolist()
@@ -221,6 +230,20 @@ def missing_class_adjustment(labels: NDArray[np.int64], prior: float) -> Tensor:
     return torch.where(counts > 0, 0.0, math.log(prior))
 
 
+def mix(pixels: Tensor, targets: Tensor, concentration: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Each image [N, S, S] and its target [N, classes] mixed with another one's of the batch, as float32, by a share from
+    Beta(concentration, concentration) that is its own, and at least a half.
+
+    mixup: Zhang et al. 2018, https://arxiv.org/abs/1710.09412.
+    """
+    seed = int(torch.randint(2**62, (1,), generator=generator))  # torch draws no Beta from a generator
+    drawn = np.random.default_rng(seed).beta(concentration, concentration, len(pixels))
+    share = torch.from_numpy(np.maximum(drawn, 1 - drawn).astype(np.float32)).to(pixels.device)
+    partners = torch.randperm(len(pixels), generator=generator).to(pixels.device)
+    mixed = torch.lerp(pixels[partners].to(torch.float32), pixels.to(torch.float32), share.view(-1, 1, 1))
+    return mixed, torch.lerp(targets[partners], targets, share.view(-1, 1))
+
+
 def _require_batches(data: ImageSet) -> None:
     if len(data) < 2:
         raise DataError(f"{len(data)} training images; at least 2 are needed, because BatchNorm compares images")
@@ -259,17 +282,20 @@ def _step(
     network: nn.Module,
     optimiser: torch.optim.Optimizer,
     batch: Tensor,
-    labels: Tensor,
+    targets: Tensor,
     objective: _Objective,
     device: model.Device,
 ) -> Tensor:
-    """One optimiser step; returns [loss summed over the batch, number classified correctly]."""
+    """One optimiser step; returns [loss summed over the batch, number classified correctly].
+
+    Targets are shares of the classes, float [N, classes]; an image is correct where it is taken for the largest of its shares.
+    """
     logits = model.forward(network, batch, device)
-    loss = functional.cross_entropy(logits + objective.adjustment, labels)
+    loss = functional.cross_entropy(logits + objective.adjustment, targets)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     if objective.anchor:
         objective.add_pull(network)
     optimiser.step()
-    correct = (logits.detach().argmax(dim=1) == labels).sum()
-    return torch.stack([loss.detach() * len(labels), correct.to(loss.dtype)])
+    correct = (logits.detach().argmax(dim=1) == targets.argmax(dim=1)).sum()
+    return torch.stack([loss.detach() * len(targets), correct.to(loss.dtype)])

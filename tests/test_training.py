@@ -175,9 +175,9 @@ def test_learning_rate_falls_along_a_cosine_to_a_twentieth() -> None:
 def test_images_grow_with_the_rounds_where_the_schedule_says_so() -> None:
     progressive = TrainingConfig(image_size=224, image_size_schedule="progressive")
     sizes = [training.scheduled_size(progressive, number, 10) for number in range(1, 11)]
-    assert sizes == [64] * 5 + [128] * 3 + [224] * 2
+    assert sizes == [64] * 2 + [128] * 6 + [224] * 2
     assert training.scheduled_size(TrainingConfig(image_size=224), 1, 10) == 224
-    assert [training.scheduled_size(progressive, number, 3) for number in (1, 2, 3)] == [64, 128, 224]
+    assert [training.scheduled_size(progressive, number, 3) for number in (1, 2, 3)] == [128, 128, 224]
     assert training.scheduled_size(progressive, 1, 1) == 224  # the last is of whole images, also where it is the first
     small = TrainingConfig(image_size=32, image_size_schedule="progressive")
     assert {training.scheduled_size(small, number, 10) for number in range(1, 11)} == {32}
