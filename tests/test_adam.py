@@ -46,6 +46,18 @@ def test_a_training_that_is_handed_on_is_one_training() -> None:
     assert torch.equal(whole.weight, second.weight)
 
 
+def test_weight_decay_shrinks_kernels_by_its_share_of_the_learning_rate_and_no_biases() -> None:
+    layer = nn.Linear(1, 1)
+    nn.init.ones_(layer.weight)
+    nn.init.ones_(layer.bias)
+    optimiser = adam.build(layer, 0.1, {}, weight_decay=0.5)
+    for parameter in layer.parameters():
+        parameter.grad = torch.zeros_like(parameter)  # nothing to learn, so that all that happens is decay
+    optimiser.step()
+    assert layer.weight.item() == pytest.approx(1 - 0.1 * 0.5)
+    assert layer.bias.item() == 1
+
+
 def test_weights_and_memory_are_told_apart() -> None:
     weights = dict(model.build("averaged").state_dict())
     found, memory = adam.split({**weights, **adam.begin(weights)})

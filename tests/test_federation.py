@@ -323,7 +323,7 @@ def test_only_a_round_with_whole_images_is_kept_and_patience_waits_for_it() -> N
     settings = SETTINGS.model_copy(update={"image_size": 96, "image_size_schedule": "progressive"})
     federation = FederationConfig(rounds=5, patience=1)
     outcome = grid.simulate(large, Configuration.model_construct(training=settings, federation=federation))
-    assert [entry.image_size for entry in outcome.history] == [32, 32, 48, 48, 96]
+    assert [entry.image_size for entry in outcome.history] == [32, 48, 48, 48, 96]
     assert outcome.best_round == 5
 
 

@@ -172,6 +172,11 @@ def test_learning_rate_falls_along_a_cosine_to_a_twentieth() -> None:
     assert training.scheduled_rate(1e-3, "cosine", 1, 1) == 1e-3
 
 
+def test_learning_rate_falls_in_a_straight_line_to_nothing_after_the_last_round() -> None:
+    rates = [training.scheduled_rate(1e-3, "linear", number, 4) for number in range(1, 5)]
+    assert rates == pytest.approx([1e-3, 0.75e-3, 0.5e-3, 0.25e-3])
+
+
 def test_images_grow_with_the_rounds_where_the_schedule_says_so() -> None:
     progressive = TrainingConfig(image_size=224, image_size_schedule="progressive")
     sizes = [training.scheduled_size(progressive, number, 10) for number in range(1, 11)]
@@ -181,6 +186,40 @@ def test_images_grow_with_the_rounds_where_the_schedule_says_so() -> None:
     assert training.scheduled_size(progressive, 1, 1) == 224  # the last is of whole images, also where it is the first
     small = TrainingConfig(image_size=32, image_size_schedule="progressive")
     assert {training.scheduled_size(small, number, 10) for number in range(1, 11)} == {32}
+
+
+def test_images_are_mixed_in_pairs_and_their_targets_by_the_same_share() -> None:
+    levels = torch.tensor([0, 60, 120, 240], dtype=torch.uint8)
+    pixels, targets = levels.view(4, 1, 1).expand(4, 8, 8), torch.eye(4)
+    shares = []
+    for seed in range(40):
+        mixed, told = training.mix(pixels, targets, 0.4, torch.Generator().manual_seed(seed))
+        again, _ = training.mix(pixels, targets, 0.4, torch.Generator().manual_seed(seed))
+        assert torch.equal(mixed, again)
+        # as much of each image as of its label
+        torch.testing.assert_close(mixed.mean(dim=(1, 2)), told @ levels.float())
+        torch.testing.assert_close(told.sum(dim=1), torch.ones(4))
+        assert (told > 0).sum(dim=1).max() <= 2  # a pair
+        assert told.diagonal().min() >= 0.5  # and its own part is the larger one
+        shares.append(told.diagonal())
+    assert torch.cat(shares).min() < 0.55
+    assert max(float(each.max() - each.min()) for each in shares) > 0.3  # each image its own share
+
+
+def test_mixing_is_off_where_it_is_not_asked_for_and_otherwise_part_of_training() -> None:
+    """Even shares (Beta(10, 10)) leave little to be sure of: the loss stays higher than without."""
+    data, mixing = squares(32, (0, 1)), CONFIG.model_copy(update={"mixup": 10.0, "augment": False, "local_epochs": 8})
+    plain = mixing.model_copy(update={"mixup": 0.0})
+    mixed, alone = run(data, mixing), run(data, plain)
+    assert alone.accuracy > 0.9
+    assert mixed.loss > alone.loss + 0.1
+
+
+def test_weight_decay_reaches_training() -> None:
+    data, plain = squares(16, (0, 1)), CONFIG.model_copy(update={"augment": False})
+    decayed = plain.model_copy(update={"weight_decay": 1.0})
+    norms = [run(data, config).state["layer4.1.conv2.weight"].norm() for config in (plain, decayed)]
+    assert norms[1] < norms[0]
 
 
 def test_predictions_are_in_the_order_of_the_images() -> None:
