@@ -179,6 +179,17 @@ def test_many_rounds_are_a_line_without_points() -> None:
     assert {line.mode for line in curves.accuracies(entries, 1).figure.data} == {"lines"}
 
 
+def test_the_first_hundredth_of_many_rounds_does_not_press_the_others_together() -> None:
+    entries = [
+        entry.model_copy(update={"epoch": 6 * k + entry.epoch}) for k in range(20) for entry in factories.history()
+    ]
+    entries[0] = entries[0].model_copy(update={"train_loss": 40.0})
+    assert tuple(curves.losses(entries, 1).figure.layout.yaxis.range) == pytest.approx((0, 1.05 * 1.31))
+    entries[1] = entries[1].model_copy(update={"train_loss": 40.0})
+    assert tuple(curves.losses(entries, 1).figure.layout.yaxis.range) == pytest.approx((0, 1.05 * 40))
+    assert curves.losses(factories.history(), 1).figure.layout.yaxis.range is None
+
+
 def test_overlap_matrix_has_no_diagonal() -> None:
     chart = holdings.overlap(factories.audit())
     assert chart.figure.data[0].z[0] == [None, 210, 0]

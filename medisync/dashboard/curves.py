@@ -25,10 +25,22 @@ def losses(history: Sequence[HistoryEntry], best: int) -> Chart:
     figure = _curves(
         history, {"Training, mean of hospitals": "train_loss", "Validation, global model": "val_loss"}, best
     )
+    if (highest := _highest_settled_loss(history)) is not None:
+        figure.update_yaxes(range=[0, 1.05 * highest])
     return Chart(
         _loss_title(history),
         layout(figure, x="Round", y="Cross-entropy loss", legend=True),
         _described("Loss", history, "val_loss"),
+    )
+
+
+def _highest_settled_loss(history: Sequence[HistoryEntry]) -> float | None:
+    """Of many short rounds the first hundredth belongs to a network that knows nothing yet: its losses would press all others
+    together, and may leave the chart.
+    """
+    settled = history[len(history) // 100 :] if len(history) > SINGLE_POINTS else []
+    return max(
+        (loss for entry in settled for loss in (entry.train_loss, entry.val_loss) if loss is not None), default=None
     )
 
 
