@@ -48,9 +48,7 @@ def build(network: nn.Module, learning_rate: float, memory: model.State, weight_
     kernels = [parameter for parameter in network.parameters() if parameter.dim() > 1]
     vectors = [parameter for parameter in network.parameters() if parameter.dim() <= 1]
     groups = [{"params": kernels, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(
-        [group for group in groups if group["params"]], learning_rate, betas=BETAS, fused=True
-    )
+    optimiser = torch.optim.AdamW(groups, learning_rate, betas=BETAS, fused=True)
     for name, parameter in network.named_parameters() if memory else ():
         optimiser.state[parameter] = {
             "step": memory[STEPS].to(parameter.device, torch.float32),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from medisync.dashboard import charts, curves, holdings, hospital_map, performance, pictures, tables, words
-from medisync.records import DatasetStats, Label, Location, Metrics
+from medisync.records import DatasetStats, HistoryEntry, Label, Location, Metrics
 
 THEME = tomllib.loads((Path(__file__).parent.parent / ".streamlit" / "config.toml").read_text())["theme"]
 
@@ -172,17 +172,17 @@ def test_rounds_without_validation_are_no_gap_in_its_curve() -> None:
     assert curves.hospital_losses(entries, 6, ["AIIMS Delhi"]).figure.data[0].x == (2, 4, 6)
 
 
+def many_rounds() -> list[HistoryEntry]:
+    """120, more than are drawn with points: the six of the factory over and over."""
+    return [entry.model_copy(update={"epoch": 6 * k + entry.epoch}) for k in range(20) for entry in factories.history()]
+
+
 def test_many_rounds_are_a_line_without_points() -> None:
-    entries = [
-        entry.model_copy(update={"epoch": 6 * k + entry.epoch}) for k in range(20) for entry in factories.history()
-    ]
-    assert {line.mode for line in curves.accuracies(entries, 1).figure.data} == {"lines"}
+    assert {line.mode for line in curves.accuracies(many_rounds(), 1).figure.data} == {"lines"}
 
 
 def test_the_first_hundredth_of_many_rounds_does_not_press_the_others_together() -> None:
-    entries = [
-        entry.model_copy(update={"epoch": 6 * k + entry.epoch}) for k in range(20) for entry in factories.history()
-    ]
+    entries = many_rounds()
     entries[0] = entries[0].model_copy(update={"train_loss": 40.0})
     assert tuple(curves.losses(entries, 1).figure.layout.yaxis.range) == pytest.approx((0, 1.05 * 1.31))
     entries[1] = entries[1].model_copy(update={"train_loss": 40.0})
