@@ -1,6 +1,7 @@
 """The federation on real Flower, with hospitals that return what the test tells them to."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -495,6 +496,44 @@ def test_patience_ends_a_federation_that_no_longer_improves(monkeypatch: pytest.
     nobody: Any = strategy.build(federation, NAMES)
     end = server_app.run_rounds(None, lambda: Roll(NAMES), nobody, start, SETTINGS, federation, lambda state: None)  # type: ignore[arg-type]
     assert (end.best, end.best_round, end.rounds_done) == ("weights of round 3", 3, 5)
+
+
+class Forgetful(grid.InProcessGrid):
+    """The first questions get lost on their way to North, so many of them."""
+
+    lost = 0
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
+        for name in list(message_ids):
+            question = self._questions.get(name)
+            if question and question.metadata.dst_node_id == 2 and self.lost:
+                self.lost -= 1
+                del self._questions[name]
+            yield from super().pull_messages([name])
+
+
+LACKS_NORTH = r"round 1: 1 usable updates, at least 2 are needed \(North: did not answer within 0.01 s\)"
+
+
+@pytest.fixture
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> type[Forgetful]:
+    monkeypatch.setattr(grid, "InProcessGrid", Forgetful)
+    return Forgetful
+
+
+def test_a_round_that_lacks_a_hospital_is_asked_for_again(
+    forgetful: type[Forgetful], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(forgetful, "lost", 2)
+    (only,) = simulate({"North": hospital(0), "South": hospital(10)}, 1, round_deadline=0.01).history
+    assert only.hospitals.keys() == {"North", "South"}
+    assert len(re.findall(f"{LACKS_NORTH}.*asked for again", caplog.text)) == 2
+
+
+def test_a_round_is_not_asked_for_without_end(forgetful: type[Forgetful], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forgetful, "lost", 3)
+    with pytest.raises(FederationError, match=LACKS_NORTH):
+        simulate({"North": hospital(0), "South": hospital(10)}, 1, round_deadline=0.01)
 
 
 def test_randomness_of_the_process_is_left_alone() -> None:

@@ -1,7 +1,7 @@
 """Every update is looked at before it may enter an aggregate."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,8 @@ class Screened(FedAvg):
         self.min_hospitals = min_hospitals
         self.pools_statistics = pools_statistics
         self.room = waiting.Room()
+        self.missing: Sequence[Refusal] = ()
+        """Hospitals that no update can come from in this round, and why."""
         self.accepted: list[Message] = []
         self.refused: list[Refusal] = []
         self.remarks: list[Refusal] = []
@@ -79,7 +81,8 @@ class Screened(FedAvg):
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord, MetricRecord | None]:
         self.screen(server_round, replies)
         if len(self.accepted) < self.min_hospitals:
-            reasons = "; ".join(f"{refusal.hospital}: {refusal.reason}" for refusal in self.refused)
+            without = (*self.missing, *self.refused)
+            reasons = "; ".join(f"{refusal.hospital}: {refusal.reason}" for refusal in without)
             raise FederationError(
                 f"round {server_round}: {len(self.accepted)} usable updates, at least {self.min_hospitals} are needed"
                 f"{f' ({reasons})' if reasons else ''}; the global model stays as it was"

@@ -12,6 +12,7 @@ from flwr.serverapp import Grid
 
 from medisync import adam, evaluation, model, training
 from medisync.config import FederationConfig, TrainingConfig
+from medisync.errors import FederationError
 from medisync.federation import assessment
 from medisync.federation import strategy as strategies
 from medisync.federation.assessment import Assembly
@@ -63,6 +64,9 @@ class Outcome:
 CallRoll = Callable[[], Roll]
 """Who takes part now; asked before every round."""
 
+ROUND_ATTEMPTS = 3
+"""How often a round is asked for before too few updates end the federation."""
+
 
 def federate(
     grid: Grid,
@@ -111,7 +115,11 @@ def run_rounds(
     federation: FederationConfig,
     on_round: OnRound,
 ) -> Checkpoint:
-    """Rounds from `state` until the last, or until `patience` of them brought no better validation."""
+    """Rounds from `state` until the last, or until `patience` of them brought no better validation.
+
+    A round that lacks updates because hospitals were missing is asked for again: they may be back.
+    """
+    failures = 0
     strategies.restore_optimiser(strategy, state.optimiser)
     while not _is_over(state, train_config, federation):
         number = state.rounds_done + 1
@@ -121,9 +129,17 @@ def run_rounds(
         validates = _is_validated(federation, number)
         roll = call_roll()
         strategies.set_hospitals(strategy, roll.hospitals)
-        arrays, entry = run_round(
-            grid, roll, strategy, state.arrays, number, order, federation.round_deadline, validates=validates
-        )
+        try:
+            arrays, entry = run_round(
+                grid, roll, strategy, state.arrays, number, order, federation.round_deadline, validates=validates
+            )
+        except FederationError as error:
+            failures += 1
+            if failures == ROUND_ATTEMPTS or not strategy.missing:
+                raise
+            log.warning("%s; the round is asked for again", error)
+            continue
+        failures = 0
         _log_round(entry, federation.rounds, logging.INFO if validates else logging.DEBUG)
         state = _advance(state, arrays, entry, strategies.optimiser_state(strategy))
         if validates:
@@ -192,6 +208,7 @@ def run_round(
     members: Any = roll  # Flower's strategies ask the grid for nothing but its nodes
     orders = strategy.configure_train(number, arrays, order.to_record(), members)
     training = ask(grid, orders, roll.hospitals, deadline, strategy.room)
+    strategy.missing = (*roll.absent, *training.silent)
     average, train_means = strategy.aggregate_train(number, training.replies)
     weights = weights_only(average)
     question = EvaluateOrder(order.training, image_size=order.image_size).to_record()
@@ -212,13 +229,7 @@ def run_round(
         val_loss=_figure(val_means, "loss"),
         val_accuracy=_figure(val_means, "accuracy"),
         hospitals=_hospital_scores(strategy, training, scoring),
-        refused=[
-            *roll.absent,
-            *strategy.refused,
-            *training.silent,
-            *unusable,
-            *scoring.silent,
-        ],
+        refused=[*strategy.missing, *strategy.refused, *unusable, *scoring.silent],
         remarks=strategy.remarks,
     )
     return average, entry
