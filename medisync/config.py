@@ -97,6 +97,8 @@ class TrainingConfig(Section):
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the learning rate by which every step shrinks kernels and matrices; 0 for plain Adam."""
     augment: bool = True
+    zoom: bool = False
+    """Where a round's images are smaller than the largest, augmentation enlarges parts of them, up to 7/4."""
     mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
     """Of the Beta distribution, both of its parameters, that gives the share of an image in a mixed one; 0 mixes none."""
     missing_class_prior: Annotated[float, Field(gt=0, le=1)] = 0.3

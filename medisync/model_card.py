@@ -101,9 +101,15 @@ def _batches(training: TrainingConfig) -> str:
     return f"batches of {training.batch_size}"
 
 
+def _sizes(training: TrainingConfig) -> str:
+    if training.image_size_schedule == "constant":
+        return "all of one size"
+    return "small ones first, and enlarged parts of them" if training.zoom and training.augment else "small ones first"
+
+
 def _changes(training: TrainingConfig) -> str:
     changes = [
-        "small ones first" if training.image_size_schedule == "progressive" else "all of one size",
+        _sizes(training),
         "mirrored, shifted, turned, scaled, re-windowed" if training.augment else "as they are",
         f"mixed in pairs by shares from Beta({training.mixup:g}, {training.mixup:g})"
         if training.mixup

@@ -94,6 +94,17 @@ def scheduled_size(config: TrainingConfig, round_number: int, rounds: int) -> in
     return max(32, 16 * round(config.image_size * (2 / 7 if done <= 0.2 else 4 / 7) / 16))
 
 
+def smallest_part(image_size: int, whole: int) -> float:
+    """The smallest share of the side of an image of side `image_size` that augmentation enlarges: then things in it are as large
+    as at side `whole`, or 7/4 as large, which is about the step from one size to the next.
+
+    A network that has only seen whole images takes larger ones for something else: of the scans of which it was right in 81 %
+    at 128 pixels it was right in 55 % at 224, and in 74 % after training on parts too. The discrepancy: Touvron et al. 2019,
+    https://arxiv.org/abs/1906.06423.
+    """
+    return max(4 / 7, (image_size or whole) / whole)
+
+
 def renormalisation(config: TrainingConfig, round_number: int, rounds: int) -> float:
     """Strength of BatchRenorm in a round, from 1: none in the first twentieth of the rounds, in which the statistics still
     run away from each other, then more every round until it is full after a fifth.
@@ -162,10 +173,11 @@ def train(
     )
     sums = torch.zeros(2, device=device.kind)  # loss, correct: read once at the end, so that a GPU never waits
     batches = _batches(len(data), config, generator)
+    part = smallest_part(image_size, data.pixels.shape[-1]) if config.zoom else 1.0
     for chosen in batches:
         pixels, labels = _fetch(data, chosen, image_size, device)
         if config.augment:
-            pixels = images.augment(pixels, generator)
+            pixels = images.augment(pixels, generator, part)
         targets = functional.one_hot(labels, len(LABELS)).to(torch.float32)
         if config.mixup:
             pixels, targets = mix(pixels, targets, config.mixup, generator)

@@ -34,12 +34,14 @@ def run(
     seed: int = 0,
     proximal_mu: float = 0.0,
     normalisation: Normalisation = "averaged",
+    image_size: int = 0,
 ) -> training.Update:
     return training.train(
         model.build(normalisation, seed=0).state_dict(),
         data,
         config,
         learning_rate=config.learning_rate,
+        image_size=image_size,
         proximal_mu=proximal_mu,
         renormalisation=1.0 if normalisation == "renormalised" else 0.0,
         generator=torch.Generator().manual_seed(seed),
@@ -184,6 +186,7 @@ def test_images_grow_with_the_rounds_where_the_schedule_says_so() -> None:
     assert training.scheduled_size(TrainingConfig(image_size=224), 1, 10) == 224
     assert [training.scheduled_size(progressive, number, 3) for number in (1, 2, 3)] == [128, 128, 224]
     assert training.scheduled_size(progressive, 1, 1) == 224  # the last is of whole images, also where it is the first
+    assert [training.smallest_part(size, 224) for size in (64, 128, 192, 224, 0)] == [4 / 7, 4 / 7, 6 / 7, 1, 1]
     small = TrainingConfig(image_size=32, image_size_schedule="progressive")
     assert {training.scheduled_size(small, number, 10) for number in range(1, 11)} == {32}
 
@@ -213,6 +216,21 @@ def test_mixing_is_off_where_it_is_not_asked_for_and_otherwise_part_of_training(
     mixed, alone = run(data, mixing), run(data, plain)
     assert alone.accuracy > 0.9
     assert mixed.loss > alone.loss + 0.1
+
+
+def test_parts_are_enlarged_only_where_images_are_smaller_than_they_are_kept() -> None:
+    data, whole = squares(16, (0, 1)), CONFIG.model_copy(update={"local_epochs": 1})
+    parts = whole.model_copy(update={"zoom": True})
+    side = data.pixels.shape[-1]
+
+    def trained(config: TrainingConfig, size: int) -> torch.Tensor:
+        return run(data, config, image_size=size).state["conv1.weight"]
+
+    assert torch.equal(trained(parts, side), trained(whole, side))
+    assert not torch.equal(trained(parts, side // 2), trained(whole, side // 2))
+    assert torch.equal(trained(parts, side // 2), trained(parts, side // 2))
+    still = [config.model_copy(update={"augment": False}) for config in (parts, whole)]
+    assert torch.equal(*(trained(config, side // 2) for config in still))
 
 
 def test_weight_decay_reaches_training() -> None:
