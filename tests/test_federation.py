@@ -14,7 +14,7 @@ from flwr.serverapp import Grid, ServerApp
 from medisync import adam, model, training
 from medisync.config import FederationConfig, Normalisation, TrainingConfig
 from medisync.errors import ConfigError, DataError, FederationError
-from medisync.federation import client_app, grid, server_app, strategy
+from medisync.federation import client_app, grid, history, server_app, strategy
 from medisync.federation.checkpoint import Checkpoint
 from medisync.federation.messages import (
     ARRAYS,
@@ -559,5 +559,5 @@ def test_rounds_are_compared_by_the_hospitals_that_validated_both() -> None:
         return HistoryEntry(epoch=number, learning_rate=0.1, hospitals=places, **figures)
 
     first = scored(1, 0.3, North=10, South=2)
-    assert not server_app._is_better(scored(2, 0.45, North=9), first)
-    assert server_app._is_better(scored(3, 0.55, North=11), first)
+    assert not history.is_better(scored(2, 0.45, North=9), first)
+    assert history.is_better(scored(3, 0.55, North=11), first)

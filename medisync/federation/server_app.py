@@ -3,11 +3,11 @@
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from flwr.app import ArrayRecord, Message
+from flwr.app import ArrayRecord
 from flwr.serverapp import Grid
 
 from medisync import adam, evaluation, model, training
@@ -17,11 +17,9 @@ from medisync.federation import assessment
 from medisync.federation import strategy as strategies
 from medisync.federation.assessment import Assembly
 from medisync.federation.checkpoint import Checkpoint
+from medisync.federation.history import hospital_scores, is_better, with_images
 from medisync.federation.messages import (
-    COUNT,
-    METRICS,
     EvaluateOrder,
-    Exchange,
     Roll,
     TrainOrder,
     arrays_from_state,
@@ -31,7 +29,7 @@ from medisync.federation.messages import (
 )
 from medisync.federation.screening import Screened
 from medisync.novelty import FeatureDistribution
-from medisync.records import Calibration, HistoryEntry, HospitalScores, Metrics
+from medisync.records import Calibration, HistoryEntry, Metrics
 
 log = logging.getLogger(__name__)
 
@@ -166,18 +164,9 @@ def _is_over(state: Checkpoint, config: TrainingConfig, federation: FederationCo
 
 def _advance(state: Checkpoint, arrays: ArrayRecord, entry: HistoryEntry, optimiser: dict[str, Any]) -> Checkpoint:
     history = [*state.history, entry]
-    if state.best_round and not _is_better(entry, history[state.best_round - 1]):
+    if state.best_round and not is_better(entry, history[state.best_round - 1]):
         return Checkpoint(arrays, state.best, state.best_round, history, optimiser)
     return Checkpoint(arrays, arrays, len(history), history, optimiser)
-
-
-def _is_better(entry: HistoryEntry, best: HistoryEntry) -> bool:
-    """By validation; a first round with larger images always is, because the final model takes the largest.
-
-    Where one of the two was not validated, the other is better.
-    """
-    both = _validated(entry) & _validated(best)
-    return entry.image_size > best.image_size or _quality(entry, both) > _quality(best, both)
 
 
 def _order(config: TrainingConfig, rounds: int, number: int) -> TrainOrder:
@@ -217,7 +206,7 @@ def run_round(
     scoring = ask(grid, questions, roll.hospitals, deadline)
     answers, unusable = strategy.screen_answers(scoring.replies)
     scoring = replace(scoring, replies=answers)
-    val_means = strategy.aggregate_evaluate(number, _with_images(answers)) if validates else None
+    val_means = strategy.aggregate_evaluate(number, with_images(answers)) if validates else None
     entry = HistoryEntry(
         epoch=number,
         learning_rate=order.learning_rate,
@@ -228,79 +217,15 @@ def run_round(
         train_accuracy=_figure(train_means, "accuracy"),
         val_loss=_figure(val_means, "loss"),
         val_accuracy=_figure(val_means, "accuracy"),
-        hospitals=_hospital_scores(strategy, training, scoring),
+        hospitals=hospital_scores(strategy, training, scoring),
         refused=[*strategy.missing, *strategy.refused, *unusable, *scoring.silent],
         remarks=strategy.remarks,
     )
     return average, entry
 
 
-def _with_images(answers: Sequence[Message]) -> list[Message]:
-    return [answer for answer in answers if _metric(answer, COUNT) > 0]
-
-
-def _metric(reply: Message, name: str) -> float:
-    return float(reply.content.metric_records[METRICS][name])  # type: ignore[arg-type]
-
-
 def _figure(means: Any, name: str) -> float | None:
     return None if means is None else float(means[name])
-
-
-def _hospital_scores(strategy: Screened, training: Exchange, scoring: Exchange) -> dict[str, HospitalScores]:
-    trained = {strategy.name(update): update for update in strategy.accepted}
-    scored = {strategy.name(answer): answer for answer in _with_images(scoring.replies)}
-    traffic = _traffic(strategy, training, scoring)
-    return {
-        name: _scores(trained.get(name), scored.get(name)).model_copy(
-            update={
-                **traffic[name],
-                "update_norm": strategy.norms.get(name),
-                "drift": strategy.drifts.get(name),
-            }
-        )
-        for name in sorted(trained | scored)
-    }
-
-
-def _traffic(strategy: Screened, *exchanges: Exchange) -> dict[str, dict[str, int]]:
-    """Bytes of arrays to each hospital and back."""
-    traffic: dict[str, dict[str, int]] = {}
-    for exchange in exchanges:
-        for reply in exchange.replies:
-            both = traffic.setdefault(strategy.name(reply), {"bytes_down": 0, "bytes_up": 0})
-            both["bytes_down"] += exchange.sent[reply.metadata.src_node_id]
-            both["bytes_up"] += exchange.received[reply.metadata.src_node_id]
-    return traffic
-
-
-def _scores(update: Message | None, answer: Message | None) -> HospitalScores:
-    return HospitalScores(
-        train_loss=_metric(update, "loss") if update else None,
-        train_accuracy=_metric(update, "accuracy") if update else None,
-        val_loss=_metric(answer, "loss") if answer else None,
-        val_accuracy=_metric(answer, "accuracy") if answer else None,
-        train_images=int(_metric(update, COUNT)) if update else 0,
-        val_images=int(_metric(answer, COUNT)) if answer else 0,
-        seconds=_metric(update, "seconds") if update else 0.0,
-    )
-
-
-def _validated(entry: HistoryEntry) -> set[str]:
-    return {name for name, scores in entry.hospitals.items() if scores.val_images}
-
-
-def _quality(entry: HistoryEntry, hospitals: set[str]) -> tuple[float, float]:
-    """Validation accuracy, then validation loss, over these hospitals; test images have no say.
-
-    Two rounds are compared by the hospitals that validated both: neither is better for the absence of hard scans.
-    """
-    if hospitals == _validated(entry):
-        return -1.0 if entry.val_accuracy is None else entry.val_accuracy, -(entry.val_loss or 0.0)
-    scored = [entry.hospitals[name] for name in sorted(hospitals)]
-    images = max(1, sum(scores.val_images for scores in scored))
-    accuracy = sum((scores.val_accuracy or 0.0) * scores.val_images for scores in scored) / images
-    return accuracy, -sum((scores.val_loss or 0.0) * scores.val_images for scores in scored) / images
 
 
 def _log_round(entry: HistoryEntry, rounds: int, level: int) -> None:
