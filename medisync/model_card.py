@@ -75,7 +75,7 @@ def _model(meta: ModelMeta, software: Mapping[str, str], configuration: Configur
         "Input": f"{meta.image_size} x {meta.image_size} pixels, cut to the head, grey, ImageNet mean and deviation",
         "Training": f"{federation.strategy}, {meta.num_epochs} rounds of {training.local_epochs:g} local epochs, "
         f"round {meta.best_epoch} kept by validation accuracy",
-        "Local optimiser": f"Adam, learning rate {training.learning_rate:g} ({training.learning_rate_schedule}), "
+        "Local optimiser": f"{'AdamW' if training.weight_decay else 'Adam'}, learning rate {training.learning_rate:g} ({training.learning_rate_schedule}), "
         f"weight decay {training.weight_decay:g}, "
         f"{_batches(training)}, {training.adam_moments} moments, seed {training.seed}",
         "Images in training": _changes(training),

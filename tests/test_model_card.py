@@ -39,9 +39,11 @@ def test_how_images_are_changed_in_training_is_in_it(meta: ModelMeta) -> None:
         "mixed in pairs by shares from Beta(0.5, 0.5)",
     )
     assert "; ".join(steps) in changed
+    assert "AdamW, " in changed
     assert "weight decay 0.125" in changed
     assert "small ones first; mirrored" in card(meta, IMAGE_SIZE_SCHEDULE="progressive", ZOOM=False)
-    plain = card(meta, IMAGE_SIZE_SCHEDULE="constant", AUGMENT=False, MIXUP=0)
+    plain = card(meta, IMAGE_SIZE_SCHEDULE="constant", AUGMENT=False, MIXUP=0, WEIGHT_DECAY=0)
+    assert "Adam, " in plain
     assert "all of one size; as they are; not mixed" in plain
 
 
