@@ -23,7 +23,6 @@ DEMO_PARAMETERS: Mapping[str, Any] = {
     "BATCH_SIZE": 16,
     "STEPS_PER_EPOCH": 0,
     "WEIGHT_DECAY": 0.0,
-    "ZOOM": False,
     "MIXUP": 0.0,
     "NORMALISATION": "averaged",
     "ADAM_MOMENTS": "fresh",
