@@ -98,9 +98,9 @@ def smallest_part(image_size: int, whole: int) -> float:
     """The smallest share of the side of an image of side `image_size` that augmentation enlarges: then things in it are as large
     as at side `whole`, or 7/4 as large, which is about the step from one size to the next.
 
-    A network that has only seen whole images takes larger ones for something else: of the scans of which it was right in 81 %
-    at 128 pixels it was right in 55 % at 224, and in 74 % after training on parts too. The discrepancy: Touvron et al. 2019,
-    https://arxiv.org/abs/1906.06423.
+    A network that has only seen whole images takes larger ones for something else: one that was right in 81 % of the validation
+    scans at 128 pixels was right in 55 % at 224, one that had been trained on parts too in 74 %. The discrepancy: Touvron et al.
+    2019, https://arxiv.org/abs/1906.06423.
     """
     return max(4 / 7, (image_size or whole) / whole)
 
