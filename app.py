@@ -4,16 +4,16 @@ from pathlib import Path
 
 import streamlit as st
 
-from medisync.dashboard import data, words
-from medisync.dashboard.pages import parts
+from medisync.dashboard import components, data
 from medisync.errors import ArtifactError
+from medisync.reporting import formatting
 
 DASHBOARD = Path(__file__).parent / "medisync" / "dashboard"
 PAGES, STATIC = DASHBOARD / "pages", DASHBOARD / "static"
 
-st.set_page_config("MediSync FL", str(STATIC / "icon.svg"), layout="wide", menu_items={"About": parts.ABOUT})
+st.set_page_config("MediSync FL", str(STATIC / "icon.svg"), layout="wide", menu_items={"About": components.ABOUT})
 st.logo(str(STATIC / "logo.svg"), size="large", icon_image=str(STATIC / "icon.svg"))
-parts.require_sign_in()
+components.require_sign_in()
 page = st.navigation(
     {
         "This run": [
@@ -30,9 +30,9 @@ page = st.navigation(
         ],
     }
 )
-parts.run_picker()
-parts.synthetic_banner(data.selected())
+components.run_picker()
+components.synthetic_banner(data.selected())
 try:
     page.run()
 except ArtifactError as problem:
-    st.error(f"This page cannot be shown for this run: {words.sentence(str(problem))}", icon=":material/error:")
+    st.error(f"This page cannot be shown for this run: {formatting.sentence(str(problem))}", icon=":material/error:")

@@ -42,14 +42,17 @@ def main() -> int:
 
 def _questions() -> dict[str, Callable[[], object]]:
     """What the prediction page asks the model about one scan."""
-    from medisync import artifacts, explanation, images, inference
+    from medisync.data.decoding import decode
+    from medisync.data.preprocessing import standardise
+    from medisync.inference import explanation, predictor
+    from medisync.workspace import artifacts
 
     folder = artifacts.list_runs(artifacts.locate(None))[0].folder
-    classifier = inference.open_run(folder)
+    classifier = predictor.open_run(folder)
     content = (DASHBOARD / "samples" / "glioma.png").read_bytes()
-    pixels = images.standardise(images.decode(content).pixels, classifier.meta.image_size)
+    pixels = standardise(decode(content).pixels, classifier.meta.image_size)
     return {
-        "prediction of a scan": lambda: inference.predict(classifier, content),
+        "prediction of a scan": lambda: predictor.predict(classifier, content),
         "heat map": lambda: explanation.explain(classifier, pixels, "glioma"),
     }
 

@@ -41,7 +41,7 @@ def simulate(folder: Path, rounds: int, images: Path | None) -> None:
 
     recipe = FedAvgRecipe(
         name="engines",
-        model={"class_path": "medisync.model.build", "args": {"seed": engines.TRAINING.seed}},
+        model={"class_path": "medisync.model.resnet.build_resnet18", "args": {"seed": engines.TRAINING.seed}},
         min_clients=len(engines.HOSPITALS),
         num_rounds=rounds,
         train_script=str(HERE),
@@ -77,17 +77,19 @@ def work(
     """
     import engines
 
-    from medisync import model, training
+    from medisync.model.device import select_device
+    from medisync.training.local import predict_images, train_locally
+    from medisync.training.seeds import derive_seed
 
     config, data = engines.TRAINING, engines.open_hospital(images, hospital)
-    device = model.select_device(config.device)
-    outputs = training.predict(state, data["val"], device)
-    update = training.train(
+    device = select_device(config.device)
+    outputs = predict_images(state, data["val"], device)
+    update = train_locally(
         state,
         data["train"],
         config,
         learning_rate=config.learning_rate,
-        generator=torch.Generator().manual_seed(training.derive_seed(config.seed, round_number, hospital)),
+        generator=torch.Generator().manual_seed(derive_seed(config.seed, round_number, hospital)),
         device=device,
     )
     sent = {key: tensor.contiguous() for key, tensor in update.state.items()}  # FLARE sends no others

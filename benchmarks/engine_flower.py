@@ -21,12 +21,12 @@ from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
-from medisync import model
 from medisync.config import FederationConfig
-from medisync.federation import client_app, grid, messages, server_app, strategy
+from medisync.federation import client_app, messages, server_app, simulation, strategy
 from medisync.federation.checkpoint import Checkpoint
 from medisync.federation.messages import ARRAYS, CONFIG, COUNT, METRICS, ROUND, Roll, arrays_from_state
-from medisync.training import HospitalData
+from medisync.model.resnet import build_resnet18
+from medisync.training.dataset import HospitalData
 
 PARTITION = "partition-id"
 """Flower's name for the number of a simulated node."""
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     server = build_server(options.rounds, options.folder / "weights.pth")
     client = client_app.build(partial(open_hospital, options.images)) if options.images else build_idle_client()
     if options.grid == "ours":
-        grid.run_apps(
+        simulation.run_apps(
             server, client, {2 + number: {PARTITION: str(number)} for number in range(len(engines.HOSPITALS))}
         )
     else:
@@ -59,11 +59,13 @@ def build_server(rounds: int, file: Path) -> ServerApp:
     @server.main()
     def main(members: Grid, context: Context) -> None:  # noqa: ARG001
         roll = Roll({node: f"node {node}" for node in await_nodes(members)})
-        start = arrays_from_state(model.build(engines.TRAINING.normalisation, seed=engines.TRAINING.seed).state_dict())
+        start = arrays_from_state(
+            build_resnet18(engines.TRAINING.normalisation, seed=engines.TRAINING.seed).state_dict()
+        )
         end = server_app.run_rounds(
             members,
             lambda: roll,
-            strategy.build(federation, roll.hospitals),
+            strategy.build_strategy(federation, roll.hospitals),
             Checkpoint(start, start),
             engines.TRAINING,
             federation,

@@ -37,8 +37,8 @@ import psutil  # type: ignore[import-untyped]
 import torch
 
 from medisync.config import TrainingConfig
-from medisync.records import LABELS
-from medisync.training import HospitalData, ImageSet
+from medisync.schemas import LABELS
+from medisync.training.dataset import HospitalData, ImageSet
 
 HERE = Path(__file__).parent
 CACHE = HERE.parent / ".cache" / "bench"

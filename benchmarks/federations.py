@@ -18,10 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from medisync import artifacts, baselines, cli, model, notebook, training
-from medisync.federation import grid
-from medisync.records import LABELS, SPLITS
-from medisync.training import HospitalData, ImageSet
+from medisync import notebook
+from medisync.cli.common import parse_value
+from medisync.federation import baselines, simulation
+from medisync.model.device import select_device
+from medisync.model.weights import State
+from medisync.schemas import LABELS, SPLITS
+from medisync.training.dataset import HospitalData, ImageSet, open_hospitals
+from medisync.training.local import predict_images
+from medisync.workspace import artifacts
 
 HERE = Path(__file__).parent
 CHOICES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
@@ -53,8 +58,8 @@ CHOICES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one comparison; returns 0."""
     options = _parse(arguments)
-    fixed = {name: cli.parse_value(text) for name, text in options.parameters}
-    hospitals = open_hospitals(options, fixed)
+    fixed = {name: parse_value(text) for name, text in options.parameters}
+    hospitals = open_chosen_hospitals(options, fixed)
     rows: list[dict[str, Any]] = []
     for name, choice in CHOICES[options.comparison].items():
         for seed in options.seeds:
@@ -74,12 +79,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def open_hospitals(options: argparse.Namespace, fixed: Mapping[str, Any]) -> dict[str, HospitalData]:
+def open_chosen_hospitals(options: argparse.Namespace, fixed: Mapping[str, Any]) -> dict[str, HospitalData]:
     """The images of the run's splits, at their hospitals or dealt out anew."""
     workspace = artifacts.locate(options.workspace)
     split = artifacts.read(workspace.artifacts / options.run, artifacts.SPLITS)
     size = notebook.configuration(fixed).training.image_size
-    hospitals = training.open_hospitals(split, workspace.dataset, size, workspace.cache)
+    hospitals = open_hospitals(split, workspace.dataset, size, workspace.cache)
     return hospitals if options.dirichlet is None else deal(hospitals, options.dirichlet, np.random.default_rng(0))
 
 
@@ -113,17 +118,17 @@ def _select(data: ImageSet, chosen: np.ndarray) -> ImageSet:
 def run(hospitals: Mapping[str, HospitalData], parameters: Mapping[str, Any]) -> dict[str, Any]:
     """One federation: its best round's validation figures."""
     started = time.monotonic()
-    outcome = grid.simulate(hospitals, notebook.configuration(parameters))
+    outcome = simulation.simulate(hospitals, notebook.configuration(parameters))
     about = {"best_round": outcome.best_round, "seconds": round(time.monotonic() - started)}
     return {**_validation({name: outcome.state_at(name) for name in hospitals}, hospitals), **about}
 
 
-def _validation(states: Mapping[str, model.State], hospitals: Mapping[str, HospitalData]) -> dict[str, Any]:
+def _validation(states: Mapping[str, State], hospitals: Mapping[str, HospitalData]) -> dict[str, Any]:
     """Of the model that each hospital uses."""
-    device = model.select_device("auto")
+    device = select_device("auto")
     right, recall = {}, np.zeros((2, len(LABELS)))
     for name, data in hospitals.items():
-        correct = training.predict(states[name], data["val"], device).logits.argmax(axis=1) == data["val"].labels
+        correct = predict_images(states[name], data["val"], device).logits.argmax(axis=1) == data["val"].labels
         right[name] = float(correct.mean()) if len(correct) else None
         recall += [np.bincount(data["val"].labels, weights, minlength=len(LABELS)) for weights in (correct, None)]
     by_class = {label: float(recall[0, k] / recall[1, k]) for k, label in enumerate(LABELS) if recall[1, k]}

@@ -20,8 +20,10 @@ from pathlib import Path
 
 import noise
 
-from medisync import cli, lifeline, model, notebook
-from medisync.federation import grid
+from medisync import notebook, parent_watch
+from medisync.cli.common import DEMO_PARAMETERS
+from medisync.federation import simulation
+from medisync.model.device import describe_device, select_device
 
 HERE = Path(__file__).parent
 BATCH, IMAGES, HOSPITALS = 16, 4549, 3
@@ -94,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     context = multiprocessing.get_context("spawn")
     costs: list[Cost] = []
     for case in CASES:
-        with ProcessPoolExecutor(1, context, lifeline.end_with, (os.getpid(),)) as pool:
+        with ProcessPoolExecutor(1, context, parent_watch.end_with, (os.getpid(),)) as pool:
             side = TINY if case.rounds else options.side
             costs.append(pool.submit(measure, case, side, options.repeats).result())
         keep(CASES[: len(costs)], costs, options)
@@ -105,7 +107,7 @@ def measure(case: Case, side: int, repeats: int) -> Cost:
     """A federation on noise, in this process."""
     rounds = 1 + (case.rounds or repeats)
     parameters = {
-        **cli.DEMO_PARAMETERS,
+        **DEMO_PARAMETERS,
         "IMAGE_SIZE": side,
         "BATCH_SIZE": BATCH,
         "ROUNDS": rounds,
@@ -113,7 +115,7 @@ def measure(case: Case, side: int, repeats: int) -> Cost:
     }
     hospitals, configuration = noise.hospitals(side, dealt(case)), notebook.configuration(parameters)
     with peak_memory() as peak:
-        outcome = grid.simulate(hospitals, configuration)
+        outcome = simulation.simulate(hospitals, configuration)
     return Cost([entry.seconds for entry in outcome.history][1:], peak.megabytes)
 
 
@@ -135,7 +137,7 @@ def keep(cases: Sequence[Case], costs: Sequence[Cost], options: argparse.Namespa
         times = seconds / first.setdefault(case.grows, seconds)
         what = f"{case.hospitals} hospitals, {case.images} images together"
         lines.append(f"| {what} | {seconds:.1f} s | {times:.2f} | {cost.megabytes:.0f} MB |")
-    device = model.describe_device(model.select_device("auto"))
+    device = describe_device(select_device("auto"))
     command = f"python benchmarks/growth.py --repeats {options.repeats} --side {options.side}"
     table = "\n".join([f"On {device}, images of {options.side} pixels (`{command}`).", "", *lines])
     print(f"\n{table}", flush=True)

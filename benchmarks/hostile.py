@@ -22,12 +22,18 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
-from medisync import adam, cli, images, model, notebook, phantom, training
-from medisync.federation import client_app, grid, server_app
+from medisync import notebook
+from medisync.cli.common import DEMO_PARAMETERS
+from medisync.data.preprocessing import standardise
+from medisync.federation import client_app, server_app, simulation
 from medisync.federation.messages import ARRAYS, CONFIG, ROUND, Roll
 from medisync.federation.server_app import Outcome
-from medisync.records import LABELS
-from medisync.training import HospitalData, ImageSet
+from medisync.model import adam
+from medisync.model.device import select_device
+from medisync.phantom.hospitals import STYLES, draw_slice
+from medisync.schemas import LABELS
+from medisync.training.dataset import HospitalData, ImageSet
+from medisync.training.local import predict_images
 
 HERE = Path(__file__).parent
 SIDE = 64
@@ -35,7 +41,7 @@ HOSTILE = "Hostile"
 UNSEEN = 2000
 STRATEGIES = ("fedavg", "fedmedian", "trimmed-mean", "krum")
 SETTINGS: Mapping[str, Any] = {
-    **cli.DEMO_PARAMETERS,
+    **DEMO_PARAMETERS,
     "IMAGE_SIZE": SIDE,
     "NORMALISATION": "group",
     "ADAM_MOMENTS": "shared",
@@ -82,7 +88,7 @@ ATTACKS: Mapping[str, Tamper | None] = {
     "stale round": None,
 }
 ALIKE: Mapping[str, str] = {"stale round": "not a number"}
-"""Refused before any strategy sees it, as this other one: tests/test_hostile.py compares the weights."""
+"""Refused before any strategy sees it, as this other one: tests/federation/test_byzantine.py compares the weights."""
 
 MEASURED = tuple(attack for attack in ATTACKS if attack not in ALIKE)
 
@@ -110,7 +116,7 @@ class HostileApp:
 def simulate(hospitals: Mapping[str, HospitalData], attack: str, parameters: Mapping[str, Any]) -> Outcome:
     """`grid.simulate` with the hospital called HOSTILE under attack."""
     configuration = notebook.configuration(parameters)
-    names = dict(enumerate(sorted(hospitals), start=grid.SERVER_NODE + 1))
+    names = dict(enumerate(sorted(hospitals), start=simulation.SERVER_NODE + 1))
     if attack == "labels flipped":
         hospitals = {**hospitals, HOSTILE: _with_flipped_labels(hospitals[HOSTILE])}
     client = client_app.build(lambda context, _: (names[context.node_id], hospitals[names[context.node_id]]))
@@ -123,7 +129,7 @@ def simulate(hospitals: Mapping[str, HospitalData], attack: str, parameters: Map
             server_app.federate(deliver, lambda: Roll(names), configuration.training, configuration.federation)
         )
 
-    grid.run_apps(server, hostile, {node: {} for node in names})  # type: ignore[arg-type]
+    simulation.run_apps(server, hostile, {node: {} for node in names})  # type: ignore[arg-type]
     return outcomes[0]
 
 
@@ -133,11 +139,9 @@ def _with_flipped_labels(data: HospitalData) -> HospitalData:
 
 def draw(count: int, seed: int, first_group: int = 0) -> ImageSet:
     """Standardised phantoms, as many of every class, in the styles of the three phantom hospitals by turns."""
-    generator, styles = np.random.default_rng(seed), list(phantom.STYLES.values())
-    slices = [
-        phantom.draw_slice(LABELS[k % 4], style=styles[k // 4 % len(styles)], generator=generator) for k in range(count)
-    ]
-    pixels = np.stack([images.standardise(each.image, SIDE) for each in slices])
+    generator, styles = np.random.default_rng(seed), list(STYLES.values())
+    slices = [draw_slice(LABELS[k % 4], style=styles[k // 4 % len(styles)], generator=generator) for k in range(count)]
+    pixels = np.stack([standardise(each.image, SIDE) for each in slices])
     labels = np.array([LABELS.index(each.label) for each in slices], np.int64)
     return ImageSet(pixels, labels, np.arange(first_group, first_group + count, dtype=np.int64))
 
@@ -198,7 +202,7 @@ def measure(
 ) -> dict[str, Any]:
     started = time.monotonic()
     outcome = simulate(hospitals, attack, parameters)
-    logits = training.predict(outcome.state, unseen, model.select_device("auto")).logits
+    logits = predict_images(outcome.state, unseen, select_device("auto")).logits
     others = [name for name in hospitals if name != HOSTILE and said_of(outcome, name) != "nothing"]
     return {
         "attack": attack,

@@ -17,13 +17,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medisync import artifacts, audit, cli, notebook, phantom, splits, training
-from medisync.federation import grid
+from medisync import notebook
+from medisync.cli.common import DEMO_PARAMETERS
+from medisync.data import audit, splits
+from medisync.federation import simulation
 from medisync.network import local
+from medisync.phantom.hospitals import write_hospitals
+from medisync.training.dataset import open_hospitals
+from medisync.workspace import artifacts
 
 HERE = Path(__file__).parent
 TARGET_SECONDS = 8.0
-TINY = {**cli.DEMO_PARAMETERS, "IMAGE_SIZE": 32, "DEVICE": "cpu"}
+TINY = {**DEMO_PARAMETERS, "IMAGE_SIZE": 32, "DEVICE": "cpu"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     order = {**TINY, "ROUNDS": options.rounds, "PATIENCE": options.rounds, "TRANSPORT": options.transport}
     with tempfile.TemporaryDirectory(prefix="medisync-") as name:
         workspace = artifacts.locate(name)
-        phantom.write_hospitals(workspace.dataset, seed=0, scale=options.scale)
+        write_hospitals(workspace.dataset, seed=0, scale=options.scale)
         rounds = {"in one process": in_process(workspace, order), "over the network": over_network(workspace, order)}
     keep(rounds)
     return 0
@@ -45,11 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def in_process(workspace: artifacts.Workspace, order: Mapping[str, Any]) -> list[float]:
     """Seconds of each round."""
     configuration = notebook.configuration(order)
-    audited = audit.audit(configuration.hospitals, workspace.dataset, workspace.cache)
+    audited = audit.audit_hospitals(configuration.hospitals, workspace.dataset, workspace.cache)
     split = splits.split(audited, configuration.splits, configuration.hospitals)
     size = configuration.training.image_size
-    hospitals = training.open_hospitals(split, workspace.dataset, size, workspace.cache)
-    return [entry.seconds for entry in grid.simulate(hospitals, configuration).history]
+    hospitals = open_hospitals(split, workspace.dataset, size, workspace.cache)
+    return [entry.seconds for entry in simulation.simulate(hospitals, configuration).history]
 
 
 def over_network(workspace: artifacts.Workspace, order: Mapping[str, Any]) -> list[float]:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from medisync.records import LABELS
-from medisync.training import HospitalData, ImageSet
+from medisync.schemas import LABELS
+from medisync.training.dataset import HospitalData, ImageSet
 
 
 def hospitals(side: int, images: Mapping[str, int]) -> dict[str, HospitalData]:

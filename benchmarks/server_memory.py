@@ -22,9 +22,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
-from medisync import model
 from medisync.config import FederationConfig, TrainingConfig
-from medisync.federation import grid, strategy
+from medisync.federation import simulation, strategy
 from medisync.federation.messages import (
     ARRAYS,
     CONFIG,
@@ -37,6 +36,7 @@ from medisync.federation.messages import (
     arrays_from_state,
 )
 from medisync.federation.server_app import run_round
+from medisync.model.resnet import build_resnet18
 
 HERE = Path(__file__).parent
 
@@ -69,13 +69,13 @@ def _in_its_own_process(hospitals: int) -> dict[str, Any]:
 def measure(hospitals: int) -> dict[str, Any]:
     """One round of that many hospitals."""
     names = {node: f"hospital {node}" for node in range(2, 2 + hospitals)}
-    start = arrays_from_state(model.build().state_dict())
+    start = arrays_from_state(build_resnet18().state_dict())
     server, client = ServerApp(), _client()
     found: dict[str, Any] = {"hospitals": hospitals}
 
     @server.main()
     def main(inner: Grid, context: Context) -> None:  # noqa: ARG001
-        chosen = strategy.build(FederationConfig(), names)
+        chosen = strategy.build_strategy(FederationConfig(), names)
         order = TrainOrder(TrainingConfig(), learning_rate=1e-3)
         with Watch() as watch:
             began = time.monotonic()
@@ -83,7 +83,7 @@ def measure(hospitals: int) -> dict[str, Any]:
             found["seconds"] = time.monotonic() - began
         found["models"] = watch.peak / array_bytes(RecordDict({ARRAYS: start}))
 
-    grid.run_apps(server, client, {node: {} for node in names})
+    simulation.run_apps(server, client, {node: {} for node in names})
     return found
 
 

@@ -34,12 +34,24 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import models, transforms
 
-from medisync import artifacts, audit, cli, export, images, inference, model, notebook, phantom, training
+from medisync import notebook
+from medisync.cli.common import DEMO_PARAMETERS
 from medisync.config import Normalisation
+from medisync.data import audit
+from medisync.data.cache import open_cache
+from medisync.data.decoding import decode
+from medisync.data.parallel import map_files
+from medisync.data.preprocessing import normalise
 from medisync.errors import ImageError
-from medisync.federation import grid
-from medisync.records import LABELS
-from medisync.training import ImageSet
+from medisync.federation import client_app, simulation
+from medisync.inference import export, predictor
+from medisync.model.device import describe_device, memory_kept, select_device
+from medisync.model.resnet import build_resnet18, forward, restore_for_training
+from medisync.phantom.hospitals import write_hospitals
+from medisync.schemas import LABELS
+from medisync.training.dataset import ImageSet
+from medisync.training.local import train_locally
+from medisync.workspace import artifacts
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -95,7 +107,7 @@ def machine() -> str:
     """The processor as the system names it, and what torch makes of it."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     name = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "unknown processor")
-    return f"{name}, {os.cpu_count()} cores, {model.describe_device(model.select_device('auto'))}, torch {torch.__version__}"
+    return f"{name}, {os.cpu_count()} cores, {describe_device(select_device('auto'))}, torch {torch.__version__}"
 
 
 def in_turns(actions: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
@@ -145,7 +157,7 @@ def phantom_hospital(count: int) -> Iterator[tuple[ImageSet, list[Path]]]:
     with tempfile.TemporaryDirectory(prefix="medisync-") as name:
         files = write_scans(Path(name), count)
         known = [(file, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files]
-        pixels = images.open_cache(known, SIZE, Path(name) / "cache")
+        pixels = open_cache(known, SIZE, Path(name) / "cache")
         labels = np.arange(count) % len(LABELS)
         yield ImageSet(pixels, labels, np.arange(count)), files
 
@@ -153,7 +165,7 @@ def phantom_hospital(count: int) -> Iterator[tuple[ImageSet, list[Path]]]:
 def write_scans(folder: Path, count: int) -> list[Path]:
     """Grey JPEG files of 512 x 512 pixels: phantom scans, enlarged and turned, so that no two are of one slice."""
     workspace = artifacts.locate(folder)
-    phantom.write_hospitals(workspace.dataset, seed=0, scale=0.1)
+    write_hospitals(workspace.dataset, seed=0, scale=0.1)
     drawn = [image for image in map(_open_phantom, sorted(workspace.dataset.rglob("*.jpg"))) if image]
     target = folder / "scans" / "glioma"
     target.mkdir(parents=True)
@@ -166,7 +178,7 @@ def write_scans(folder: Path, count: int) -> list[Path]:
 def _open_phantom(file: Path) -> Image.Image | None:
     """None for those that are damaged on purpose."""
     try:
-        return Image.fromarray(images.decode(file.read_bytes()).pixels).convert("L").resize((512, 512))
+        return Image.fromarray(decode(file.read_bytes()).pixels).convert("L").resize((512, 512))
     except ImageError:
         return None
 
@@ -180,8 +192,8 @@ def stepper(
     steps: int, side: int, normalisation: Normalisation = "averaged", *, compiled: bool = False
 ) -> Callable[[], None]:
     """So many steps on one batch that stays in memory, each time from where the last ones ended; compiled where asked for."""
-    device = model.select_device("auto")
-    network = model.restore_for_training(model.build(normalisation).state_dict(), device, 0.0)
+    device = select_device("auto")
+    network = restore_for_training(build_resnet18(normalisation).state_dict(), device, 0.0)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
     used = torch.compile(network) if compiled else network
     batch = torch.rand(BATCH, 3, side, side).to(device.kind, memory_format=torch.channels_last)
@@ -189,7 +201,7 @@ def stepper(
 
     def run() -> None:
         for _ in range(steps):
-            loss = nn.functional.cross_entropy(model.forward(used, batch, device), labels)
+            loss = nn.functional.cross_entropy(forward(used, batch, device), labels)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -200,13 +212,13 @@ def stepper(
 
 def our_loop(data: ImageSet) -> None:
     """What a hospital does between two messages: everything from the weights received to the weights returned."""
-    training.train(
-        model.build().state_dict(),
+    train_locally(
+        build_resnet18().state_dict(),
         data,
-        notebook.configuration({**cli.DEMO_PARAMETERS, "BATCH_SIZE": BATCH}).training,
+        notebook.configuration({**DEMO_PARAMETERS, "BATCH_SIZE": BATCH}).training,
         learning_rate=1e-3,
         generator=torch.Generator().manual_seed(0),
-        device=model.select_device("auto"),
+        device=select_device("auto"),
     )
 
 
@@ -252,7 +264,7 @@ class Files(Dataset[tuple[torch.Tensor, int]]):
 
 def plain_loop(files: Sequence[Path], labels: Sequence[int]) -> None:
     """One worker, float32, contiguous channels, the loss read after every step."""
-    device = model.select_device("auto").kind
+    device = select_device("auto").kind
     network = models.resnet18(num_classes=len(LABELS)).to(device).train()
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
     total = 0.0
@@ -270,20 +282,20 @@ def plain_loop(files: Sequence[Path], labels: Sequence[int]) -> None:
 def measure_prediction(repeats: int) -> tuple[Rows, Ratios]:
     """The published model on single files and on a folder, against its forward pass alone and decoding."""
     folder = artifacts.list_runs(artifacts.locate(HERE.parent))[0].folder
-    classifier = inference.open_run(folder)
+    classifier = predictor.open_run(folder)
     with phantom_hospital(4 * BATCH) as (_, files):
         content = files[0].read_bytes()
-        one, many = resident(classifier, 1), resident(classifier, inference.BATCH)
+        one, many = resident(classifier, 1), resident(classifier, predictor.BATCH)
         single = in_turns(
             {
-                "one image: bare forward and decoding": lambda: (images.decode(content), one()),
-                "one image: prediction": lambda: inference.predict(classifier, content),
+                "one image: bare forward and decoding": lambda: (decode(content), one()),
+                "one image: prediction": lambda: predictor.predict(classifier, content),
             },
             8 * repeats,
         )
         folder_of = {
-            "a folder: bare forward": lambda: [many() for _ in range(len(files) // inference.BATCH)],
-            "a folder: prediction": lambda: list(inference.predict_files(classifier, files)),
+            "a folder: bare forward": lambda: [many() for _ in range(len(files) // predictor.BATCH)],
+            "a folder: prediction": lambda: list(predictor.predict_files(classifier, files)),
         }
         batch = in_turns(folder_of, repeats)
     rows = [lasting(name, each) for name, each in single.items()]
@@ -292,14 +304,14 @@ def measure_prediction(repeats: int) -> tuple[Rows, Ratios]:
     return rows, {"prediction_vs_bare_forward": ours / bare, "batch_prediction_vs_bare_forward": our_rate / bare_rate}
 
 
-def resident(classifier: inference.Classifier, count: int) -> Callable[[], object]:
+def resident(classifier: predictor.Classifier, count: int) -> Callable[[], object]:
     """The network's forward pass on a normalised batch that is there already."""
     pixels = torch.zeros(count, SIZE, SIZE, dtype=torch.uint8, device=classifier.device.kind)
-    batch = images.normalise(pixels)
+    batch = normalise(pixels)
 
     def forward() -> float:
         with torch.inference_mode():
-            return float(model.forward(classifier.network, batch, classifier.device).sum())
+            return float(forward(classifier.network, batch, classifier.device).sum())
 
     return forward
 
@@ -311,19 +323,19 @@ def measure_onnxruntime(repeats: int) -> tuple[Rows, Ratios]:
     """
     import onnxruntime  # type: ignore[import-untyped]
 
-    classifier = inference.open_run(artifacts.locate(HERE.parent).models)
+    classifier = predictor.open_run(artifacts.locate(HERE.parent).models)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     program = onnxruntime.InferenceSession(export.to_onnx(classifier), options, providers=["CPUExecutionProvider"])
     rows, ratios = [], {}
-    for count, times in ((1, 8 * repeats), (inference.BATCH, repeats)):
+    for count, times in ((1, 8 * repeats), (predictor.BATCH, repeats)):
         pixels = np.random.default_rng(0).integers(0, 256, (count, SIZE, SIZE), np.uint8)
         actions = {
-            "this program": partial(inference.forward, classifier, pixels),
+            "this program": partial(predictor.forward, classifier, pixels),
             "onnxruntime": partial(program.run, ["logits", "features"], {"pixels": pixels}),
         }
-        with model.memory_kept():
+        with memory_kept():
             seconds = in_turns(actions, times)
         found = [lasting(f"{count} x 224 x 224 pixels: {name}", each) for name, each in seconds.items()]
         ratios[f"onnxruntime_vs_torch_{count}"] = found[1]["median"] / found[0]["median"]
@@ -352,20 +364,20 @@ def measure_orchestration(repeats: int) -> tuple[Rows, Ratios]:
 
 def rounds_of(size: int, count: int, rounds: int) -> list[tuple[float, float]]:
     """Of each round but the first: its seconds, and those of them that went into training and evaluation."""
-    parameters = {**cli.DEMO_PARAMETERS, "IMAGE_SIZE": size, "BATCH_SIZE": BATCH}
+    parameters = {**DEMO_PARAMETERS, "IMAGE_SIZE": size, "BATCH_SIZE": BATCH}
     configuration = notebook.configuration({**parameters, "ROUNDS": rounds + 1, "PATIENCE": rounds + 1})
     hospitals = noise.hospitals(size, dict.fromkeys(("North", "South", "West"), count))
     work, marks = [0.0], []
-    with timed("train", work), timed("predict", work):
-        outcome = grid.simulate(hospitals, configuration, on_round=lambda _: marks.append(work[0]))
+    with timed("train_locally", work), timed("predict_images", work):
+        outcome = simulation.simulate(hospitals, configuration, on_round=lambda _: marks.append(work[0]))
     spent = np.diff([0.0, *marks]).tolist()
     return list(zip([entry.seconds for entry in outcome.history], spent, strict=True))[1:]
 
 
 @contextmanager
 def timed(name: str, seconds: list[float]) -> Iterator[None]:
-    """Adds up in `seconds[0]` what a function of medisync.training takes."""
-    function = getattr(training, name)
+    """Adds up in `seconds[0]` what a function that the client app calls takes."""
+    function = getattr(client_app, name)
 
     def wrapped(*arguments: Any, **options: Any) -> Any:
         started = time.perf_counter()
@@ -374,7 +386,7 @@ def timed(name: str, seconds: list[float]) -> Iterator[None]:
         finally:
             seconds[0] += time.perf_counter() - started
 
-    with mock.patch.object(training, name, wrapped):
+    with mock.patch.object(client_app, name, wrapped):
         yield
 
 
@@ -406,9 +418,9 @@ def measure_audit(repeats: int) -> tuple[Rows, Ratios]:
             .model_copy(update={"path": "scans", "class_map": {"glioma": "glioma"}})
         )
         actions = {
-            "reading, hashing and decoding alone": lambda: list(images.map_files(audit.read_file, files)),
-            "audit": lambda: audit.audit([hospital], Path(name), fresh(cache)),
-            "audit of unchanged files": lambda: audit.audit([hospital], Path(name), cache),
+            "reading, hashing and decoding alone": lambda: list(map_files(audit.read_file, files)),
+            "audit": lambda: audit.audit_hospitals([hospital], Path(name), fresh(cache)),
+            "audit of unchanged files": lambda: audit.audit_hospitals([hospital], Path(name), cache),
         }
         seconds = in_turns(actions, repeats)
     rows = [per_second(f"{name}, 512 x 512 JPEG", each, count) for name, each in seconds.items()]

@@ -16,8 +16,11 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from sklearn.datasets import load_sample_images
 
-from medisync import artifacts, images, inference, training
-from medisync.images import Pixels
+from medisync.data.decoding import Pixels
+from medisync.data.preprocessing import standardise
+from medisync.inference import predictor
+from medisync.training.dataset import open_hospitals
+from medisync.workspace import artifacts
 
 HERE = Path(__file__).parent
 Generator = np.random.Generator
@@ -66,11 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workspace", help="where the scans of the published run are")
     options = parser.parse_args(arguments)
-    classifier = inference.open_run(artifacts.locate(HERE.parent).models)
+    classifier = predictor.open_run(artifacts.locate(HERE.parent).models)
     meta = classifier.meta
     lines = ["| | images | called unlike the training scans |", "| --- | --- | --- |"]
     for name, pixels in (*_strangers(meta.image_size), *_tested(options.workspace, meta.run, meta.image_size)):
-        flagged = [inference.predict_standardised(classifier, each).unlike_training for each in pixels]
+        flagged = [predictor.predict_standardised(classifier, each).unlike_training for each in pixels]
         lines.append(f"| {name} | {len(flagged)} | {100 * np.mean(flagged):.1f} % |")
     command = f"python benchmarks/strangers.py{' --workspace DIR' if options.workspace else ''}"
     table = "\n".join([f"The model of {meta.run} (`{command}`).", "", *lines])
@@ -82,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _strangers(size: int) -> Iterator[tuple[str, list[Pixels]]]:
     generator = np.random.default_rng(0)
     for name, (draw, count) in STRANGERS.items():
-        yield name, [images.standardise(draw(generator), size) for _ in range(count)]
+        yield name, [standardise(draw(generator), size) for _ in range(count)]
 
 
 def _tested(root: str | None, run: str, size: int) -> Iterator[tuple[str, Pixels]]:
@@ -91,7 +94,7 @@ def _tested(root: str | None, run: str, size: int) -> Iterator[tuple[str, Pixels
         return
     workspace = artifacts.locate(root)
     split = artifacts.read(workspace.artifacts / run, artifacts.SPLITS)
-    for name, data in training.open_hospitals(split, workspace.dataset, size, workspace.cache).items():
+    for name, data in open_hospitals(split, workspace.dataset, size, workspace.cache).items():
         yield f"test scans of {name}", np.array(data["test"].pixels)
 
 

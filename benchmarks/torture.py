@@ -37,14 +37,18 @@ import psutil  # type: ignore[import-untyped]
 import visitors
 from PIL import Image
 
-from medisync import artifacts, cli, decoding, notebook, phantom, publishing
-from medisync.artifacts import Workspace
+from medisync import notebook
+from medisync.cli.common import DEMO_PARAMETERS
+from medisync.data import decoding
 from medisync.errors import ArtifactError, ImageError, MediSyncError
+from medisync.phantom.hospitals import write_hospitals
+from medisync.workspace import artifacts, publishing
+from medisync.workspace.artifacts import Workspace
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 TINY: Mapping[str, Any] = {
-    **cli.DEMO_PARAMETERS,
+    **DEMO_PARAMETERS,
     "IMAGE_SIZE": 32,
     "ROUNDS": 2,
     "BASELINES": [],
@@ -83,7 +87,9 @@ def cells(parameters: Mapping[str, Any]) -> str:
 
 WARM = multiprocessing.get_context("forkserver")
 """Runs begin in forks of a process that has imported everything: imports would be most of a tiny run, and of its moments."""
-WARM.set_forkserver_preload(["medisync.recording", "medisync.inference", "medisync.tables", "sklearn.metrics"])
+WARM.set_forkserver_preload(
+    ["medisync.pipeline", "medisync.inference.predictor", "medisync.reporting.notebook_tables", "sklearn.metrics"]
+)
 
 
 @dataclass(frozen=True)
@@ -151,7 +157,7 @@ for _name in ("replace", "rename", "mkdir", "unlink", "fsync", "rmdir"):
 
 def make_workspace(root: Path) -> Workspace:
     workspace = artifacts.locate(root)
-    phantom.write_hospitals(workspace.dataset, seed=3, scale=SCALE)
+    write_hospitals(workspace.dataset, seed=3, scale=SCALE)
     return workspace
 
 
@@ -431,13 +437,13 @@ def _large_files() -> Iterator[tuple[str, bytes]]:
 
 def _cost(content: bytes) -> tuple[float, float]:
     """Seconds, and megabytes beyond what the process had taken at most before, for one answer."""
-    from medisync import inference
+    from medisync.inference import predictor
 
-    classifier = inference.open_run(artifacts.locate(ROOT).models)
-    inference.predict(classifier, SAMPLE.read_bytes())
+    classifier = predictor.open_run(artifacts.locate(ROOT).models)
+    predictor.predict(classifier, SAMPLE.read_bytes())
     before, started = _peak(), time.monotonic()
     with suppress(ImageError):
-        inference.predict(classifier, content)
+        predictor.predict(classifier, content)
     return time.monotonic() - started, (_peak() - before) / 1024
 
 

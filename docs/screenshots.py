@@ -14,7 +14,7 @@ from pathlib import Path
 import visitors
 from playwright.sync_api import Page, expect, sync_playwright
 
-from medisync import artifacts
+from medisync.workspace import artifacts
 
 DOCS = Path(__file__).parent
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")

@@ -2,7 +2,7 @@
 
 import sys
 
-from medisync.cli import main
+from medisync.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from medisync.errors import ConfigError
-from medisync.records import Label, Location
+from medisync.schemas import Label, Location
 
 Seed = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
 PositiveInt = Annotated[int, Field(ge=1, strict=True)]

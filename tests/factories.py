@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from medisync import artifacts, config
-from medisync.novelty import FeatureDistribution
-from medisync.records import (
+from medisync import config
+from medisync.evaluation.ood import FeatureDistribution
+from medisync.schemas import (
     LABELS,
     AuditedImage,
     AuditRecord,
@@ -41,6 +41,8 @@ from medisync.records import (
     SplitRecord,
     StoredModel,
 )
+from medisync.workspace import artifacts
+from medisync.workspace.atomic import write_bytes
 
 FEATURES = 256
 """As many as the network has; `model.FEATURES` says so, but imports torch."""
@@ -80,11 +82,11 @@ def make_run(
     hospital named.
     """
     run = artifacts.allocate(workspace)
-    artifacts.write_bytes(run.folder / artifacts.CARD, b"# Model card\n")
+    write_bytes(run.folder / artifacts.CARD, b"# Model card\n")
     described = meta(run.name, synthetic, distance_threshold)
     digests = _write_model(run.folder, (artifacts.MODEL, artifacts.DISTRIBUTION), model)
     if statistics:
-        artifacts.write_bytes(run.folder / artifacts.STATISTICS, statistics)
+        write_bytes(run.folder / artifacts.STATISTICS, statistics)
         digests["statistics_sha256"] = artifacts.sha256(run.folder / artifacts.STATISTICS)
         described = described.model_copy(update={"statistics_of": [statistics_of]})
     compared = baselines()
@@ -118,7 +120,7 @@ def make_run(
 def _write_model(folder: Path, names: tuple[str, str], weights: bytes) -> dict[str, str]:
     """Writes weights and a feature distribution under these names, and returns their hashes as StoredModel has them."""
     for name, content in zip(names, (weights, distribution().to_bytes()), strict=True):
-        artifacts.write_bytes(folder / name, content)
+        write_bytes(folder / name, content)
     hashes = [artifacts.sha256(folder / name) for name in names]
     return dict(zip(("model_sha256", "distribution_sha256"), hashes, strict=True))
 

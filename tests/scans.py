@@ -8,7 +8,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from medisync.config import Hospital
-from medisync.records import Label, Location
+from medisync.schemas import Label, Location
 
 CLASS_MAP: dict[str, Label] = {"glioma": "glioma", "meningioma": "meningioma", "no tumor": "notumor"}
 

@@ -13,11 +13,13 @@ from PIL import Image
 from scans import save, texture
 from streamlit.testing.v1 import AppTest
 
-from medisync import artifacts, hospital_statistics, model
-from medisync.artifacts import Workspace
-from medisync.dashboard import data
-from medisync.dashboard.pages import models
-from medisync.records import LABELS, Label, Progress
+from medisync.dashboard import data, predictions
+from medisync.model import local_batchnorm
+from medisync.model.resnet import build_resnet18
+from medisync.model.weights import serialise
+from medisync.schemas import LABELS, Label, Progress
+from medisync.workspace import artifacts
+from medisync.workspace.artifacts import Workspace
 
 ROOT = Path(__file__).parent.parent
 PAGES = {
@@ -40,7 +42,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 
 @pytest.fixture(scope="session")
 def weights() -> bytes:
-    return model.serialise(model.build().state_dict())
+    return serialise(build_resnet18().state_dict())
 
 
 def open_page(name: str) -> AppTest:
@@ -297,11 +299,11 @@ def test_hospitals_own_models_are_asked_beside_the_global_one(workspace: Workspa
 
 
 def test_a_scans_hospital_is_asked_for_where_it_matters_to_the_model(workspace: Workspace) -> None:
-    state = model.build("local").state_dict()
-    own = {key: tensor + 0.5 for key, tensor in hospital_statistics.of(state).items()}
-    file = hospital_statistics.to_bytes({"AIIMS Delhi": own})
-    factories.make_run(workspace, model=model.serialise(state))
-    factories.make_run(workspace, model=model.serialise(state), statistics=file, statistics_of="AIIMS Delhi")
+    state = build_resnet18("local").state_dict()
+    own = {key: tensor + 0.5 for key, tensor in local_batchnorm.of(state).items()}
+    file = local_batchnorm.to_bytes({"AIIMS Delhi": own})
+    factories.make_run(workspace, model=serialise(state))
+    factories.make_run(workspace, model=serialise(state), statistics=file, statistics_of="AIIMS Delhi")
     app = open_page("prediction")
     app.button_group[0].set_value("Glioma").run()
     elsewhere = [metric.value for metric in app.metric]
@@ -318,9 +320,9 @@ def test_what_was_made_of_an_upload_goes_with_it(workspace: Workspace, weights: 
     factories.make_run(workspace, model=weights)
     app = open_page("prediction")
     app.file_uploader[0].set_value([("scan.png", SCAN, "image/png")]).run()
-    assert {key[0] for key in app.session_state[models.KEPT]} == {"answer", "heat", "opinions"}
+    assert {key[0] for key in app.session_state[predictions.KEPT]} == {"answer", "heat", "opinions"}
     app.file_uploader[0].set_value([]).run()
-    assert app.session_state[models.KEPT] == {}
+    assert app.session_state[predictions.KEPT] == {}
 
 
 def test_a_run_is_chosen_for_all_pages_on_the_page_of_runs(workspace: Workspace) -> None:

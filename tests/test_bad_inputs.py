@@ -21,15 +21,20 @@ from bad_inputs import PATIENT, PATIENT_ID, BadFile
 from scans import hospital, save, texture
 from streamlit.testing.v1 import AppTest
 
-from medisync import artifacts, audit, cli, images, model, publishing, splits, training
-from medisync.artifacts import Workspace
+from medisync.cli.main import main
 from medisync.config import Configuration, FederationConfig, SplitConfig, TrainingConfig
-from medisync.dashboard import uploads, words
+from medisync.dashboard import uploads
+from medisync.data import audit, splits
+from medisync.data.decoding import IMAGE_SUFFIXES, UPLOAD_SUFFIXES, decode
 from medisync.errors import ImageError
-from medisync.federation import grid
-from medisync.images import IMAGE_SUFFIXES, UPLOAD_SUFFIXES
-from medisync.records import LABELS, AuditedImage, AuditRecord, SplitRecord
-from medisync.training import HospitalData
+from medisync.federation import simulation
+from medisync.model.resnet import build_resnet18
+from medisync.model.weights import serialise
+from medisync.reporting import formatting
+from medisync.schemas import LABELS, AuditedImage, AuditRecord, SplitRecord
+from medisync.training.dataset import HospitalData, open_hospitals
+from medisync.workspace import artifacts, publishing
+from medisync.workspace.artifacts import Workspace
 
 ROOT = Path(__file__).parent.parent
 FILES = bad_inputs.files()
@@ -44,12 +49,12 @@ ODD_NAMES = (
 
 ROWS_ELSEWHERE = {
     39: "test_config.py::test_a_class_map_with_an_unknown_label_names_the_hospital_and_the_allowed_labels",
-    41: "test_images.py::test_a_file_that_is_not_the_audited_one_is_refused",
-    43: "test_federation.py::test_a_wrong_update_is_refused_by_name_and_the_round_goes_on",
-    44: "test_federation.py::test_a_wrong_update_is_refused_by_name_and_the_round_goes_on",
-    45: "test_federation.py::test_a_second_update_from_one_hospital_is_refused",
-    46: "test_hostile.py::test_an_outsized_update_is_clipped_and_named",
-    49: "test_artifacts.py::test_runs_are_counted_up_and_other_names_are_ignored",
+    41: "data/test_preprocessing.py::test_a_file_that_is_not_the_audited_one_is_refused",
+    43: "federation/test_simulation.py::test_a_wrong_update_is_refused_by_name_and_the_round_goes_on",
+    44: "federation/test_simulation.py::test_a_wrong_update_is_refused_by_name_and_the_round_goes_on",
+    45: "federation/test_simulation.py::test_a_second_update_from_one_hospital_is_refused",
+    46: "federation/test_byzantine.py::test_an_outsized_update_is_clipped_and_named",
+    49: "workspace/test_artifacts.py::test_runs_are_counted_up_and_other_names_are_ignored",
     50: "test_torture.py::test_a_run_killed_at_any_moment_is_resumed_to_the_same_bits",
 }
 
@@ -85,7 +90,7 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> AuditRecord:
         save(dataset / "north/meningioma" / name, texture(200 + number))
     (dataset / "north/glioma/unreadable.png").symlink_to("/proc/self/mem")  # a file that root cannot read either
     os.truncate(save(dataset / "north/glioma/huge.png", texture(1)), 10 * 2**30)
-    return audit.audit([hospital("North", "north")], dataset)
+    return audit.audit_hospitals([hospital("North", "north")], dataset)
 
 
 def image_of(record: AuditRecord, name: str) -> AuditedImage:
@@ -150,7 +155,7 @@ def row_of(app: AppTest, name: str) -> dict[str, str]:
 @pytest.mark.parametrize("file", at_door(UPLOAD_SUFFIXES), ids=name_of)
 def test_upload(uploaded: AppTest, file: BadFile) -> None:
     row = row_of(uploaded, file.name)
-    accepted = row["Class"] != words.NO_VALUE
+    accepted = row["Class"] != formatting.NO_VALUE
     said(file, "" if accepted else row["Note"], row["Note"])
     if file.unlike:
         assert row["Unlike the training scans"] == "yes"
@@ -159,7 +164,7 @@ def test_upload(uploaded: AppTest, file: BadFile) -> None:
 def test_upload_of_the_neighbour(uploaded: AppTest) -> None:
     assert not uploaded.exception
     row = row_of(uploaded, GOOD)
-    assert (row["Class"] in words.CLASS_NAMES.values(), row["Unlike the training scans"]) == (True, "no")
+    assert (row["Class"] in formatting.CLASS_NAMES.values(), row["Unlike the training scans"]) == (True, "no")
 
 
 def test_uploaded_names_are_shown_without_what_a_browser_or_a_reader_would_act_on(uploaded: AppTest) -> None:
@@ -192,7 +197,7 @@ def predicted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, s
     (folder / "loop").symlink_to(".")
     table = tmp_path_factory.mktemp("out") / "predictions.csv"
     outside = [folder / file.name for file in FILES if file.stays_outside]
-    assert cli.main(["predict", "--workspace", str(ROOT), "--output", str(table), str(folder), *map(str, outside)]) == 1
+    assert main(["predict", "--workspace", str(ROOT), "--output", str(table), str(folder), *map(str, outside)]) == 1
     with table.open(newline="", encoding="utf-8") as lines:
         return {Path(row["path"]).name: row for row in csv.DictReader(lines)}
 
@@ -227,18 +232,18 @@ def test_a_bomb_is_refused_from_its_header(data: bytes, monkeypatch: pytest.Monk
     monkeypatch.setattr(ImageFile.ImageFile, "load", decode_pixels)
     monkeypatch.setattr(Image.Image, "verify", decode_pixels)
     with pytest.raises(ImageError, match="limit of 17 million pixels"):
-        images.decode(data)
+        decode(data)
 
 
 def test_sixteen_bits_keep_their_contrast_and_turned_pictures_stand_upright() -> None:
     content = {file.name: file.content for file in FILES}
-    decoded = images.decode(content["16-bit.png"]).pixels
+    decoded = decode(content["16-bit.png"]).pixels
     assert np.corrcoef(decoded.ravel(), bad_inputs.SCAN.ravel())[0, 1] > 0.99
     assert (decoded < 255).mean() > 0.9
-    turned = images.decode(content["turned.jpg"]).pixels
+    turned = decode(content["turned.jpg"]).pixels
     assert turned.shape == (192, 128)
     assert turned[:, :60].mean() > 100 > 20 > turned[:, 68:].mean()
-    plain, inverted = (images.decode(content[name]).pixels for name in ("named.dcm", "monochrome1.dcm"))
+    plain, inverted = (decode(content[name]).pixels for name in ("named.dcm", "monochrome1.dcm"))
     assert np.corrcoef(plain.ravel(), inverted.ravel())[0, 1] < -0.99
 
 
@@ -326,7 +331,7 @@ MEMBERS = [hospital(name, name.lower(), MAP) for name in ("North", "South", "One
 
 @pytest.fixture(scope="module")
 def found(dataset: Path) -> AuditRecord:
-    return audit.audit(MEMBERS, dataset)
+    return audit.audit_hospitals(MEMBERS, dataset)
 
 
 @pytest.fixture(scope="module")
@@ -337,12 +342,12 @@ def split(found: AuditRecord) -> SplitRecord:
 @pytest.fixture(scope="module")
 def outcome(split: SplitRecord, dataset: Path) -> Any:
     splits.require_no_leak(split)
-    data: dict[str, HospitalData] = training.open_hospitals(split, dataset, 32, dataset.parent / "cache")
+    data: dict[str, HospitalData] = open_hospitals(split, dataset, 32, dataset.parent / "cache")
     sections = {
         "training": TrainingConfig(image_size=32, batch_size=4, learning_rate=1e-3, device="cpu"),
         "federation": FederationConfig(rounds=1),
     }
-    return grid.simulate(data, Configuration.model_construct(**sections))
+    return simulation.simulate(data, Configuration.model_construct(**sections))
 
 
 @pytest.mark.parametrize(
@@ -414,7 +419,7 @@ def test_hospitals_with_hardly_any_images_are_said_and_their_metrics_undefined(
 def test_a_wrong_parameter_is_refused_before_anything_is_written(
     name: str, value: str, rule: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["train", "--workspace", str(tmp_path), "-p", name, value]) == 2
+    assert main(["train", "--workspace", str(tmp_path), "-p", name, value]) == 2
     error = capsys.readouterr().err
     assert rule in error
     assert error.count("\n") == 1
@@ -474,16 +479,16 @@ class Malicious:
 
 
 def weights(kind: str) -> bytes:
-    state = model.build().state_dict()
+    state = build_resnet18().state_dict()
     match kind:
         case "a malicious pickle":
             return pickle.dumps(Malicious())
         case "cut off":
-            return model.serialise(state)[:100_000]
+            return serialise(state)[:100_000]
         case "another architecture":
-            return model.serialise({"layer.weight": torch.zeros(3)})
+            return serialise({"layer.weight": torch.zeros(3)})
         case _:
-            return model.serialise(
+            return serialise(
                 {key: tensor * float("nan") for key, tensor in state.items() if tensor.is_floating_point()}
                 | {key: tensor for key, tensor in state.items() if not tensor.is_floating_point()}
             )
@@ -504,7 +509,7 @@ def test_weights_that_cannot_be_trusted_are_refused_though_their_hash_is_right(
     run = factories.make_run(workspace, model=weights(kind))
     publishing.publish(workspace, run.name)
     scan = save(workspace.root / "scan.png", texture(1))
-    assert cli.main(["predict", "--workspace", str(workspace.root), str(scan)]) == 1
+    assert main(["predict", "--workspace", str(workspace.root), str(scan)]) == 1
     said = capsys.readouterr()
     assert reason in said.err
     assert "Traceback" not in said.err
@@ -515,7 +520,7 @@ def test_weights_that_cannot_be_trusted_are_refused_though_their_hash_is_right(
     app.file_uploader[0].set_value([("scan.png", scan.read_bytes(), "image/png")]).run()
     assert not app.exception
     assert not app.metric
-    assert words.sentence(reason)[1:-1] in app.error[0].value
+    assert formatting.sentence(reason)[1:-1] in app.error[0].value
 
 
 def test_every_row_has_a_test() -> None:

@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from medisync import artifacts, cli, inference, notebook, phantom
+from medisync import notebook
+from medisync.cli.main import main
 from medisync.errors import ConfigError, MediSyncError
+from medisync.inference import predictor
+from medisync.phantom.hospitals import cases, write_hospitals
+from medisync.workspace import artifacts
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOK = json.loads((ROOT / "notebook.ipynb").read_text(encoding="utf-8"))
@@ -39,14 +43,14 @@ def test_no_outputs_are_committed() -> None:
 
 
 def train(workspace: Path, *more: str) -> int:
-    return cli.main(["train", "--workspace", str(workspace), *SMALL, *more])
+    return main(["train", "--workspace", str(workspace), *SMALL, *more])
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> artifacts.Workspace:
     """A workspace after one run of the notebook."""
     root = tmp_path_factory.mktemp("workspace")
-    phantom.write_hospitals(root / "dataset", seed=1, scale=0.08)
+    write_hospitals(root / "dataset", seed=1, scale=0.08)
     assert train(root) == 0
     return artifacts.locate(root)
 
@@ -80,9 +84,9 @@ def test_a_hospitals_own_model_is_kept_and_predicts_as_it_was_tested(workspace: 
     record, split = artifacts.read(run, artifacts.BASELINES), artifacts.read(run, artifacts.SPLITS)
     assert [each.stored is not None for each in record.models] == [False, True, True, True, False]
     own = record.models[1]
-    classifier = inference.load(*(run / name for name in artifacts.local_files(1)), own.stored)
+    classifier = predictor.load(*(run / name for name in artifacts.local_files(1)), own.stored)
     scans = [scan for hospital in split.hospitals.values() for scan in hospital.test]
-    predicted = [inference.predict(classifier, (workspace.dataset / scan.path).read_bytes()) for scan in scans]
+    predicted = [predictor.predict(classifier, (workspace.dataset / scan.path).read_bytes()) for scan in scans]
     right = [prediction.label == scan.label for prediction, scan in zip(predicted, scans, strict=True)]
     assert len(right) == own.test.n
     assert sum(right) / len(right) == pytest.approx(own.test.accuracy)
@@ -170,21 +174,23 @@ def test_a_fourth_hospital_is_one_entry_in_each_dictionary(tmp_path: Path) -> No
         "path": "dataset-4",
         "class_map": {"glioma": "glioma", "healthy": "notumor"},
     }
-    from medisync import audit, config, splits, training
-    from medisync.federation import grid
+    from medisync import config
+    from medisync.data import audit, splits
+    from medisync.federation import simulation
+    from medisync.training.dataset import open_hospitals
 
     configuration = config.from_dict({**names, "IMAGE_SIZE": 32, "ROUNDS": 1, "DEVICE": "cpu"})
     dataset = tmp_path / "dataset"
-    phantom.write_hospitals(dataset, seed=2, scale=0.03)
-    fourth = phantom.cases(seed=9, scale=0.05)
+    write_hospitals(dataset, seed=2, scale=0.03)
+    fourth = cases(seed=9, scale=0.05)
     for number, case in enumerate(case for case in fourth if case.paths[0].startswith("dataset-1")):
         folder = {"glioma": "glioma", "notumor": "healthy"}.get(case.label)
         if folder:
             from scans import save
 
             save(dataset / "dataset-4" / folder / f"{number}.png", case.draw()[0].image)
-    record = audit.audit(configuration.hospitals, dataset)
+    record = audit.audit_hospitals(configuration.hospitals, dataset)
     split = splits.split(record, configuration.splits, configuration.hospitals)
-    outcome = grid.simulate(training.open_hospitals(split, dataset, 32, tmp_path / "cache"), configuration)
+    outcome = simulation.simulate(open_hospitals(split, dataset, 32, tmp_path / "cache"), configuration)
     assert "CMC Vellore" in outcome.hospitals
     assert outcome.hospitals["CMC Vellore"].n > 0

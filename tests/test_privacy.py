@@ -10,11 +10,15 @@ import pytest
 from bad_inputs import PATIENT, PATIENT_ID
 from streamlit.testing.v1 import AppTest
 
-from medisync import artifacts, cli, images, phantom
-from medisync.artifacts import Workspace
-from medisync.dashboard import report
-from medisync.explanation import explain
-from medisync.inference import load, predict
+from medisync.cli.main import main
+from medisync.data.decoding import decode
+from medisync.data.preprocessing import standardise
+from medisync.inference.explanation import explain
+from medisync.inference.predictor import load, predict
+from medisync.phantom.hospitals import write_hospitals
+from medisync.reporting import pdf
+from medisync.workspace import artifacts
+from medisync.workspace.artifacts import Workspace
 
 ROOT = Path(__file__).parent.parent
 NAMED = {"exif.jpg": bad_inputs.named_jpeg(), "text.png": bad_inputs.named_png(), "scan.dcm": bad_inputs.dicom()}
@@ -25,12 +29,12 @@ TINY = {"IMAGE_SIZE": 32, "IMAGE_SIZE_SCHEDULE": "constant", "ROUNDS": 1, "BASEL
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """After a whole run, executed notebook included, on a dataset with named files in it."""
     workspace = artifacts.locate(tmp_path_factory.mktemp("workspace"))
-    phantom.write_hospitals(workspace.dataset, seed=3, scale=0.03)
+    write_hospitals(workspace.dataset, seed=3, scale=0.03)
     for name in ("exif.jpg", "text.png"):
         (workspace.dataset / "dataset-1/glioma" / name).write_bytes(NAMED[name])
         (workspace.dataset / "dataset-1/glioma" / f"half-{name}").write_bytes(bad_inputs.half(NAMED[name]))
     parameters = [word for name, value in TINY.items() for word in ("-p", name, str(value))]
-    assert cli.main(["train", "--workspace", str(workspace.root), *parameters]) == 0
+    assert main(["train", "--workspace", str(workspace.root), *parameters]) == 0
     return workspace
 
 
@@ -100,11 +104,11 @@ def test_a_report_names_neither_the_file_nor_the_patient(workspace: Workspace) -
     classifier = load(run / artifacts.MODEL, run / artifacts.DISTRIBUTION, meta)
     for data in NAMED.values():
         prediction = predict(classifier, data)
-        pixels = images.standardise(images.decode(data).pixels, meta.image_size)
+        pixels = standardise(decode(data).pixels, meta.image_size)
         heat = explain(classifier, pixels, prediction.label)
-        pdf = report.write(pixels, heat, prediction, {}, meta, artifacts.now())
-        text = "".join(page.extract_text() for page in PdfReader(io.BytesIO(pdf)).pages)
-        assert not named_in(pdf)
+        report = pdf.write(pixels, heat, prediction, {}, meta, artifacts.now())
+        text = "".join(page.extract_text() for page in PdfReader(io.BytesIO(report)).pages)
+        assert not named_in(report)
         assert not named_in(text.encode())
 
 
@@ -113,7 +117,7 @@ def test_predict_writes_nothing_of_what_a_file_says(
 ) -> None:
     for name, data in NAMED.items():
         (tmp_path / name).write_bytes(data)
-    assert cli.main(["predict", "--workspace", str(workspace.root), str(tmp_path)]) == 0
+    assert main(["predict", "--workspace", str(workspace.root), str(tmp_path)]) == 0
     said = "".join(capfd.readouterr())
     assert "look for names before sharing it" in said  # the DICOM file may have text burned in
     assert PATIENT not in said

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from medisync import artifacts, inference
-from medisync.records import LABELS
+from medisync.inference import predictor
+from medisync.schemas import LABELS
+from medisync.workspace import artifacts
 
 ROOT = Path(__file__).parent.parent
 WORKSPACE = artifacts.locate(ROOT)
@@ -48,14 +49,14 @@ def test_the_readme_gives_its_figures() -> None:
 
 
 def test_it_predicts_head_slices_and_calls_noise_and_stripes_unlike_its_scans() -> None:
-    classifier = inference.open_run(WORKSPACE.models)
-    predictions = [inference.predict(classifier, sample.read_bytes()) for sample in SAMPLES]
+    classifier = predictor.open_run(WORKSPACE.models)
+    predictions = [predictor.predict(classifier, sample.read_bytes()) for sample in SAMPLES]
     assert len(predictions) == len(LABELS)
     assert sum(prediction.unlike_training for prediction in predictions) <= 1  # phantoms are meant to look like scans
     noise = np.random.default_rng(0).integers(0, 256, (200, 200), dtype=np.uint8)
     stripes = (np.arange(200) // 10 % 2 * 200 * np.ones((200, 1))).astype(np.uint8)
     for pixels in (noise, stripes):
-        assert inference.predict(classifier, png(pixels)).unlike_training
+        assert predictor.predict(classifier, png(pixels)).unlike_training
 
 
 @pytest.mark.parametrize(

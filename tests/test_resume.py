@@ -12,13 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from medisync import artifacts, cli, notebook, phantom, recording
+from medisync import notebook, pipeline
+from medisync.cli.main import main
 from medisync.config import Configuration
 from medisync.errors import ArtifactError, ConfigError, DataError, FederationError
-from medisync.federation import grid
+from medisync.federation import simulation
 from medisync.federation.checkpoint import Checkpoint
-from medisync.records import RunStart, SplitRecord
-from medisync.training import HospitalData, ImageSet
+from medisync.phantom.hospitals import write_hospitals
+from medisync.schemas import RunStart, SplitRecord
+from medisync.training.dataset import HospitalData, ImageSet
+from medisync.workspace import artifacts
 
 
 def hospital(seed: int) -> HospitalData:
@@ -54,11 +57,13 @@ def configuration(**parameters: object) -> Configuration:
 )
 def test_a_resumed_federation_ends_with_the_same_bits(parameters: dict[str, object]) -> None:
     settings, kept = configuration(**parameters), []
-    whole = grid.simulate(HOSPITALS, settings, on_round=lambda state: kept.append(state.to_bytes()))
+    whole = simulation.simulate(HOSPITALS, settings, on_round=lambda state: kept.append(state.to_bytes()))
     again: list[bytes] = []
     resumed = Checkpoint.from_bytes(kept[1])
     assert resumed.rounds_done == 2
-    ended = grid.simulate(HOSPITALS, settings, resumed=resumed, on_round=lambda state: again.append(state.to_bytes()))
+    ended = simulation.simulate(
+        HOSPITALS, settings, resumed=resumed, on_round=lambda state: again.append(state.to_bytes())
+    )
     assert len(again) == len(kept) - 2 > 0
     for one, other in zip(map(Checkpoint.from_bytes, kept[2:]), map(Checkpoint.from_bytes, again), strict=True):
         expected, found = one.arrays.to_torch_state_dict(), other.arrays.to_torch_state_dict()
@@ -69,9 +74,11 @@ def test_a_resumed_federation_ends_with_the_same_bits(parameters: dict[str, obje
 
 def test_a_federation_that_was_over_is_only_tested_again() -> None:
     kept: list[bytes] = []
-    whole = grid.simulate(HOSPITALS, configuration(ROUNDS=1), on_round=lambda state: kept.append(state.to_bytes()))
+    whole = simulation.simulate(
+        HOSPITALS, configuration(ROUNDS=1), on_round=lambda state: kept.append(state.to_bytes())
+    )
     rounds: list[Checkpoint] = []
-    ended = grid.simulate(
+    ended = simulation.simulate(
         HOSPITALS, configuration(ROUNDS=1), resumed=Checkpoint.from_bytes(kept[0]), on_round=rounds.append
     )
     assert rounds == []
@@ -95,24 +102,24 @@ def test_a_damaged_checkpoint_is_refused(content: str, tmp_path: Path) -> None:
 @pytest.fixture
 def workspace(tmp_path: Path) -> Iterator[artifacts.Workspace]:
     yield artifacts.locate(tmp_path)
-    for lock in recording._claimed:
+    for lock in pipeline._claimed:
         lock.release()
-    recording._claimed.clear()
+    pipeline._claimed.clear()
 
 
 def test_a_run_is_begun_once_and_gone_on_with_by_one_process(workspace: artifacts.Workspace) -> None:
-    run = recording.begin(workspace, configuration())
+    run = pipeline.begin(workspace, configuration())
     assert artifacts.read(run.folder, artifacts.START).log == run.log_folder.name
     assert "--resume run-001" in artifacts.list_runs(workspace)[0].problem
-    again = recording.begin(workspace, configuration(RESUME="run-001"))
+    again = pipeline.begin(workspace, configuration(RESUME="run-001"))
     assert again == run
     log = (run.log_folder / artifacts.LOG).read_text()
     assert "run-001 begins" in log
     assert "run-001 goes on" in log
     code = (
-        "from medisync import artifacts, notebook, recording\n"
+        "from medisync import notebook, pipeline\nfrom medisync.workspace import artifacts\n"
         f"settings = notebook.configuration({ {'IMAGE_SIZE': 32, 'BATCH_SIZE': 4, 'LEARNING_RATE': 1e-3, 'ROUNDS': 3, 'VALIDATE_EVERY': 1, 'DEVICE': 'cpu', 'RESUME': 'run-001'} })\n"
-        f"recording.begin(artifacts.locate({str(workspace.root)!r}), settings)\n"
+        f"pipeline.begin(artifacts.locate({str(workspace.root)!r}), settings)\n"
     )
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert other.returncode != 0
@@ -129,27 +136,27 @@ def test_a_run_is_begun_once_and_gone_on_with_by_one_process(workspace: artifact
 def test_what_cannot_be_resumed_says_why(
     parameters: dict[str, object], error: type[Exception], message: str, workspace: artifacts.Workspace
 ) -> None:
-    recording.begin(workspace, configuration())
+    pipeline.begin(workspace, configuration())
     with pytest.raises(error, match=message):
-        recording.begin(workspace, configuration(**parameters))
+        pipeline.begin(workspace, configuration(**parameters))
 
 
 def test_a_complete_run_has_nothing_to_resume(workspace: artifacts.Workspace) -> None:
-    run = recording.begin(workspace, configuration())
+    run = pipeline.begin(workspace, configuration())
     artifacts.commit(run, synthetic=True, configuration={}, software={})
     assert not (run.folder / artifacts.START).exists()
     with pytest.raises(ArtifactError, match="run-001 is complete"):
-        recording.begin(workspace, configuration(RESUME="run-001"))
+        pipeline.begin(workspace, configuration(RESUME="run-001"))
 
 
 def test_a_dataset_that_changed_is_no_longer_the_same_run(workspace: artifacts.Workspace) -> None:
-    run = recording.begin(workspace, configuration())
+    run = pipeline.begin(workspace, configuration())
     rules = {"seed": 0, "val_ratio": 0.2, "test_ratio": 0.2, "cross_hospital_duplicates": "one-owner"}
     before = SplitRecord(hospitals={}, notes=["as it was"], **rules)
-    recording.keep_splits(run, before, {})
-    recording.keep_splits(run, before, {})
+    pipeline.keep_splits(run, before, {})
+    pipeline.keep_splits(run, before, {})
     with pytest.raises(DataError, match="begin a new run"):
-        recording.keep_splits(run, SplitRecord(hospitals={}, notes=["with one image more"], **rules), {})
+        pipeline.keep_splits(run, SplitRecord(hospitals={}, notes=["with one image more"], **rules), {})
 
 
 TRAIN = ["-p", "IMAGE_SIZE", "32", "-p", "VALIDATE_EVERY", "1", "-p", "ROUNDS", "3", "-p", "PATIENCE", "3", "-p", "BASELINES", "[]", "-p", "DEVICE", "cpu"]  # fmt: skip
@@ -157,7 +164,7 @@ TRAIN = ["-p", "IMAGE_SIZE", "32", "-p", "VALIDATE_EVERY", "1", "-p", "ROUNDS", 
 
 def test_a_killed_run_is_resumed_to_the_same_model(tmp_path: Path) -> None:
     workspace = artifacts.locate(tmp_path)
-    phantom.write_hospitals(workspace.dataset, seed=3, scale=0.04)
+    write_hospitals(workspace.dataset, seed=3, scale=0.04)
     command = [sys.executable, "-m", "medisync", "train", "--workspace", str(tmp_path), *TRAIN]
     process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     checkpoint = workspace.artifacts / "run-001" / artifacts.CHECKPOINTS / "federated.pth"
@@ -169,8 +176,8 @@ def test_a_killed_run_is_resumed_to_the_same_model(tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     start: RunStart = artifacts.read(workspace.artifacts / "run-001", artifacts.START)
-    assert cli.main(["train", "--workspace", str(tmp_path), "--resume", "run-001"]) == 0
-    assert cli.main(["train", "--workspace", str(tmp_path), *TRAIN]) == 0
+    assert main(["train", "--workspace", str(tmp_path), "--resume", "run-001"]) == 0
+    assert main(["train", "--workspace", str(tmp_path), *TRAIN]) == 0
     resumed, whole = (artifacts.read(workspace.artifacts / run, artifacts.META) for run in ("run-001", "run-002"))
     assert resumed.model_sha256 == whole.model_sha256
     assert resumed.metrics == whole.metrics

@@ -13,9 +13,13 @@ import torture
 import visitors
 from scans import save, texture
 
-from medisync import artifacts, atomic, hospital_statistics, images, model, publishing
-from medisync.artifacts import Workspace
+from medisync.data.cache import open_cache
 from medisync.errors import ArtifactError, DataError
+from medisync.model import local_batchnorm
+from medisync.model.resnet import build_resnet18
+from medisync.model.weights import serialise
+from medisync.workspace import artifacts, atomic, publishing
+from medisync.workspace.artifacts import Workspace
 
 
 def published(workspace: Workspace) -> str:
@@ -87,9 +91,9 @@ def test_hospitals_statistics_are_published_and_go_with_their_run(
 ) -> None:
     if not exchanges:
         monkeypatch.setattr(atomic, "_exchange", lambda one, other: False)
-    own = hospital_statistics.of(model.build("local").state_dict())
+    own = local_batchnorm.of(build_resnet18("local").state_dict())
     run = factories.make_run(
-        workspace, statistics=hospital_statistics.to_bytes({"AIIMS Delhi": own}), statistics_of="AIIMS Delhi"
+        workspace, statistics=local_batchnorm.to_bytes({"AIIMS Delhi": own}), statistics_of="AIIMS Delhi"
     )
     factories.make_run(workspace)
     publishing.publish(workspace, "run-001")
@@ -144,12 +148,12 @@ def test_a_file_where_a_folder_should_be_is_a_sentence_and_stays(workspace: Work
     assert workspace.models.read_text() == "in the way"
     (workspace.root / "cache").write_text("in the way")
     with pytest.raises(DataError, match="could not make cache/: File exists"):
-        images.open_cache([(save(workspace.root / "a.png", texture(1)), "")], 64, workspace.root / "cache")
+        open_cache([(save(workspace.root / "a.png", texture(1)), "")], 64, workspace.root / "cache")
 
 
 def test_sessions_at_once_get_answers_and_see_no_others_upload(workspace: Workspace) -> None:
     for seed in range(2):
-        factories.make_run(workspace, model=model.serialise(model.build(seed=seed).state_dict()))
+        factories.make_run(workspace, model=serialise(build_resnet18(seed=seed).state_dict()))
     visits = visitors.crowd(workspace.root, sessions=4, seconds=10)
     assert visits.lost == []
     assert visits.predictions >= 4
@@ -165,7 +169,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_what_was_there(tmp_path: Path) -> 
         assert kept.read_bytes() == b"old"
         files = [(save(tmp_path / f"{seed}.png", texture(seed)), "") for seed in range(90)]
         with pytest.raises(DataError, match="no room for the decoded images in cache/: No space left on device"):
-            images.open_cache(files, 96, folder / "cache")
+            open_cache(files, 96, folder / "cache")
         assert [entry.name for entry in folder.iterdir()] == ["kept.json", "cache"] or not list(
             (folder / "cache").iterdir()
         )

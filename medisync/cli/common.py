@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from medisync import notebook
 
 if TYPE_CHECKING:
-    from medisync.artifacts import Workspace
+    from medisync.workspace.artifacts import Workspace
 
 
 DEMO_PARAMETERS: Mapping[str, Any] = {
@@ -82,7 +82,7 @@ def parse_value(text: str) -> Any:
 
 def _parameters_of(workspace: "Workspace", run: str) -> dict[str, Any]:
     """The notebook's parameters as an interrupted run has them."""
-    from medisync import artifacts
+    from medisync.workspace import artifacts
 
     _, start = artifacts.reopen(workspace, run)
     sections = [section for section in start.configuration.values() if isinstance(section, dict)]
@@ -91,7 +91,7 @@ def _parameters_of(workspace: "Workspace", run: str) -> dict[str, Any]:
 
 
 def print_result(workspace: "Workspace", run: str) -> None:
-    from medisync import artifacts
+    from medisync.workspace import artifacts
 
     metrics = artifacts.read(workspace.artifacts / run, artifacts.META).metrics
     interval = metrics.test.intervals["accuracy"]

@@ -66,8 +66,8 @@ def hospital_command(options: argparse.Namespace) -> int:
 
 
 def run_command(options: argparse.Namespace) -> int:
-    from medisync import artifacts
     from medisync.network import processes, settings
+    from medisync.workspace import artifacts
 
     workspace, file = artifacts.locate(options.workspace), options.settings.resolve()
     parameters = run_parameters(workspace, options)
@@ -79,8 +79,8 @@ def run_command(options: argparse.Namespace) -> int:
 
 
 def local_command(options: argparse.Namespace) -> int:
-    from medisync import artifacts
     from medisync.network import local
+    from medisync.workspace import artifacts
 
     workspace = artifacts.locate(options.workspace)
     parameters = run_parameters(workspace, options)

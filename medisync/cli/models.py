@@ -11,7 +11,7 @@ from medisync.cli.common import add, shown
 from medisync.errors import ArtifactError, ConfigError, DataError, MediSyncError, printable
 
 if TYPE_CHECKING:
-    from medisync.inference import Classifier
+    from medisync.inference.predictor import Classifier
 
 
 def add_predict(commands: Any, shared: argparse.ArgumentParser) -> None:
@@ -25,10 +25,11 @@ def add_predict(commands: Any, shared: argparse.ArgumentParser) -> None:
 def predict(options: argparse.Namespace) -> int:
     import io
 
-    from medisync import artifacts, inference
-    from medisync.records import LABELS
+    from medisync.inference import predictor
+    from medisync.schemas import LABELS
+    from medisync.workspace.atomic import write_bytes
 
-    files = inference.find_images(options.paths)
+    files = predictor.find_images(options.paths)
     if not files:
         raise DataError("no images found there (accepted: PNG, JPEG, TIFF, WebP, BMP, GIF)")
     classifier = _load_classifier(options)
@@ -36,11 +37,11 @@ def predict(options: argparse.Namespace) -> int:
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["path", "label", *LABELS, "note"])
     failed = 0
-    for reading in inference.predict_files(classifier, files):
-        writer.writerow(inference.csv_row(reading))
+    for reading in predictor.predict_files(classifier, files):
+        writer.writerow(predictor.csv_row(reading))
         failed += reading.prediction is None
     if options.output:
-        artifacts.write_bytes(options.output, table.getvalue().encode())  # type: ignore[union-attr]
+        write_bytes(options.output, table.getvalue().encode())  # type: ignore[union-attr]
     if failed:
         raise DataError(f"{failed} of {len(files)} files could not be read; their rows say why")
     return 0
@@ -55,10 +56,10 @@ def add_evaluate(commands: Any, shared: argparse.ArgumentParser) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    from medisync import inference
+    from medisync.inference import predictor
 
     classifier = _load_classifier(options)
-    scores = inference.score_folder(classifier, options.folder)
+    scores = predictor.score_folder(classifier, options.folder)
     for path, problem in scores.unreadable:
         print(printable(f"left out: {path}: {problem}"), file=sys.stderr)
     print(json.dumps(scores.figures, indent=1) if options.json else scores.text())
@@ -74,16 +75,16 @@ def add_export(commands: Any, shared: argparse.ArgumentParser) -> None:
 
 
 def export(options: argparse.Namespace) -> int:
-    from medisync import artifacts
-    from medisync import export as formats
+    from medisync.inference.export import to_onnx, to_safetensors
+    from medisync.workspace.atomic import write_bytes
 
-    wanted = [(options.safetensors, formats.to_safetensors), (options.onnx, formats.to_onnx)]
+    wanted = [(options.safetensors, to_safetensors), (options.onnx, to_onnx)]
     if not any(file for file, _ in wanted):
         raise ConfigError("nothing to write: say --safetensors FILE, --onnx FILE, or both")
     classifier = _load_classifier(options)
     for file, write in wanted:
         if file:
-            artifacts.write_bytes(file, write(classifier))
+            write_bytes(file, write(classifier))
             print(f"wrote {shown(file)}, {file.stat().st_size / 1e6:.1f} MB")
     return 0
 
@@ -101,12 +102,13 @@ def _add_model(command: argparse.ArgumentParser) -> None:
 
 
 def _load_classifier(options: argparse.Namespace) -> "Classifier":
-    from medisync import artifacts, inference
+    from medisync.inference import predictor
+    from medisync.workspace import artifacts
 
     workspace = artifacts.locate(options.workspace)
     folder = workspace.artifacts / options.run if options.run else workspace.models
     try:
-        return inference.open_run(folder, options.hospital)
+        return predictor.open_run(folder, options.hospital)
     except ArtifactError as error:
         raise MediSyncError(
             f"no model in {shown(folder)} ({error}); make one with `medisync train`, or `medisync demo` for a try"

@@ -13,7 +13,7 @@ from medisync.cli.workspaces import become_dashboard
 from medisync.errors import MediSyncError
 
 if TYPE_CHECKING:
-    from medisync.artifacts import Workspace
+    from medisync.workspace.artifacts import Workspace
 
 
 def add_demo(commands: Any, shared: argparse.ArgumentParser) -> None:
@@ -25,13 +25,14 @@ def add_demo(commands: Any, shared: argparse.ArgumentParser) -> None:
 
 
 def demo(options: argparse.Namespace) -> int:
-    from medisync import artifacts, phantom
-    from medisync.records import PHANTOM_MARKER
+    from medisync.phantom.hospitals import write_hospitals
+    from medisync.schemas import PHANTOM_MARKER
+    from medisync.workspace import artifacts
 
     workspace = artifacts.locate(options.workspace or notebook.PROJECT / "demo")
     if not (workspace.dataset / PHANTOM_MARKER).exists():
         print(f"making phantom hospitals in {shown(workspace.dataset)} ...", flush=True)
-        phantom.write_hospitals(workspace.dataset, seed=0)
+        write_hospitals(workspace.dataset, seed=0)
     if options.no_train:
         return 0
     _execute_notebook(workspace, run_parameters(workspace, options))
@@ -52,7 +53,8 @@ def add_train(commands: Any, shared: argparse.ArgumentParser) -> None:
 
 
 def train(options: argparse.Namespace) -> int:
-    from medisync import artifacts, comparison
+    from medisync.reporting import run_comparison
+    from medisync.workspace import artifacts
 
     workspace = artifacts.locate(options.workspace)
     parameters = run_parameters(workspace, options)
@@ -62,7 +64,7 @@ def train(options: argparse.Namespace) -> int:
     for seed in options.seeds:  # a wrong one is refused before the first run starts
         notebook.configuration({**parameters, "SEED": seed})
     runs = [_execute_notebook(workspace, {**parameters, "SEED": seed}) for seed in options.seeds]
-    print(f"\n{comparison.spread(workspace, runs)}")
+    print(f"\n{run_comparison.spread(workspace, runs)}")
     return 0
 
 
@@ -73,7 +75,8 @@ def _execute_notebook(workspace: "Workspace", parameters: Mapping[str, Any]) -> 
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    from medisync import artifacts
+    from medisync.workspace import artifacts
+    from medisync.workspace.atomic import write_bytes
 
     os.environ |= {"MEDISYNC_WORKSPACE": str(workspace.root), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     with tempfile.TemporaryDirectory() as folder:
@@ -92,7 +95,7 @@ def _execute_notebook(workspace: "Workspace", parameters: Mapping[str, Any]) -> 
         except PapermillExecutionError as error:
             raise MediSyncError(f"{error.ename}: {error.evalue}") from error
         name: str = parameters.get("RESUME") or artifacts.list_runs(workspace)[0].name
-        artifacts.write_bytes(workspace.artifacts / name / artifacts.NOTEBOOK, _to_keep(executed))
+        write_bytes(workspace.artifacts / name / artifacts.NOTEBOOK, _to_keep(executed))
     print_result(workspace, name)
     return name
 

@@ -10,7 +10,7 @@ from medisync import notebook
 from medisync.cli.common import add
 
 if TYPE_CHECKING:
-    from medisync.artifacts import Workspace
+    from medisync.workspace.artifacts import Workspace
 
 
 def add_serve(commands: Any, shared: argparse.ArgumentParser) -> None:
@@ -19,7 +19,7 @@ def add_serve(commands: Any, shared: argparse.ArgumentParser) -> None:
 
 
 def serve(options: argparse.Namespace) -> int:
-    from medisync import artifacts
+    from medisync.workspace import artifacts
 
     return become_dashboard(artifacts.locate(options.workspace), options.port)
 
@@ -40,15 +40,16 @@ def add_audit(commands: Any, shared: argparse.ArgumentParser) -> None:
 
 
 def audit(options: argparse.Namespace) -> int:
-    from medisync import artifacts
-    from medisync import audit as auditing
+    from medisync.data.audit import audit_hospitals, log_lines, require_images
+    from medisync.workspace import artifacts
+    from medisync.workspace.atomic import write_bytes
 
     workspace, hospitals = artifacts.locate(options.workspace), notebook.configuration().hospitals
-    record = auditing.audit(hospitals, workspace.dataset)
-    print("\n".join(auditing.log_lines(record)))
+    record = audit_hospitals(hospitals, workspace.dataset)
+    print("\n".join(log_lines(record)))
     if options.json:
-        artifacts.write_bytes(options.json, record.model_dump_json(indent=1).encode())
-    auditing.require_images(record, hospitals, workspace.dataset)
+        write_bytes(options.json, record.model_dump_json(indent=1).encode())
+    require_images(record, hospitals, workspace.dataset)
     return 0
 
 
@@ -57,10 +58,10 @@ def add_download(commands: Any, shared: argparse.ArgumentParser) -> None:
 
 
 def download(options: argparse.Namespace) -> int:
-    from medisync import artifacts
-    from medisync import download as downloading
+    from medisync.data.download import download_datasets
+    from medisync.workspace import artifacts
 
-    downloading.download(artifacts.locate(options.workspace).dataset)
+    download_datasets(artifacts.locate(options.workspace).dataset)
     return 0
 
 
@@ -70,11 +71,12 @@ def add_runs(commands: Any, shared: argparse.ArgumentParser) -> None:
 
 
 def runs(options: argparse.Namespace) -> int:
-    from medisync import artifacts, comparison
+    from medisync.reporting import run_comparison
+    from medisync.workspace import artifacts
 
     workspace = artifacts.locate(options.workspace)
     if options.compare:
-        print(comparison.difference(workspace, *options.compare))
+        print(run_comparison.difference(workspace, *options.compare))
     else:
-        print(comparison.listing(workspace))
+        print(run_comparison.listing(workspace))
     return 0

@@ -10,10 +10,10 @@ import streamlit as st
 import streamlit.components.v1 as components
 from numpy.typing import NDArray
 
-from medisync import artifacts, images
-from medisync.artifacts import RunListing as RunListing  # pages take it from here
+from medisync.data.decoding import decode, file_bytes
+from medisync.data.preprocessing import pad_to_square
 from medisync.errors import ArtifactError, ImageError
-from medisync.records import (
+from medisync.schemas import (
     LABELS,
     AuditRecord,
     BaselineRecord,
@@ -27,6 +27,8 @@ from medisync.records import (
     SplitRecord,
     StoredModel,
 )
+from medisync.workspace import artifacts
+from medisync.workspace.artifacts import RunListing
 
 Classifier = TypeVar("Classifier")
 
@@ -158,10 +160,10 @@ def picture(path: str, *, mirrored: bool = False) -> NDArray[np.uint8] | None:
     if ".." in PurePosixPath(path).parts:
         return None
     try:
-        pixels = images.decode(images.file_bytes(artifacts.locate().dataset / path)).pixels
+        pixels = decode(file_bytes(artifacts.locate().dataset / path)).pixels
     except ImageError:
         return None
-    return images.pad_to_square(pixels[:, ::-1] if mirrored else pixels)
+    return pad_to_square(pixels[:, ::-1] if mirrored else pixels)
 
 
 def has_dataset(run: RunListing) -> bool:

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from medisync.errors import FederationError
 from medisync.federation.messages import arrays_from_state, weights_only
-from medisync.records import HistoryEntry
+from medisync.schemas import HistoryEntry
 
 _history_schema = TypeAdapter(list[HistoryEntry])
 

@@ -9,10 +9,12 @@ from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, Record
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import Mod
 
-from medisync import evaluation, hospital_statistics, model, novelty, training
 from medisync.config import TrainingConfig
 from medisync.errors import MediSyncError
-from medisync.federation import handshake
+from medisync.evaluation import ood
+from medisync.evaluation.ood import FeatureDistribution
+from medisync.evaluation.totals import Totals, tally
+from medisync.federation import registration
 from medisync.federation.messages import (
     ARRAYS,
     CLIENT_RAISED,
@@ -30,9 +32,13 @@ from medisync.federation.messages import (
     from_arrays,
     to_arrays,
 )
-from medisync.novelty import FeatureDistribution
-from medisync.records import Introduction
-from medisync.training import HospitalData, ImageSet
+from medisync.model import local_batchnorm
+from medisync.model.device import select_device
+from medisync.model.weights import State
+from medisync.schemas import Introduction
+from medisync.training.dataset import HospitalData, ImageSet
+from medisync.training.local import Outputs, localise, predict_images, train_locally
+from medisync.training.seeds import derive_seed
 
 ACTIVITIES = {"train": "training images", "val": "validation", "test": "test"}
 """What a hospital does while it scores a split."""
@@ -75,7 +81,7 @@ def build(
     app.evaluate()(on_images_of(_evaluate))
     app.query()(on_images_of(_describe))
     if introduce is not None:
-        app.query(handshake.HELLO)(_answering(lambda _, context: handshake.to_record(introduce(context))))
+        app.query(registration.HELLO)(_answering(lambda _, context: registration.to_record(introduce(context))))
     return app
 
 
@@ -97,8 +103,8 @@ def _answering(work: Callable[[Message, Context], RecordDict]) -> Callable[[Mess
 def _train(message: Message, name: str, data: HospitalData, on_images: OnImages) -> RecordDict:
     config = message.content.config_records[CONFIG]
     order, round_number = TrainOrder.from_record(config), int(config[ROUND])  # type: ignore[arg-type]
-    generator = torch.Generator().manual_seed(training.derive_seed(order.training.seed, round_number, name))
-    update = training.train(
+    generator = torch.Generator().manual_seed(derive_seed(order.training.seed, round_number, name))
+    update = train_locally(
         message.content.array_records[ARRAYS].to_torch_state_dict(),
         data["train"],
         order.training,
@@ -107,7 +113,7 @@ def _train(message: Message, name: str, data: HospitalData, on_images: OnImages)
         proximal_mu=order.proximal_mu,
         renormalisation=order.renormalisation,
         generator=generator,
-        device=model.select_device(order.training.device),
+        device=select_device(order.training.device),
         on_batch=partial(on_images, name, "training", round_number),
     )
     metrics = {"loss": update.loss, "accuracy": update.accuracy, "seconds": update.seconds}
@@ -126,14 +132,14 @@ def _evaluate(message: Message, name: str, data: HospitalData, on_images: OnImag
     images, state = data[order.split], _own_state(message, order, name, data)
     outputs = _predict(state, order, images, partial(on_images, name, ACTIVITIES[order.split], round_number))
     known = message.content.array_records.get(DISTRIBUTION)
-    totals = evaluation.tally(
+    totals = tally(
         images.labels,
         outputs.logits,
         images.groups,
         temperature=order.temperature,
         distances=from_arrays(FeatureDistribution, known).distances(outputs.features) if known else None,
         replicates=order.replicates,
-        generator=np.random.default_rng(training.derive_seed(order.training.seed, order.split, name)),
+        generator=np.random.default_rng(derive_seed(order.training.seed, order.split, name)),
     )
     return RecordDict(
         {
@@ -150,31 +156,27 @@ def _describe(message: Message, name: str, data: HospitalData, on_images: OnImag
     order, images = EvaluateOrder.from_record(config), data["train"]
     state = _own_state(message, order, name, data)
     outputs = _predict(state, order, images, partial(on_images, name, "features", int(config[ROUND])))  # type: ignore[arg-type]
-    content = RecordDict({MOMENTS: to_arrays(novelty.measure(images.labels, outputs.features))})
+    content = RecordDict({MOMENTS: to_arrays(ood.measure(images.labels, outputs.features))})
     if order.training.normalisation == "local":
-        content[STATISTICS] = arrays_from_state(hospital_statistics.of(state))
+        content[STATISTICS] = arrays_from_state(local_batchnorm.of(state))
     return content
 
 
-def _own_state(message: Message, order: EvaluateOrder, name: str, data: HospitalData) -> model.State:
+def _own_state(message: Message, order: EvaluateOrder, name: str, data: HospitalData) -> State:
     """The weights sent, as this hospital uses them. The same images give the statistics whenever it is asked."""
     state = message.content.array_records[ARRAYS].to_torch_state_dict()
     if order.training.normalisation != "local":
         return state
-    generator = np.random.default_rng(training.derive_seed(order.training.seed, "statistics", name))
-    device = model.select_device(order.training.device)
-    return training.localise(state, data["train"], device, generator, image_size=order.image_size)
+    generator = np.random.default_rng(derive_seed(order.training.seed, "statistics", name))
+    device = select_device(order.training.device)
+    return localise(state, data["train"], device, generator, image_size=order.image_size)
 
 
-def _predict(
-    state: model.State, order: EvaluateOrder, images: ImageSet, on_batch: Callable[[int], None]
-) -> training.Outputs:
-    return training.predict(
-        state, images, model.select_device(order.training.device), on_batch, image_size=order.image_size
-    )
+def _predict(state: State, order: EvaluateOrder, images: ImageSet, on_batch: Callable[[int], None]) -> Outputs:
+    return predict_images(state, images, select_device(order.training.device), on_batch, image_size=order.image_size)
 
 
-def _means(totals: evaluation.Totals) -> dict[str, float]:
+def _means(totals: Totals) -> dict[str, float]:
     """Loss and accuracy per image; 0 without images, where the count of 0 keeps them out of every average."""
     count = max(1, int(totals.confusion.sum()))
     return {"loss": float(totals.loss[0]) / count, "accuracy": float(np.trace(totals.confusion)) / count}

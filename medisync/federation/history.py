@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from flwr.app import Message
 
 from medisync.federation.messages import COUNT, METRICS, Exchange
-from medisync.federation.screening import Screened
-from medisync.records import HistoryEntry, HospitalScores
+from medisync.federation.update_validation import Screened
+from medisync.schemas import HistoryEntry, HospitalScores
 
 
 def hospital_scores(strategy: Screened, training: Exchange, scoring: Exchange) -> dict[str, HospitalScores]:

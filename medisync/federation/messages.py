@@ -11,13 +11,13 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
-from medisync import adam
 from medisync.config import TrainingConfig
-from medisync.evaluation import Totals
-from medisync.federation.waiting import Room, in_place, record
-from medisync.model import State
-from medisync.novelty import FeatureDistribution, Moments
-from medisync.records import Refusal, Split
+from medisync.evaluation.ood import FeatureDistribution, Moments
+from medisync.evaluation.totals import Totals
+from medisync.federation.update_store import Room, in_place, record
+from medisync.model import adam
+from medisync.model.weights import State
+from medisync.schemas import Refusal, Split
 
 ARRAYS, CONFIG, METRICS, TOTALS = "arrays", "config", "metrics", "totals"
 DISTRIBUTION, MOMENTS, STATISTICS = "distribution", "moments", "statistics"

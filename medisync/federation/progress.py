@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from tqdm import tqdm
 
-from medisync.records import Progress
+from medisync.schemas import Progress
 
 SECONDS_BETWEEN_RECORDS = 1.0
 

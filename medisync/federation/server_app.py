@@ -10,13 +10,14 @@ from typing import Any
 from flwr.app import ArrayRecord
 from flwr.serverapp import Grid
 
-from medisync import adam, evaluation, model, training
 from medisync.config import FederationConfig, TrainingConfig
 from medisync.errors import FederationError
-from medisync.federation import assessment
-from medisync.federation import strategy as strategies
-from medisync.federation.assessment import Assembly
+from medisync.evaluation.metrics import compute_metrics
+from medisync.evaluation.ood import FeatureDistribution
+from medisync.evaluation.totals import REPLICATES, add_up
+from medisync.federation import federated_evaluation
 from medisync.federation.checkpoint import Checkpoint
+from medisync.federation.federated_evaluation import Assembly
 from medisync.federation.history import hospital_scores, is_better, with_images
 from medisync.federation.messages import (
     EvaluateOrder,
@@ -27,9 +28,20 @@ from medisync.federation.messages import (
     digest,
     weights_only,
 )
-from medisync.federation.screening import Screened
-from medisync.novelty import FeatureDistribution
-from medisync.records import Calibration, HistoryEntry, Metrics
+from medisync.federation.strategy import (
+    build_strategy,
+    optimiser_state,
+    restore_optimiser,
+    set_hospitals,
+    set_learning_rate,
+)
+from medisync.federation.update_validation import Screened
+from medisync.model import adam
+from medisync.model.resnet import build_resnet18
+from medisync.model.weights import State, round_weights
+from medisync.schemas import Calibration, HistoryEntry, Metrics
+from medisync.training.schedules import renormalisation, scheduled_rate, scheduled_size
+from medisync.training.seeds import derive_seed
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +55,7 @@ class Outcome:
 
     state: dict[str, Any]
     """Rounded as the model's file rounds them, before anything was measured."""
-    statistics: dict[str, model.State]
+    statistics: dict[str, State]
     """Of BatchNorm, by hospital, where each has its own; empty otherwise."""
     distribution: FeatureDistribution
     history: list[HistoryEntry]
@@ -79,12 +91,12 @@ def federate(
 
     With `resumed` it goes on after that checkpoint's last round. Raises FederationError where a round cannot be completed.
     """
-    strategy = strategies.build(federation, call_roll().hospitals)
+    strategy = build_strategy(federation, call_roll().hospitals)
     end = run_rounds(grid, call_roll, strategy, resumed or _begin(train_config), train_config, federation, on_round)
-    best = arrays_from_state(model.round_weights(weights_only(end.best).to_torch_state_dict()))
+    best = arrays_from_state(round_weights(weights_only(end.best).to_torch_state_dict()))
     assembly = Assembly(grid, call_roll().hospitals, best, end.best_round, federation.round_deadline)
-    fitted = assessment.calibrate(assembly, train_config)
-    test = EvaluateOrder(train_config, "test", fitted.calibration.temperature, evaluation.REPLICATES)
+    fitted = federated_evaluation.calibrate(assembly, train_config)
+    test = EvaluateOrder(train_config, "test", fitted.calibration.temperature, REPLICATES)
     totals = assembly.collect_totals(test, fitted.distribution)
     return Outcome(
         state={**best.to_torch_state_dict(), **fitted.elsewhere},
@@ -93,13 +105,13 @@ def federate(
         history=end.history,
         best_round=end.best_round,
         calibration=fitted.calibration,
-        test=evaluation.metrics(evaluation.add(totals.values()), fitted.calibration),
-        hospitals={name: evaluation.metrics(part, fitted.calibration) for name, part in totals.items()},
+        test=compute_metrics(add_up(totals.values()), fitted.calibration),
+        hospitals={name: compute_metrics(part, fitted.calibration) for name, part in totals.items()},
     )
 
 
 def _begin(config: TrainingConfig) -> Checkpoint:
-    weights = model.build(config.normalisation, seed=config.seed).state_dict()
+    weights = build_resnet18(config.normalisation, seed=config.seed).state_dict()
     start = arrays_from_state({**weights, **(adam.begin(weights) if config.adam_moments == "shared" else {})})
     return Checkpoint(arrays=start, best=start)
 
@@ -118,15 +130,15 @@ def run_rounds(
     A round that lacks updates because hospitals were missing is asked for again: they may be back.
     """
     failures = 0
-    strategies.restore_optimiser(strategy, state.optimiser)
+    restore_optimiser(strategy, state.optimiser)
     while not _is_over(state, train_config, federation):
         number = state.rounds_done + 1
-        random.seed(training.derive_seed(federation.seed, "participants", number))  # Flower draws them with it
-        strategies.set_learning_rate(strategy, _server_rate(federation, number))
+        random.seed(derive_seed(federation.seed, "participants", number))  # Flower draws them with it
+        set_learning_rate(strategy, _server_rate(federation, number))
         order = _order(train_config, federation.rounds, number)
         validates = _is_validated(federation, number)
         roll = call_roll()
-        strategies.set_hospitals(strategy, roll.hospitals)
+        set_hospitals(strategy, roll.hospitals)
         try:
             arrays, entry = run_round(
                 grid, roll, strategy, state.arrays, number, order, federation.round_deadline, validates=validates
@@ -139,7 +151,7 @@ def run_rounds(
             continue
         failures = 0
         _log_round(entry, federation.rounds, logging.INFO if validates else logging.DEBUG)
-        state = _advance(state, arrays, entry, strategies.optimiser_state(strategy))
+        state = _advance(state, arrays, entry, optimiser_state(strategy))
         if validates:
             on_round(state)
     return state
@@ -156,7 +168,7 @@ def _is_over(state: Checkpoint, config: TrainingConfig, federation: FederationCo
         return False
     if not _is_validated(federation, state.rounds_done):
         return False
-    if training.scheduled_size(config, state.rounds_done, federation.rounds) < config.image_size:
+    if scheduled_size(config, state.rounds_done, federation.rounds) < config.image_size:
         return False
     log.info("stopped early: %d rounds without a better validation accuracy", federation.patience)
     return True
@@ -170,15 +182,13 @@ def _advance(state: Checkpoint, arrays: ArrayRecord, entry: HistoryEntry, optimi
 
 
 def _order(config: TrainingConfig, rounds: int, number: int) -> TrainOrder:
-    rate = training.scheduled_rate(config.learning_rate, config.learning_rate_schedule, number, rounds)
-    size = training.scheduled_size(config, number, rounds)
-    return TrainOrder(config, rate, size, training.renormalisation(config, number, rounds))
+    rate = scheduled_rate(config.learning_rate, config.learning_rate_schedule, number, rounds)
+    size = scheduled_size(config, number, rounds)
+    return TrainOrder(config, rate, size, renormalisation(config, number, rounds))
 
 
 def _server_rate(config: FederationConfig, number: int) -> float:
-    return training.scheduled_rate(
-        config.server_learning_rate, config.server_learning_rate_schedule, number, config.rounds
-    )
+    return scheduled_rate(config.server_learning_rate, config.server_learning_rate_schedule, number, config.rounds)
 
 
 def run_round(

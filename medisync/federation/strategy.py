@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from medisync.config import FederationConfig
 from medisync.errors import ConfigError
-from medisync.federation.screening import Screened
+from medisync.federation.update_validation import Screened
 
 
 class CheckedFedAvg(Screened, FedAvg):
@@ -53,7 +53,7 @@ class CheckedKrum(Screened, MultiKrum):
     robust = True
 
 
-def build(config: FederationConfig, hospitals: Mapping[int, str]) -> Screened:
+def build_strategy(config: FederationConfig, hospitals: Mapping[int, str]) -> Screened:
     """The strategy that the configuration names, for hospitals by node.
 
     Raises ConfigError where there are too few hospitals to withstand as many malicious ones as it names.

@@ -6,12 +6,13 @@ from typing import Any
 from flwr.app import Context, Message
 from flwr.serverapp import Grid, ServerApp
 
-from medisync import lifeline, model
-from medisync.federation import client_app, packing
+from medisync import parent_watch
+from medisync.federation import client_app, codec
+from medisync.model.device import memory_kept
 from medisync.network import node
-from medisync.network.shelf import FolderShelf
-from medisync.records import Introduction
-from medisync.training import HospitalData
+from medisync.network.weight_cache import FolderShelf
+from medisync.schemas import Introduction
+from medisync.training.dataset import HospitalData
 
 
 def _settings_file(context: Context) -> Path:
@@ -33,18 +34,18 @@ def _find_shelf(context: Context) -> FolderShelf:
 
 def _with_memory_kept(message: Message, context: Context, call_next: Any) -> Message:
     """While a message is answered; in between, the hospital's machine has its memory back."""
-    with model.memory_kept():
+    with memory_kept():
         reply: Message = call_next(message, context)
         return reply
 
 
-client = client_app.build(_open, _introduce, mods=[_with_memory_kept, packing.packing_client(_find_shelf)])
+client = client_app.build(_open, _introduce, mods=[_with_memory_kept, codec.packing_client(_find_shelf)])
 server = ServerApp()
 
 
 @server.main()
 def main(grid: Grid, context: Context) -> None:
-    from medisync.network import conductor  # hospitals need none of it
+    from medisync.network import coordinator  # hospitals need none of it
 
-    lifeline.end_with()
-    conductor.conduct(grid, context.run_config)
+    parent_watch.end_with()
+    coordinator.conduct(grid, context.run_config)

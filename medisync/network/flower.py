@@ -32,7 +32,7 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from medisync import lifeline
+from medisync import parent_watch
 from medisync.federation.flower_version import require_checked
 
 IDLE_SECONDS = 0.5
@@ -194,7 +194,7 @@ def _become_client(tasks: Connection, parent: int) -> None:
     # Flower's own end the process with its one message
     vars(module).update(flwr_exit=end_message, register_signal_handlers=on_end)
     try:
-        lifeline.end_with(parent)
+        parent_watch.end_with(parent)
         while True:
             address, token = tasks.recv()
             module.run_clientapp(address, token, insecure=True, runtime_dependency_install=False)

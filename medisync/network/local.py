@@ -7,11 +7,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from medisync import audit, notebook, splits
-from medisync.artifacts import Workspace
+from medisync import notebook
+from medisync.data import audit, splits
 from medisync.network import processes, settings, setup
 from medisync.network.settings import ServerSettings
 from medisync.network.setup import Made
+from medisync.workspace.artifacts import Workspace
 
 
 def run(workspace: Workspace, parameters: Mapping[str, Any], resume: str = "") -> str:
@@ -36,7 +37,7 @@ def run(workspace: Workspace, parameters: Mapping[str, Any], resume: str = "") -
 def prepare(folder: Path, workspace: Workspace, parameters: Mapping[str, Any]) -> Made:
     """Keys, settings and the split of a workspace's hospitals, in `folder`."""
     configuration = notebook.configuration(parameters)
-    audited = audit.audit(configuration.hospitals, workspace.dataset, workspace.cache)
+    audited = audit.audit_hospitals(configuration.hospitals, workspace.dataset, workspace.cache)
     audit.require_images(audited, configuration.hospitals, workspace.dataset)
     split = splits.split(audited, configuration.splits, configuration.hospitals)
     address = f"127.0.0.1:{processes.free_port()}"

@@ -5,20 +5,15 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from medisync import artifacts, audit, splits, training
+from medisync.data import audit, splits
 from medisync.errors import ConfigError, DataError
 from medisync.network import settings
 from medisync.network.settings import HospitalSettings
-from medisync.records import (
-    LABELS,
-    AuditRecord,
-    FolderAudit,
-    HospitalAudit,
-    HospitalSplit,
-    Introduction,
-    SplitRecord,
-)
+from medisync.schemas import LABELS, AuditRecord, FolderAudit, HospitalAudit, HospitalSplit, Introduction, SplitRecord
+from medisync.training.dataset import HospitalData, open_hospital
 from medisync.version import software
+from medisync.workspace import artifacts
+from medisync.workspace.atomic import write_bytes
 
 INTRODUCTION = "introduction.json"
 
@@ -34,14 +29,14 @@ def prepare(hospital: HospitalSettings) -> Introduction:
     if not hospital.dataset.is_dir():
         raise DataError(f"{hospital.dataset}: there is no such dataset folder; correct `dataset` in hospital.toml")
     described = hospital.as_hospital()
-    audited = audit.audit([described], hospital.root, hospital.state / "cache")
+    audited = audit.audit_hospitals([described], hospital.root, hospital.state / "cache")
     audit.require_images(audited, [described], hospital.root)
     record = _split_images(hospital, audited)
     splits.require_no_leak(record)
     introduction = introduce(hospital, audited, record)
     artifacts.write(hospital.state, artifacts.AUDIT, audited)
     artifacts.write(hospital.state, artifacts.SPLITS, record)
-    artifacts.write_bytes(hospital.state / INTRODUCTION, _introduction.dump_json(introduction, indent=1))
+    write_bytes(hospital.state / INTRODUCTION, _introduction.dump_json(introduction, indent=1))
     return introduction
 
 
@@ -104,10 +99,8 @@ def read_introduction(file: Path) -> Introduction:
 
 
 @lru_cache(maxsize=2)
-def open_images(file: Path, size: int) -> tuple[str, training.HospitalData]:
+def open_images(file: Path, size: int) -> tuple[str, HospitalData]:
     """The hospital's name and its images at side `size`, from its cache; decoded into it on first use."""
     hospital = read_settings(file)
     record: SplitRecord = artifacts.read(hospital.state, artifacts.SPLITS)
-    return hospital.name, training.open_hospital(
-        record.hospitals[hospital.name], hospital.root, size, hospital.state / "cache"
-    )
+    return hospital.name, open_hospital(record.hospitals[hospital.name], hospital.root, size, hospital.state / "cache")

@@ -20,11 +20,9 @@ from typing import Any
 from medisync import notebook
 from medisync.errors import FederationError
 from medisync.network import credentials, flower, settings
+from medisync.network.run_output import COMPLETED, FAILED, SAYS
 from medisync.network.settings import HospitalSettings, ServerSettings, split_address, to_toml
-from medisync.records import Introduction
-
-SAYS, FAILED, COMPLETED = "medisync: ", "failed: ", "completed "
-"""Begin what a run's process says to the person who follows it: every line, its failure, the name of what it completed."""
+from medisync.schemas import Introduction
 
 LET_IN, NOT_LET_IN = "SuperNode ID", "Failed to activate SuperNode"
 """What Flower's SuperNode says where the server accepts its key or does not: unknown, or in use by a node that just died."""
@@ -37,7 +35,7 @@ seconds to know its hospitals after it was started.
 START_SECONDS = 90.0
 STOP_SECONDS = 10.0
 FLOWER = "medisync.network.flower"
-LIFELINE = "medisync.lifeline"
+PARENT_WATCH = "medisync.parent_watch"
 IN_MEMORY = ":flwr-in-memory:"
 """Nothing of a SuperLink needs to outlast it: server.toml says who may connect, and a round cut short is begun anew. In a
 database every request would pay for transactions.
@@ -78,7 +76,7 @@ def service(
     with log.open("ab") as output:
         log_start = output.tell()
         process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", LIFELINE, module, *map(str, arguments)],
+            [sys.executable, "-W", "ignore", "-m", PARENT_WATCH, module, *map(str, arguments)],
             stdin=subprocess.PIPE,  # never written to: its end tells the child that we have gone
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from medisync.config import Hospital, Section, SplitConfig, normalise_folder
 from medisync.errors import ConfigError
-from medisync.records import Label, Location
+from medisync.schemas import Label, Location
 
 Address = Annotated[str, Field(pattern=r"^[A-Za-z0-9.\-\[\]:]+:[0-9]{1,5}$")]
 """host:port"""

@@ -20,8 +20,10 @@ import factories
 import visitors
 from scans import save, texture
 
-from medisync import artifacts, model
-from medisync.records import LABELS
+from medisync.model.resnet import build_resnet18
+from medisync.model.weights import serialise
+from medisync.schemas import LABELS
+from medisync.workspace import artifacts
 
 ROOT = Path(__file__).parent.parent.parent
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or ""
@@ -83,7 +85,7 @@ class Visit:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The real `medisync serve` on a workspace with two runs, the second on synthetic scans that it has."""
     workspace = artifacts.locate(tmp_path_factory.mktemp("workspace"))
-    weights = model.serialise(model.build().state_dict())
+    weights = serialise(build_resnet18().state_dict())
     paths = {label: f"one/{label}.png" for label in LABELS}
     for seed, path in enumerate([*paths.values(), "dataset-1/glioma/G_1.jpg", "dataset-2/glioma/7.png"]):
         save(workspace.dataset / path, texture(seed, 80))

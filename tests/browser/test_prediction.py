@@ -11,9 +11,9 @@ from playwright.sync_api import expect
 from pypdf import PdfReader
 from scans import texture
 
-from medisync import inference
-from medisync.dashboard.words import CLASS_NAMES, percent
-from medisync.records import Prediction
+from medisync.inference import predictor
+from medisync.reporting.formatting import CLASS_NAMES, percent
+from medisync.schemas import Prediction
 
 SCAN_NAME = "scan-of-nobody.png"
 
@@ -21,7 +21,7 @@ SCAN_NAME = "scan-of-nobody.png"
 def predicted(server: Server, content: bytes) -> Prediction:
     """What the run's model says, asked without the dashboard."""
     run = server.workspace.artifacts / "run-002"
-    return inference.predict(inference.open_run(run), content)
+    return predictor.predict(predictor.open_run(run), content)
 
 
 def downloaded(visit: Visit, button: str) -> bytes:

@@ -2,8 +2,9 @@
 
 import streamlit as st
 
-from medisync.dashboard import data, findings, holdings
-from medisync.dashboard.pages import parts
+from medisync.dashboard import components, data
+from medisync.reporting.charts import dataset_composition
+from medisync.reporting.tables import audit_tables
 
 ELSEWHERE = "The dataset is not on this machine, so the pictures cannot be shown."
 
@@ -15,42 +16,42 @@ APART = (
 
 def show_folders() -> None:
     st.markdown("##### Folders and the class each stands for")
-    parts.table(findings.folders(audit), "Folders, their class and how many images they hold")
+    components.table(audit_tables.folders(audit), "Folders, their class and how many images they hold")
 
 
 def show_pair() -> None:
     """Two files that are one slice, side by side; a mirrored one is turned back."""
-    pair = st.selectbox("Pair", audit.examples, format_func=findings.pair_name)
+    pair = st.selectbox("Pair", audit.examples, format_func=audit_tables.pair_name)
     shown = [(data.picture(pair.first), pair.first), (data.picture(pair.second, mirrored=pair.mirrored), pair.second)]
     found = [(pixels, path, "A copy of the other picture") for pixels, path in shown if pixels is not None]
     if found:
-        parts.pictures(found, width=300)
+        components.pictures(found, width=300)
     else:
         st.caption(ELSEWHERE)
-    st.markdown(findings.pair_caption(pair))
+    st.markdown(audit_tables.pair_caption(pair))
 
 
 def show_conflict() -> None:
-    conflict = st.selectbox("Slice", audit.conflicts, format_func=findings.conflict_name)
+    conflict = st.selectbox("Slice", audit.conflicts, format_func=audit_tables.conflict_name)
     shown = [(data.picture(path), path) for path in conflict.paths]
     found = [(pixels, path, "A slice under several labels") for pixels, path in shown if pixels is not None]
     if found:
-        parts.pictures(found, width=300)
+        components.pictures(found, width=300)
     else:
         st.caption(ELSEWHERE)
 
 
-run = parts.require_run()
+run = components.require_run()
 audit = data.audit(run)
 
 st.title("Data audit")
 st.markdown("What lies in the hospitals' folders, what was left out, and which scans occur more than once.")
-parts.headlines(findings.audit_headlines(audit))
-for hospital, note in findings.notes(audit):
+components.headlines(audit_tables.audit_headlines(audit))
+for hospital, note in audit_tables.notes(audit):
     st.info(f"**{hospital}:** {note}", icon=":material/info:")
 
 st.subheader("Hospital by hospital")
-parts.table(findings.audit_hospitals(audit), "What was found at each hospital")
+components.table(audit_tables.audit_hospitals(audit), "What was found at each hospital")
 if data.record(run).transport == "over the network":
     st.info(APART, icon=":material/lan:")
     show_folders()
@@ -58,7 +59,7 @@ if data.record(run).transport == "over the network":
 
 left, right = st.columns(2, gap="large")
 with left:
-    parts.chart(holdings.overlap(audit))
+    components.chart(dataset_composition.overlap(audit))
 with right:
     show_folders()
 
@@ -66,12 +67,12 @@ st.subheader("The same slice twice")
 if audit.examples:
     show_pair()
     with st.expander("All examples as a table"):
-        st.dataframe(findings.copies(audit), hide_index=True, alt="Pairs of files that show one slice")
+        st.dataframe(audit_tables.copies(audit), hide_index=True, alt="Pairs of files that show one slice")
 else:
     st.success("No slice occurs twice.", icon=":material/check_circle:")
 
 st.subheader("Files left out")
-left_out = findings.left_out(audit)
+left_out = audit_tables.left_out(audit)
 if left_out.empty:
     st.success("Nothing was left out: every image was readable and has a class.", icon=":material/check_circle:")
 else:

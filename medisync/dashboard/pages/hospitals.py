@@ -2,29 +2,31 @@
 
 import streamlit as st
 
-from medisync.dashboard import baselines, data, holdings, performance, tables, words
-from medisync.dashboard.pages import parts
+from medisync.dashboard import components, data
+from medisync.reporting import formatting
+from medisync.reporting.charts import dataset_composition, model_comparison, performance
+from medisync.reporting.tables import metric_tables
 
-run = parts.require_run()
+run = components.require_run()
 meta = data.meta(run)
 names = list(meta.datasets)
 
 st.title("Hospitals")
 if st.session_state.get(data.HOSPITAL_KEY) not in names:  # another run may have other hospitals
     st.session_state[data.HOSPITAL_KEY] = names[0]
-picked = st.segmented_control("Hospital", names, key=data.HOSPITAL_KEY, format_func=words.plain, required=True)
+picked = st.segmented_control("Hospital", names, key=data.HOSPITAL_KEY, format_func=formatting.plain, required=True)
 chosen = picked or names[0]
 stats, metrics = meta.datasets[chosen], meta.metrics.hospitals[chosen]
-st.markdown(tables.hospital_summary(chosen, stats))
-parts.headlines(tables.hospital_headlines(stats, metrics))
+st.markdown(metric_tables.hospital_summary(chosen, stats))
+components.headlines(metric_tables.hospital_headlines(stats, metrics))
 
 left, right = st.columns(2, gap="large")
 with left:
-    parts.chart(holdings.found_and_used(stats))
+    components.chart(dataset_composition.found_and_used(stats))
 compared = data.baselines(run)
 with right:
     if compared and len(compared.models) > 1:
-        parts.chart(baselines.accuracies(compared, chosen))
+        components.chart(model_comparison.accuracies(compared, chosen))
     else:
         st.markdown("##### The global model against the hospital's own")
         st.info("This run trained no model to compare with: see `BASELINES` in the notebook.", icon=":material/info:")
@@ -32,10 +34,10 @@ with right:
 if metrics.n:
     left, right = st.columns(2, gap="large")
     with left:
-        parts.chart(performance.confusion(metrics))
+        components.chart(performance.confusion(metrics))
     with right:
         st.markdown("##### Class by class, the global model")
-        parts.table(tables.per_class(metrics), "Figures of each class at this hospital")
+        components.table(metric_tables.per_class(metrics), "Figures of each class at this hospital")
 else:
     st.info("This hospital has no test scans, so its metrics are undefined.", icon=":material/info:")
 
@@ -44,4 +46,4 @@ samples = data.sample_scans(run, chosen)
 if not samples:
     st.caption("The dataset is not on this machine, so there is nothing to show.")
     st.stop()
-parts.pictures([(pixels, words.CLASS_NAMES[label], "A test scan") for label, pixels in samples])
+components.pictures([(pixels, formatting.CLASS_NAMES[label], "A test scan") for label, pixels in samples])

@@ -2,10 +2,10 @@
 
 import streamlit as st
 
-from medisync.dashboard import data, rounds
-from medisync.dashboard.pages import parts
+from medisync.dashboard import components, data
+from medisync.reporting.tables import history_tables
 
-run = parts.require_run()
+run = components.require_run()
 text = data.log(run)
 
 st.title("Logs")
@@ -13,10 +13,10 @@ if not text:
     st.info("The log of this run is not in this workspace.", icon=":material/info:")
     st.stop()
 level, search = st.columns([1, 3])
-least = level.selectbox("Level", rounds.LEVELS, format_func=lambda name: f"{name.capitalize()} and above")
+least = level.selectbox("Level", history_tables.LEVELS, format_func=lambda name: f"{name.capitalize()} and above")
 wanted = search.text_input("Search", placeholder="a hospital, a round, a word")
-lines = rounds.log_lines(text)
-shown = rounds.log_table(lines, least, wanted)
+lines = history_tables.log_lines(text)
+shown = history_tables.log_table(lines, least, wanted)
 if shown.empty:
     st.info("No line of the log is like that.", icon=":material/search_off:")
 else:

@@ -5,8 +5,9 @@ from pathlib import Path
 import streamlit as st
 from streamlit_folium import st_folium
 
-from medisync.dashboard import baselines, data, holdings, hospital_map, performance, tables
-from medisync.dashboard.pages import parts
+from medisync.dashboard import components, data
+from medisync.reporting.charts import dataset_composition, hospital_map, model_comparison, performance
+from medisync.reporting.tables import metric_tables
 
 
 def show_map() -> None:
@@ -29,26 +30,26 @@ def show_map() -> None:
     )
 
 
-run = parts.require_run()
+run = components.require_run()
 meta = data.meta(run)
 compared = data.baselines(run)
 dark = st.context.theme.type == "dark"
 
 st.title("Overview")
-st.markdown(tables.summary(data.record(run), meta))
+st.markdown(metric_tables.summary(data.record(run), meta))
 
 st.subheader("How good the global model is")
-parts.headlines(tables.headlines(meta.metrics.test))
-st.caption(tables.test_set_note(meta))
+components.headlines(metric_tables.headlines(meta.metrics.test))
+st.caption(metric_tables.test_set_note(meta))
 
 left, right = st.columns(2, gap="large")
 with left:
     if compared and len(compared.models) > 1:
         st.subheader("Was federating worth it")
-        parts.chart(baselines.accuracies(compared))
+        components.chart(model_comparison.accuracies(compared))
     else:
         st.subheader("Hospital by hospital")
-        parts.chart(performance.hospital_accuracy(meta))
+        components.chart(performance.hospital_accuracy(meta))
 with right:
     st.subheader("Where the hospitals are")
     show_map()
@@ -56,7 +57,7 @@ with right:
 st.subheader("What each hospital brings, and what it gets")
 left, right = st.columns(2, gap="large")
 with left:
-    parts.chart(holdings.class_distribution(meta.datasets))
+    components.chart(dataset_composition.class_distribution(meta.datasets))
 with right:
     st.markdown("##### The global model at each hospital")
-    parts.table(tables.hospitals(meta), "Scans, missing classes and test accuracy of each hospital")
+    components.table(metric_tables.hospitals(meta), "Scans, missing classes and test accuracy of each hospital")

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
-from medisync.dashboard import comparison, data, performance, rounds, tables, words
-from medisync.dashboard.data import RunListing
-from medisync.dashboard.pages import parts
-from medisync.records import ModelMeta, RunRecord
+from medisync.dashboard import components, data
+from medisync.reporting import formatting
+from medisync.reporting.charts import performance
+from medisync.reporting.tables import history_tables, metric_tables, settings_tables
+from medisync.schemas import ModelMeta, RunRecord
+from medisync.workspace.artifacts import RunListing
 
 
 def choose(name: str) -> None:
@@ -15,7 +17,7 @@ def choose(name: str) -> None:
 
 
 def show_finished(found: Sequence[tuple[RunRecord, ModelMeta]], current: RunListing | None) -> None:
-    parts.table(tables.runs(found), "Every finished run")
+    components.table(metric_tables.runs(found), "Every finished run")
     st.caption("All pages show the run that is marked here, or chosen in the sidebar.")
     with st.container(horizontal=True):
         for record, _ in found:
@@ -37,23 +39,23 @@ def compare(names: Mapping[str, tuple[RunRecord, ModelMeta]]) -> None:
         st.caption("Choose two to four.")
         return
     pairs = [names[name] for name in chosen]
-    different = comparison.parameters([record for record, _ in pairs])
+    different = settings_tables.parameters([record for record, _ in pairs])
     if different is None:
         st.info("All parameters are the same.", icon=":material/info:")
     else:
         st.markdown("##### Parameters that differ")
-        parts.table(different, "Parameters that differ between the runs")
+        components.table(different, "Parameters that differ between the runs")
     st.markdown("##### What came of it, with 95 % intervals")
-    parts.table(comparison.figures([meta for _, meta in pairs]), "Test figures of the runs")
+    components.table(settings_tables.figures([meta for _, meta in pairs]), "Test figures of the runs")
     for column, (record, meta) in zip(st.columns(len(pairs)), pairs, strict=True):
         with column:
-            st.markdown(f"**{words.escape(record.run)}**")
-            parts.chart(performance.confusion(meta.metrics.test), key=f"confusion-{record.run}")
+            st.markdown(f"**{formatting.escape(record.run)}**")
+            components.chart(performance.confusion(meta.metrics.test), key=f"confusion-{record.run}")
 
 
 listings = data.list_runs()
 if not listings:
-    parts.require_run()
+    components.require_run()
 
 st.title("Runs")
 found = [(data.record(listing), data.meta(listing)) for listing in listings if listing.record]
@@ -66,10 +68,12 @@ if len(found) > 1:
     compare({record.run: (record, meta) for record, meta in found})
 for record, _ in found:
     with st.expander(f"Parameters and software of {record.run}"):
-        parts.table(comparison.settings(record), "Parameters and software of the run")
+        components.table(settings_tables.settings(record), "Parameters and software of the run")
 
 unreadable = [listing for listing in listings if not listing.record]
 if unreadable:
     st.subheader("Unfinished or unreadable")
     for listing in unreadable:
-        st.warning(rounds.problem(listing.name, listing.problem, data.progress(listing)), icon=":material/report:")
+        st.warning(
+            history_tables.problem(listing.name, listing.problem, data.progress(listing)), icon=":material/report:"
+        )

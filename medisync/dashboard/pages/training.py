@@ -2,8 +2,9 @@
 
 import streamlit as st
 
-from medisync.dashboard import curves, data, rounds
-from medisync.dashboard.pages import parts
+from medisync.dashboard import components, data
+from medisync.reporting.charts import training_curves
+from medisync.reporting.tables import history_tables
 
 
 @st.fragment(run_every=2)
@@ -11,14 +12,14 @@ def show_running() -> None:
     """Runs in progress, redrawn every two seconds without the rest of the page."""
     for name, standing, history in data.running():
         with st.container(border=True):
-            st.markdown(rounds.standing(name, standing))
+            st.markdown(history_tables.standing(name, standing))
             st.progress(standing.round / max(1, standing.rounds))
             if history:
-                parts.chart(curves.accuracies(history, history[-1].epoch), key=f"live-{name}")
+                components.chart(training_curves.accuracies(history, history[-1].epoch), key=f"live-{name}")
 
 
 show_running()
-run = parts.require_run()
+run = components.require_run()
 meta = data.meta(run)
 history = data.history(run)
 hospitals = list(meta.datasets)
@@ -27,14 +28,14 @@ st.title("Training")
 if not history:
     st.info("This run recorded no round, so there is nothing to draw.", icon=":material/info:")
     st.stop()
-parts.headlines(rounds.training_headlines(history, meta))
+components.headlines(history_tables.training_headlines(history, meta))
 
 st.subheader("The global model")
 left, right = st.columns(2, gap="large")
 with left:
-    parts.chart(curves.losses(history, meta.best_epoch))
+    components.chart(training_curves.losses(history, meta.best_epoch))
 with right:
-    parts.chart(curves.accuracies(history, meta.best_epoch))
+    components.chart(training_curves.accuracies(history, meta.best_epoch))
 st.caption(
     "Training figures are of images as they are changed for training, which is harder (the model card says how); validation "
     "figures are of images as they are."
@@ -43,29 +44,29 @@ st.caption(
 st.subheader("Hospital by hospital")
 left, right = st.columns(2, gap="large")
 with left:
-    parts.chart(curves.hospital_losses(history, meta.best_epoch, hospitals))
+    components.chart(training_curves.hospital_losses(history, meta.best_epoch, hospitals))
 with right:
-    parts.chart(curves.hospital_accuracies(history, meta.best_epoch, hospitals))
+    components.chart(training_curves.hospital_accuracies(history, meta.best_epoch, hospitals))
 left, right = st.columns(2, gap="large")
 with left:
-    parts.chart(curves.update_sizes(history, meta.best_epoch, hospitals))
-drifts = curves.drifts(history, meta.best_epoch, hospitals)
+    components.chart(training_curves.update_sizes(history, meta.best_epoch, hospitals))
+drifts = training_curves.drifts(history, meta.best_epoch, hospitals)
 with right:
     if drifts:
-        parts.chart(drifts)
+        components.chart(drifts)
     else:
         st.markdown("##### Client drift")
         st.caption("This run is from before the distance between hospitals' updates was measured.")
 
 st.subheader("What the rounds took")
-parts.table(rounds.hospitals(history), "Rounds, time and traffic of each hospital")
-refusals = rounds.refusals(history)
+components.table(history_tables.hospitals(history), "Rounds, time and traffic of each hospital")
+refusals = history_tables.refusals(history)
 if refusals:
     st.warning("\n\n".join(refusals), icon=":material/block:")
 else:
     st.success("Every hospital answered, and every update entered the average.", icon=":material/check_circle:")
-if remarks := rounds.remarks(history):
+if remarks := history_tables.remarks(history):
     st.markdown("##### Updates that stood out")
     st.warning("\n\n".join(remarks), icon=":material/troubleshoot:")
 with st.expander("All rounds as a table"):
-    parts.table(rounds.rounds(history), "Loss, accuracy, learning rate and time of every round")
+    components.table(history_tables.rounds(history), "Loss, accuracy, learning rate and time of every round")

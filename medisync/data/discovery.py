@@ -1,0 +1,176 @@
+"""A hospital's dataset folder -> the files in it that claim to be images, with the label their folder means."""
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from medisync.config import Hospital, normalise_folder
+from medisync.data.decoding import IMAGE_SUFFIXES
+from medisync.errors import DataError
+from medisync.schemas import FolderAudit, Label
+
+PATIENTS = "patients.csv"
+"""Optional, in the hospital's folder: columns `path` (relative to that folder) and `patient`."""
+
+SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
+SYSTEM_FOLDERS = frozenset({"__macosx"})
+
+
+@dataclass(frozen=True)
+class File:
+    """A file with an image's suffix. `path` is relative to the dataset folder of the workspace."""
+
+    path: str
+    label: Label | None
+    """None where no folder above the file is in the class map."""
+    patient: str | None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies in one hospital's folder; nothing has been opened yet."""
+
+    files: list[File]
+    folders: list[FolderAudit]
+    skipped: Mapping[str, int]
+    """Entries that are no images, by reason."""
+    notes: list[str]
+
+
+def discover(hospital: Hospital, dataset: Path) -> Found:
+    """Everything below the hospital's folder, in the order of names; a missing folder is a note.
+
+    A file's label is what the class map says about the innermost folder that it knows. Raises DataError where
+    `patients.csv` cannot be read: to leave patients out would let one into two splits.
+    """
+    root = dataset / hospital.path
+    if not root.is_dir():
+        return Found([], [], {}, [f"no folder {hospital.path!r} in the dataset folder"])
+    skipped: Counter[str] = Counter()
+    paths: list[PurePosixPath] = []
+    folders: dict[str, FolderAudit] = {}
+    for folder, names in _walk(root, skipped):
+        images = [folder / name for name in names if _claims_to_be_image(root / folder / name, skipped)]
+        paths += images
+        _count(folders, folder, len(images), hospital.class_map)
+    patients, notes = _read_patients(root, paths)
+    files = [
+        File(str(hospital.path / path), _class_folder(path.parent, hospital.class_map)[1], patients.get(str(path)))
+        for path in paths
+    ]
+    listed = sorted(folders.values(), key=lambda folder: folder.name)
+    return Found(files, listed, dict(skipped), [*_folder_notes(listed, hospital.class_map), *notes])
+
+
+def _walk(root: Path, skipped: Counter[str]) -> Iterator[tuple[PurePosixPath, list[str]]]:
+    """Folders below `root`, relative to it, with the names of their files; links are followed, loops are not."""
+    seen = {root.resolve()}
+    waiting = [PurePosixPath()]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            names = sorted(entry.name for entry in os.scandir(root / folder))
+        except OSError as error:
+            skipped[f"folder that cannot be read: {error.strerror}"] += 1
+            continue
+        usable = [name for name in names if _is_nameable(name, skipped) and not _is_system(name, skipped)]
+        inner = [name for name in usable if (root / folder / name).is_dir()]
+        yield folder, [name for name in usable if name not in set(inner)]
+        for name in reversed(inner):
+            target = (root / folder / name).resolve()
+            if target in seen:
+                skipped["link to a folder that was read already"] += 1
+            else:
+                seen.add(target)
+                waiting.append(folder / name)
+
+
+def _is_nameable(name: str, skipped: Counter[str]) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        skipped["name that is not valid UTF-8"] += 1
+        return False
+    return True
+
+
+def _is_system(name: str, skipped: Counter[str]) -> bool:
+    if name.startswith(".") or name.lower() in SYSTEM_FILES | SYSTEM_FOLDERS:
+        skipped["hidden or system file"] += 1
+        return True
+    return False
+
+
+def _claims_to_be_image(file: Path, skipped: Counter[str]) -> bool:
+    if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file():
+        return True
+    if file.is_symlink() and not file.exists():
+        skipped["link that leads nowhere"] += 1
+    elif not file.is_file():
+        skipped["neither file nor folder"] += 1
+    elif file.name != PATIENTS:
+        skipped[f"no image ({file.suffix.lower() or 'no suffix'})"] += 1
+    return False
+
+
+def _class_folder(folder: PurePosixPath, class_map: Mapping[str, Label]) -> tuple[PurePosixPath, Label | None]:
+    """The innermost folder, from `folder` upwards, that the class map knows; else `folder` itself and no label."""
+    for candidate in (folder, *folder.parents):
+        if label := class_map.get(normalise_folder(candidate.name)):
+            return candidate, label
+    return folder, None
+
+
+def _count(folders: dict[str, FolderAudit], folder: PurePosixPath, images: int, class_map: Mapping[str, Label]) -> None:
+    """Adds the images to the class folder that they belong to; a folder without images counts if it is a class."""
+    owner, label = _class_folder(folder, class_map)
+    if images or label:
+        before = folders[str(owner)].images if str(owner) in folders else 0
+        folders[str(owner)] = FolderAudit(name=str(owner), label=label, images=before + images)
+
+
+def _folder_notes(folders: list[FolderAudit], class_map: Mapping[str, Label]) -> list[str]:
+    present = {normalise_folder(PurePosixPath(folder.name).name) for folder in folders if folder.label}
+    notes = [f"no folder {name!r} ({label})" for name, label in class_map.items() if name not in present]
+    notes += [f"folder {folder.name!r} holds no image" for folder in folders if not folder.images]
+    for label in sorted({folder.label for folder in folders if folder.label}):
+        names = [repr(folder.name) for folder in folders if folder.label == label]
+        if len(names) > 1:
+            notes.append(f"folders {' and '.join(names)} are merged: {label}")
+    unresolved = [folder for folder in folders if not folder.label]
+    notes += [f"folder {folder.name!r} is in no class map: {folder.images} images left out" for folder in unresolved]
+    return notes
+
+
+def _read_patients(root: Path, paths: list[PurePosixPath]) -> tuple[dict[str, str], list[str]]:
+    """Patient by path relative to `root`, and what a person should know about the list."""
+    file = root / PATIENTS
+    if not file.exists():
+        return {}, []
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as lines:
+            rows = list(csv.DictReader(lines, strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(
+            f"{file}: cannot be read ({error}); expected UTF-8 text with the columns path,patient"
+        ) from None
+    if rows and not {"path", "patient"} <= rows[0].keys():
+        raise DataError(f"{file}: expected the columns path,patient, found {','.join(map(str, rows[0]))}")
+    patients = {
+        str(PurePosixPath(row["path"].strip())): row["patient"].strip()
+        for row in rows
+        if row["path"] and row["patient"]
+    }
+    return patients, _patient_notes(patients, {str(path) for path in paths})
+
+
+def _patient_notes(patients: Mapping[str, str], paths: set[str]) -> list[str]:
+    notes = []
+    if unlisted := len(paths - patients.keys()):
+        notes.append(f"{unlisted} images are not in {PATIENTS}; each counts as a patient of its own")
+    if absent := len(patients.keys() - paths):
+        notes.append(f"{absent} rows of {PATIENTS} name no image that is there")
+    return notes

@@ -1,0 +1,206 @@
+"""Labels and logits -> metrics with confidence intervals, by way of totals that hospitals can add up.
+
+A hospital scores its own images and gives away `Totals` only: counts and sums, no image, no single prediction. Totals
+of several hospitals add to the totals of all of them, and every metric is computed from totals, so that the figures of
+one hospital and of the federation come from the same code.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medisync.schemas import LABELS, Calibration, ClassMetrics, Interval, Label, Metrics, ReliabilityBin
+
+if TYPE_CHECKING:
+    pass
+
+from medisync.evaluation.totals import CONFORMITY_EDGES, DISTANCE_EDGES, EPSILON, Floats, Ints, Totals
+
+ROC_STEP = 0.05
+
+
+INTERVAL_PERCENTILES = (2.5, 97.5)
+
+
+def compute_metrics(totals: Totals, fitted: Calibration | None = None) -> Metrics:
+    """Every figure that the totals support; None where a figure is undefined.
+
+    Prediction sets and the share of scans unlike the training ones need the thresholds fitted on validation.
+    """
+    confusion, count = totals.confusion, int(totals.confusion.sum())
+    coverage, size = _prediction_sets(totals.conformity, fitted.conformal_threshold if fitted else None)
+    return Metrics(
+        n=count,
+        loss=float(totals.loss[0] / count) if count else None,
+        accuracy=_defined(accuracy(confusion)),
+        balanced_accuracy=_defined(balanced_accuracy(confusion)),
+        macro_f1=_defined(macro_f1(confusion)),
+        macro_auc=_defined(_mean_of_defined(area_under_curve(totals.ranks))),
+        per_class=per_class(totals),
+        confusion_matrix=confusion.tolist(),
+        ece=_defined(expected_calibration_error(totals.reliability)),
+        brier=brier_score(totals),
+        coverage=coverage,
+        set_size=size,
+        unlike_training=_share_beyond(totals.distances, fitted.distance_threshold) if fitted else None,
+        reliability=_reliability_bins(totals.reliability),
+        intervals=_intervals(_overall_figures(totals.replicates, totals.rank_replicates)),
+    )
+
+
+def _overall_figures(confusion: Ints, ranks: Ints) -> dict[str, Floats]:
+    return {
+        "accuracy": accuracy(confusion),
+        "balanced_accuracy": balanced_accuracy(confusion),
+        "macro_f1": macro_f1(confusion),
+        "macro_auc": _mean_of_defined(area_under_curve(ranks)),
+    }
+
+
+def accuracy(confusion: Ints) -> Floats:
+    """Share of correct images; [..., K, K] -> [...], NaN without images."""
+    return _ratio(np.trace(confusion, axis1=-2, axis2=-1), confusion.sum(axis=(-2, -1)))
+
+
+def balanced_accuracy(confusion: Ints) -> Floats:
+    """Mean recall over the classes that occur."""
+    return _mean_of_defined(_ratio(_diagonal(confusion), confusion.sum(axis=-1)))
+
+
+def macro_f1(confusion: Ints) -> Floats:
+    """Mean F1 over the classes that occur; a class that is never found counts 0."""
+    occurs = confusion.sum(axis=-1) > 0
+    return _mean_of_defined(np.where(occurs, _f1(confusion), np.nan))
+
+
+def _f1(confusion: Ints) -> Floats:
+    """2 TP / (2 TP + FP + FN), [..., K]."""
+    return _ratio(2 * _diagonal(confusion), confusion.sum(axis=-1) + confusion.sum(axis=-2))
+
+
+def _diagonal(confusion: Ints) -> Ints:
+    return np.diagonal(confusion, axis1=-2, axis2=-1)
+
+
+def _ratio(numerator: Ints, denominator: Ints) -> Floats:
+    undefined = np.full(np.shape(denominator), np.nan)
+    result: Floats = np.divide(numerator, denominator, out=undefined, where=np.asarray(denominator) > 0)
+    return result
+
+
+def _mean_of_defined(values: Floats) -> Floats:
+    defined = ~np.isnan(values)
+    return _ratio(np.where(defined, values, 0.0).sum(axis=-1), defined.sum(axis=-1))
+
+
+def per_class(totals: Totals) -> dict[Label, ClassMetrics]:
+    """One-against-rest figures of every class; None where one is undefined."""
+    figures = _class_figures(totals.confusion, totals.ranks)
+    samples = _class_figures(totals.replicates, totals.rank_replicates)
+    return {
+        label: ClassMetrics(
+            support=int(totals.confusion[k].sum()),
+            intervals=_intervals({name: values[:, k] for name, values in samples.items()}),
+            roc=roc_curve(totals.ranks[k]),
+            **{name: _defined(values[k]) for name, values in figures.items()},
+        )
+        for k, label in enumerate(LABELS)
+    }
+
+
+def _class_figures(confusion: Ints, ranks: Ints) -> dict[str, Floats]:
+    """[..., K] each, from confusion [..., K, K] and ranks [..., K, 2, O]."""
+    true, predicted, correct = confusion.sum(axis=-1), confusion.sum(axis=-2), _diagonal(confusion)
+    negatives = confusion.sum(axis=(-2, -1))[..., np.newaxis] - true
+    return {
+        "precision": _ratio(correct, predicted),
+        "recall": _ratio(correct, true),
+        "f1": np.where(true > 0, _f1(confusion), np.nan),
+        "specificity": _ratio(negatives - (predicted - correct), negatives),
+        "auc": area_under_curve(ranks),
+    }
+
+
+def area_under_curve(ranks: Ints) -> Floats:
+    """One-against-rest area under the ROC curve: [..., 2, O] -> [...]; NaN where one side has no images.
+
+    The share of pairs in which the member of the class has the higher score, equal cells counting half: the
+    Mann-Whitney statistic, Hanley & McNeil 1982, https://doi.org/10.1148/radiology.143.1.7063747.
+    """
+    others, members = ranks[..., 0, :], ranks[..., 1, :]
+    below = np.cumsum(others, axis=-1) - others
+    twice_won = (members * (2 * below + others)).sum(axis=-1)
+    return _ratio(twice_won, 2 * members.sum(axis=-1) * others.sum(axis=-1))
+
+
+def roc_curve(ranks: Ints) -> list[tuple[float, float]]:
+    """Points (false positive rate, sensitivity) of one class from [2, O], thinned to steps of 0.05 in their sum.
+
+    Empty where the class, or everything else, has no images.
+    """
+    rates = np.cumsum(ranks[:, ::-1], axis=1) / np.maximum(ranks.sum(axis=1, keepdims=True), 1)
+    if not ranks.sum(axis=1).all():
+        return []
+    step = np.floor(rates.sum(axis=0) / ROC_STEP + EPSILON)
+    kept = np.flatnonzero(np.diff(step, prepend=0.0))
+    return [(0.0, 0.0), *(tuple(np.round(rates[:, place], 4).tolist()) for place in kept)]
+
+
+def brier_score(totals: Totals) -> float | None:
+    """Mean squared distance of the probabilities from the true class, in [0, 2]: Brier 1950,
+    https://doi.org/10.1175/1520-0493(1950)078%3C0001:VOFEIT%3E2.0.CO;2.
+    """
+    count = int(totals.confusion.sum())
+    return float(totals.brier[0] / count) if count else None
+
+
+def _prediction_sets(conformity: Ints, threshold: float | None) -> tuple[float | None, float | None]:
+    """The share of images whose set holds the true class, and the mean number of classes in a set."""
+    count = int(conformity[0].sum())
+    if threshold is None or not count:
+        return None, None
+    inside = conformity[:, CONFORMITY_EDGES[1:] <= threshold + EPSILON].sum(axis=1)
+    return float(inside[0] / count), float(inside[1] / count)
+
+
+def _share_beyond(distances: Ints, threshold: float) -> float | None:
+    """The share of images in cells beyond the threshold; None where distances were not measured."""
+    count = int(distances.sum())
+    return float(distances[DISTANCE_EDGES[:-1] >= threshold * (1 - EPSILON)].sum() / count) if count else None
+
+
+def mean_of_defined(values: Iterable[float | None]) -> float:
+    """Mean of the defined values; 0 if none is, as where no class of a set was ever predicted."""
+    defined = [value for value in values if value is not None]
+    return sum(defined) / len(defined) if defined else 0.0
+
+
+def expected_calibration_error(reliability: Floats) -> Floats:
+    """Mean gap between confidence and accuracy over the bins, weighted by images.
+
+    Guo et al. 2017, https://arxiv.org/abs/1706.04599.
+    """
+    return _ratio(np.abs(reliability[:, 1] - reliability[:, 2]).sum(), reliability[:, 0].sum())
+
+
+def _reliability_bins(reliability: Floats) -> list[ReliabilityBin]:
+    return [
+        ReliabilityBin(images=int(images), confidence=min(confidence / images, 1.0), accuracy=correct / images)
+        for images, confidence, correct in reliability.tolist()
+        if images
+    ]
+
+
+def _intervals(samples: dict[str, Floats]) -> dict[str, Interval]:
+    """Percentile bootstrap; a figure that is undefined in every sample has no interval."""
+    return {name: _interval(values) for name, values in samples.items() if np.isfinite(values).any()}
+
+
+def _interval(values: Floats) -> Interval:
+    low, high = np.nanpercentile(values, INTERVAL_PERCENTILES)
+    return Interval(low=float(low), high=float(high))
+
+
+def _defined(value: Floats | float) -> float | None:
+    return None if np.isnan(value) else min(float(value), 1.0)

@@ -1,0 +1,240 @@
+"""What the federation is compared with: each hospital alone, everything in one place, one hospital left out.
+
+A simulation can do what hospitals cannot: bring the images together. Every baseline runs the federation's own code on the
+federation's own splits, rounds and local epochs, only with other members: one hospital, one pool, or all but one. So all
+of them have seen each of their training images equally often, chosen their round by their own validation images, and
+calibrated on them.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from medisync.config import BaselineKind, Configuration
+from medisync.evaluation.metrics import INTERVAL_PERCENTILES, compute_metrics
+from medisync.evaluation.totals import REPLICATES, Totals, add_up, tally
+from medisync.federation import client_app, simulation
+from medisync.federation.checkpoint import Checkpoints
+from medisync.federation.server_app import Outcome
+from medisync.model.device import select_device
+from medisync.schemas import SPLITS, BaselineModel, BaselineRecord, ModelKind, PairedDifference, StoredModel
+from medisync.training.dataset import HospitalData, ImageSet
+from medisync.training.local import Outputs, predict_images
+from medisync.training.seeds import derive_seed
+
+ALL = "all hospitals"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model: what it is, the hospitals behind it, its weights and its calibration."""
+
+    kind: ModelKind
+    hospitals: tuple[str, ...]
+    outcome: Outcome
+
+
+OnModel = Callable[[int, Model], StoredModel | None]
+"""Told each model with its place in the record; returns where its weights are, if it kept them."""
+
+
+def keep_no_model(_place: int, _trained: Model) -> None:
+    """For callers who want the figures only."""
+
+
+@dataclass(frozen=True)
+class Tested:
+    """One model on one hospital's test images."""
+
+    images: ImageSet
+    outputs: Outputs
+
+    def correct(self) -> NDArray[np.bool_]:
+        return np.asarray(self.outputs.logits.argmax(axis=1) == self.images.labels)
+
+
+def members(
+    hospitals: Mapping[str, HospitalData], kinds: Sequence[BaselineKind]
+) -> list[tuple[ModelKind, tuple[str, ...]]]:
+    """Each baseline's kind and the hospitals that it trains on."""
+    names = tuple(sorted(hospitals))
+    chosen: list[tuple[ModelKind, tuple[str, ...]]] = []
+    if "local" in kinds:
+        chosen += [("local", (name,)) for name in names]
+    if "pooled" in kinds:
+        chosen += [("pooled", names)]
+    if "leave-one-out" in kinds:
+        chosen += [("without", tuple(other for other in names if other != name)) for name in names]
+    return chosen
+
+
+def checkpoint_name(position: int) -> str:
+    """What the checkpoint of a baseline is called, by its place in `members`, from 1."""
+    return f"baseline-{position}"
+
+
+def compare(
+    hospitals: Mapping[str, HospitalData],
+    outcome: Outcome,
+    configuration: Configuration,
+    *,
+    checkpoints: Checkpoints,
+    on_images: client_app.OnImages = client_app.ignore_images,
+    on_model: OnModel = keep_no_model,
+) -> BaselineRecord:
+    """Trains the baselines that the configuration names and tests them, and the federated model, at every hospital."""
+    models = [
+        Model("federated", tuple(sorted(hospitals)), outcome),
+        *_train_all(hospitals, configuration, checkpoints, on_images),
+    ]
+    tested = [_test(each, hospitals, configuration, on_images) for each in models]
+    described = [
+        _describe(each, results, configuration).model_copy(update={"stored": on_model(place, each)})
+        for place, (each, results) in enumerate(zip(models, tested, strict=True))
+    ]
+    differences = [
+        difference
+        for other, results in zip(models[1:], tested[1:], strict=True)
+        for difference in _differences(other, tested[0], results, configuration.training.seed)
+    ]
+    return BaselineRecord(models=described, differences=differences)
+
+
+def settings(configuration: Configuration, *, alone: bool) -> Configuration:
+    """How a baseline is trained: with the federation's passes and steps, aggregated by the mean.
+
+    One member alone takes one round from validation to validation where Adam's moments are handed on: the mean of one
+    hospital's weights changes nothing about its training.
+    """
+    mean = {"strategy": "fedavg", "min_hospitals": 1, "participation": 1.0}
+    configuration = configuration.model_copy(update={"federation": configuration.federation.model_copy(update=mean)})
+    federation, hospital = configuration.federation, configuration.training
+    if hospital.adam_moments == "fresh" or not alone:
+        return configuration
+    rounds = math.ceil(federation.rounds / federation.validate_every)
+    patience = math.ceil(federation.patience / federation.validate_every)
+    fewer = {"rounds": rounds, "validate_every": 1, "patience": patience}
+    longer = {"local_epochs": hospital.local_epochs * federation.rounds / rounds}
+    return configuration.model_copy(
+        update={"federation": federation.model_copy(update=fewer), "training": hospital.model_copy(update=longer)}
+    )
+
+
+def _train_all(
+    hospitals: Mapping[str, HospitalData],
+    configuration: Configuration,
+    checkpoints: Checkpoints,
+    on_images: client_app.OnImages,
+) -> Iterator[Model]:
+    for position, (kind, names) in enumerate(members(hospitals, configuration.baselines.baselines), start=1):
+        file = checkpoint_name(position)
+        chosen = {name: hospitals[name] for name in names}
+        data = {"pooled": pool(chosen)} if kind == "pooled" else chosen
+        outcome = simulation.simulate(
+            data,
+            settings(configuration, alone=len(data) == 1),
+            resumed=checkpoints.load(file),
+            on_round=partial(checkpoints.save, file),
+            on_images=on_images,
+        )
+        yield Model(kind, names, outcome)
+
+
+def pool(hospitals: Mapping[str, HospitalData]) -> HospitalData:
+    """All hospitals' images as if they were one hospital's."""
+    return {split: _concatenate([hospitals[name][split] for name in sorted(hospitals)]) for split in SPLITS}
+
+
+def _concatenate(sets: Sequence[ImageSet]) -> ImageSet:
+    return ImageSet(
+        np.concatenate([images.pixels for images in sets]),
+        np.concatenate([images.labels for images in sets]),
+        np.concatenate([images.groups for images in sets]),
+    )
+
+
+def _test(
+    trained: Model,
+    hospitals: Mapping[str, HospitalData],
+    configuration: Configuration,
+    on_images: client_app.OnImages,
+) -> dict[str, Tested]:
+    device = select_device(configuration.training.device)
+
+    def test(name: str, images: ImageSet) -> Tested:
+        report = partial(on_images, name, "test", trained.outcome.best_round)
+        return Tested(images, predict_images(trained.outcome.state_at(name), images, device, report))
+
+    return {name: test(name, hospitals[name]["test"]) for name in sorted(hospitals)}
+
+
+def _describe(trained: Model, tested: Mapping[str, Tested], configuration: Configuration) -> BaselineModel:
+    totals = {name: _tally(result, name, trained, configuration) for name, result in tested.items()}
+    return BaselineModel(
+        kind=trained.kind,
+        trained_at=list(trained.hospitals),
+        best_round=trained.outcome.best_round,
+        test=compute_metrics(add_up(totals.values()), trained.outcome.calibration),
+        hospitals={name: compute_metrics(part, trained.outcome.calibration) for name, part in totals.items()},
+    )
+
+
+def _tally(result: Tested, name: str, trained: Model, configuration: Configuration) -> Totals:
+    """As a hospital tallies its own images for the server, with the same bootstrap samples for every model."""
+    return tally(
+        result.images.labels,
+        result.outputs.logits,
+        result.images.groups,
+        temperature=trained.outcome.calibration.temperature,
+        distances=trained.outcome.distribution.distances(result.outputs.features),
+        replicates=REPLICATES,
+        generator=np.random.default_rng(derive_seed(configuration.training.seed, "test", name)),
+    )
+
+
+def _differences(
+    other: Model, federated: Mapping[str, Tested], tested: Mapping[str, Tested], seed: int
+) -> Iterator[PairedDifference]:
+    """Federated minus the other model, over all test images and at each hospital."""
+    for names, place in [(list(federated), ALL), *(([name], name) for name in federated)]:
+        ours = np.concatenate([federated[name].correct() for name in names])
+        theirs = np.concatenate([tested[name].correct() for name in names])
+        groups = np.concatenate([federated[name].images.groups for name in names])
+        if len(ours):
+            generator = np.random.default_rng(derive_seed(seed, "paired", place))
+            low, high = paired_interval(ours, theirs, groups, generator)
+            yield PairedDifference(
+                kind=other.kind,
+                trained_at=list(other.hospitals),
+                hospital=place,
+                difference=float(ours.mean() - theirs.mean()),
+                low=low,
+                high=high,
+                mcnemar_p=mcnemar(ours, theirs),
+            )
+
+
+def paired_interval(
+    ours: NDArray[np.bool_], theirs: NDArray[np.bool_], groups: NDArray[np.int64], generator: np.random.Generator
+) -> tuple[float, float]:
+    """95 % interval of the difference in accuracy of two models on the same images, by a bootstrap over groups."""
+    names, member = np.unique(groups, return_inverse=True)
+    gained = np.bincount(member, weights=ours.astype(float) - theirs.astype(float))
+    images = np.bincount(member)
+    draws = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=REPLICATES)
+    low, high = np.percentile((draws @ gained) / (draws @ images), INTERVAL_PERCENTILES)
+    return float(low), float(high)
+
+
+def mcnemar(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> float:
+    """Exact two-sided p that two models err equally often: McNemar 1947, https://doi.org/10.1007/BF02295996.
+
+    It takes images for independent, which slices of a patient are not; the paired interval does not.
+    """
+    only_ours, only_theirs = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+    return float(binomtest(only_ours, only_ours + only_theirs).pvalue) if only_ours + only_theirs else 1.0

@@ -1,0 +1,168 @@
+"""A Flower grid inside one process: no Ray, no sockets, one hospital at a time on one device.
+
+Everything here that is not Flower's public API stands in this file, was read in flwr 1.41, and is refused for any other
+version: a message needs an id, which the SuperLink gives it otherwise, and a process-wide task identity.
+"""
+
+import contextlib
+import logging
+import os
+import random
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+
+os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.proto.node_pb2 import NodeInfo
+from flwr.serverapp import Grid, ServerApp
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+from medisync.config import Configuration
+from medisync.federation import client_app, codec, server_app, update_store
+from medisync.federation.checkpoint import Checkpoint
+from medisync.federation.flower_version import require_checked
+from medisync.federation.messages import CLIENT_RAISED, Roll
+from medisync.model.device import memory_kept
+from medisync.training.dataset import HospitalData
+
+log = logging.getLogger(__name__)
+
+SERVER_NODE = 1
+
+
+class InProcessGrid(Grid):
+    """Delivers each message by calling the client app, in the order in which they are asked for."""
+
+    def __init__(self, app: ClientApp, nodes: Mapping[int, Mapping[str, str]]) -> None:
+        require_checked()
+        self._app = app
+        self._run = Run.create_empty(run_id=1)
+        self._questions: dict[str, Message] = {}
+        self._contexts = {
+            node: Context(run_id=1, node_id=node, node_config=dict(config), state=RecordDict(), run_config={})
+            for node, config in sorted(nodes.items())
+        }
+
+    def set_run(self, run: Run) -> None:
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        return self._run
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> list[int]:
+        return list(self._contexts)
+
+    def get_nodes(self) -> list[NodeInfo]:
+        return [NodeInfo(node_id=node) for node in self._contexts]
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        questions = {uuid.uuid4().hex: message for message in messages}
+        self._questions |= questions
+        return list(questions)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
+        """Each answer is made when it is looked at, so that no two of them need to be in memory."""
+        for name in list(message_ids):
+            if name in self._questions:
+                yield self._deliver(self._questions.pop(name), name)
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:  # noqa: ARG002
+        return list(self.pull_messages(self.push_messages(messages)))
+
+    def _deliver(self, message: Message, identity: str) -> Message:
+        """A client's exception becomes an error reply, as on the network; Ctrl-C goes through."""
+        node = message.metadata.dst_node_id
+        incoming = Message(_copy(message.content), node, message.metadata.message_type)
+        incoming.metadata.__dict__["_message_id"] = identity
+        try:
+            return self._app(incoming, self._contexts[node])
+        except Exception as error:  # whatever a hospital does, the round goes on
+            log.debug("node %d raised", node, exc_info=True)
+            reason = f"{type(error).__name__}: {error}"
+            return Message(Error(code=CLIENT_RAISED, reason=reason), reply_to=incoming)
+
+
+def _copy(content: RecordDict) -> RecordDict:
+    """Records of the node's own, so that no node sees what another puts into them or takes out.
+
+    The arrays are everybody's: nothing in a client app changes what it was sent, and a model is 45 MB for every message.
+    """
+    return RecordDict({name: _copied(record) for name, record in content.items()})
+
+
+def _copied(record: ArrayRecord | ConfigRecord | MetricRecord) -> ArrayRecord | ConfigRecord | MetricRecord:
+    if isinstance(record, ArrayRecord):
+        return update_store.record(dict(record))
+    return type(record)(dict(record))  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def _server_identity() -> Iterator[None]:
+    """Flower builds messages only in a process that is somebody; restored afterwards, whatever happened."""
+    names = ("_run_id", "_node_id", "_task_id")
+    before = {name: getattr(TaskIdentity, name) for name in names}
+    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, SERVER_NODE, 0
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(TaskIdentity, name, value)
+
+
+def run_apps(server: ServerApp, client: ClientApp, nodes: Mapping[int, Mapping[str, str]]) -> Context:
+    """Runs a server app against a client app in this process; returns the server's context.
+
+    Flower draws participants with the process's own generator: whatever the apps do to it is undone.
+    """
+    context = Context(run_id=1, node_id=SERVER_NODE, node_config={}, state=RecordDict(), run_config={})
+    random_state = random.getstate()
+    try:
+        with _server_identity():
+            server(InProcessGrid(client, nodes), context)
+    finally:
+        random.setstate(random_state)
+    return context
+
+
+def simulate(
+    hospitals: Mapping[str, HospitalData],
+    configuration: Configuration,
+    *,
+    resumed: Checkpoint | None = None,
+    on_round: server_app.OnRound = lambda state: None,
+    on_images: client_app.OnImages = client_app.ignore_images,
+) -> server_app.Outcome:
+    """A whole federation in this process: the server and client apps that a networked one runs."""
+    logging.getLogger("flwr").setLevel(logging.WARNING)  # its 30 lines a round say what ours say in one
+    names = dict(enumerate(sorted(hospitals), start=SERVER_NODE + 1))
+    nodes = {node: {"hospital": name} for node, name in names.items()}
+
+    def open_hospital(context: Context, image_size: int) -> tuple[str, HospitalData]:  # noqa: ARG001
+        name = str(context.node_config["hospital"])
+        return name, hospitals[name]
+
+    outcomes: list[server_app.Outcome] = []
+    transport = configuration.federation.transport
+    rounding = transport != "float32"
+    mods = [codec.packing_client()] if rounding else []
+    server, client = ServerApp(), client_app.build(open_hospital, on_images=on_images, mods=mods)
+
+    @server.main()
+    def main(grid: Grid, context: Context) -> None:  # noqa: ARG001
+        settings = configuration.training, configuration.federation
+        grid = codec.PackingGrid(grid, transport) if rounding else grid
+        outcomes.append(server_app.federate(grid, lambda: Roll(names), *settings, on_round=on_round, resumed=resumed))
+
+    with memory_kept():
+        run_apps(server, client, nodes)
+    return outcomes[0]

@@ -1,0 +1,1 @@
+"""Plotly figures from records, each with a title and a description in words."""

@@ -1,0 +1,172 @@
+"""How well a model does -> charts: confusion, calibration, ROC, hospitals, one prediction; no streamlit, no torch."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import plotly.graph_objects as go
+
+from medisync.reporting.charts.theme import (
+    CLASS_COLOURS,
+    GLOBAL,
+    NEUTRAL,
+    NEUTRAL_SYMBOL,
+    WHOLE_PERCENT_AXIS,
+    Chart,
+    hospital_colours,
+    hospital_symbols,
+    layout,
+    matrix,
+    percents,
+    scores,
+)
+from medisync.reporting.formatting import CLASS_NAMES, NARROW_CLASS_NAMES, axis_label, count, interval, percent
+from medisync.schemas import LABELS, Metrics, ModelMeta, Prediction, ReliabilityBin
+
+DASHES = ("solid", "dash", "dashdot", "longdash")
+
+
+def confusion(metrics: Metrics) -> Chart:
+    """Counts, with the share of the row (the true class) below them and as the colour."""
+    labels = [NARROW_CLASS_NAMES[label] for label in LABELS]
+    shares = [[cell / sum(row) if sum(row) else None for cell in row] for row in metrics.confusion_matrix]
+    texts = [
+        [f"{cell:,}<br>{percent(share)}" for cell, share in zip(row, row_shares, strict=True)]
+        for row, row_shares in zip(metrics.confusion_matrix, shares, strict=True)
+    ]
+    figure = matrix(
+        shares,
+        labels,
+        labels,
+        text=texts,
+        texttemplate="%{text}",
+        zmin=0,
+        zmax=1,
+        customdata=[[[CLASS_NAMES[true], CLASS_NAMES[said]] for said in LABELS] for true in LABELS],
+        hovertemplate="true: %{customdata[0]}<br>predicted: %{customdata[1]}<br>%{text} of this true class<extra></extra>",
+    )
+    return Chart(
+        _confusion_title(metrics),
+        layout(figure, x="Predicted class", y="True class", height=400),
+        "Confusion matrix, rows true, columns predicted, classes " + f"{', '.join(LABELS)}: {metrics.confusion_matrix}",
+    )
+
+
+def _confusion_title(metrics: Metrics) -> str:
+    """Names the most frequent mistake: it is what a reader looks for first."""
+    wrong = [
+        (cell, LABELS[row], LABELS[column])
+        for row, cells in enumerate(metrics.confusion_matrix)
+        for column, cell in enumerate(cells)
+        if row != column and cell
+    ]
+    if not wrong:
+        return "No scan was given a wrong class"
+    most, true, predicted = max(wrong, key=lambda mistake: mistake[0])
+    names = f"{CLASS_NAMES[true].lower()} taken for {CLASS_NAMES[predicted].lower()}"
+    return f"Most frequent mistake: {names} ({count(most, 'scan')})"
+
+
+def _diagonal() -> go.Figure:
+    line = {"color": NEUTRAL, "dash": "dot"}
+    figure = go.Figure(go.Scatter(x=[0, 100], y=[0, 100], mode="lines", line=line, hoverinfo="skip", showlegend=False))
+    figure.update_xaxes(**WHOLE_PERCENT_AXIS)
+    figure.update_yaxes(**WHOLE_PERCENT_AXIS)
+    return figure
+
+
+def reliability(metrics: Metrics) -> Chart:
+    """Accuracy against confidence; on the diagonal, a confidence of 80 % is right in 80 % of the cases."""
+    bins = [found for found in metrics.reliability if found.images]
+    figure = _diagonal()
+    figure.add_scatter(**_reliability_points(bins))
+    return Chart(
+        "Confidence against accuracy"
+        if metrics.ece is None
+        else f"Confidence and accuracy differ by {percent(metrics.ece)} on average (larger: more scans)",
+        layout(figure, x="Confidence", y="Accuracy", height=400),
+        "Reliability diagram. " + "; ".join(f"confidence {b.confidence:.2f}: accuracy {b.accuracy:.2f}" for b in bins),
+    )
+
+
+def _reliability_points(bins: Sequence[ReliabilityBin]) -> dict[str, object]:
+    largest = max((found.images for found in bins), default=1)
+    return {
+        "x": percents(found.confidence for found in bins),
+        "y": percents(found.accuracy for found in bins),
+        "customdata": [found.images for found in bins],
+        "mode": "lines+markers",
+        "line_color": GLOBAL,
+        "marker": {"size": [6 + 16 * math.sqrt(found.images / largest) for found in bins], "opacity": 0.9},
+        "cliponaxis": False,
+        "hovertemplate": "confidence %{x:.1f} %<br>accuracy %{y:.1f} %<br>%{customdata:,} scans<extra></extra>",
+    }
+
+
+def roc(metrics: Metrics) -> Chart:
+    """One curve per class, the class against the rest; the diagonal is chance."""
+    known = {label: found for label, found in metrics.per_class.items() if found.roc}
+    figure = _diagonal()
+    for (label, found), dash in zip(known.items(), DASHES, strict=False):
+        figure.add_scatter(
+            name=f"{CLASS_NAMES[label]} {found.auc:.3f}",
+            x=percents(point[0] for point in found.roc),
+            y=percents(point[1] for point in found.roc),
+            mode="lines",
+            line={"color": CLASS_COLOURS[label], "dash": dash, "width": 2.5},
+            hovertemplate=f"{CLASS_NAMES[label]}<br>false positives %{{x:.1f}} %<br>sensitivity %{{y:.1f}} %"
+            "<extra></extra>",
+        )
+    areas = [f"{CLASS_NAMES[label].lower()} {found.auc:.3f}" for label, found in known.items()]
+    return Chart(
+        "ROC curves" if metrics.macro_auc is None else f"Area under the ROC curves: {metrics.macro_auc:.3f} on average",
+        layout(figure, x="False positive rate", y="Sensitivity", height=420, legend=True),
+        f"ROC curves, class against rest. Areas: {'; '.join(areas)}",
+    )
+
+
+def hospital_accuracy(meta: ModelMeta) -> Chart:
+    """Test accuracy per hospital with its interval; a hospital without test scans has no point."""
+    known = {name: found for name, found in meta.metrics.hospitals.items() if found.accuracy is not None}
+    colours, symbols = hospital_colours(meta.datasets), hospital_symbols(meta.datasets)
+    rows = [
+        (axis_label(name), found, colours.get(name, NEUTRAL), symbols.get(name, NEUTRAL_SYMBOL))
+        for name, found in known.items()
+    ]
+    spoken = [
+        f"{name}: {percent(found.accuracy)} ({interval(found.intervals.get('accuracy'))})"
+        for name, found in known.items()
+    ]
+    return Chart(
+        _spread_title(known),
+        scores(rows, "Test accuracy (95 % interval)"),
+        "Test accuracy by hospital. " + "; ".join(spoken),
+    )
+
+
+def _spread_title(known: Mapping[str, Metrics]) -> str:
+    values = sorted(found.accuracy for found in known.values() if found.accuracy is not None)
+    if len(values) < 2:
+        return "Test accuracy by hospital"
+    points = (values[-1] - values[0]) * 100
+    return f"The global model's accuracy differs by {points:.1f} percentage points between hospitals"
+
+
+def probabilities(prediction: Prediction) -> Chart:
+    """All classes, in their fixed order."""
+    values = [prediction.probabilities.get(label, 0.0) for label in LABELS]
+    figure = go.Figure(
+        go.Bar(
+            orientation="h",
+            x=percents(values),
+            y=[CLASS_NAMES[label] for label in LABELS],
+            text=[percent(value) for value in values],
+            textposition="outside",
+            cliponaxis=False,
+            marker_color=[CLASS_COLOURS[label] for label in LABELS],
+            hovertemplate="%{y}: %{x:.1f} %<extra></extra>",
+        )
+    )
+    figure.update_yaxes(autorange="reversed")
+    figure.update_xaxes(**WHOLE_PERCENT_AXIS | {"range": [0, 118]})  # room for the numbers at the bars' ends
+    alt = ", ".join(f"{CLASS_NAMES[label]} {percent(value)}" for label, value in zip(LABELS, values, strict=True))
+    return Chart("Probability of each class", layout(figure, x="Calibrated probability", height=230), alt)

@@ -1,0 +1,1 @@
+"""Tables from records, with every figure formatted for a reader."""

@@ -1,0 +1,200 @@
+"""The commands as a person types them: exit codes, one line for a mistake, CSV and JSON that other programs read."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from functools import partial
+from pathlib import Path
+
+import factories
+import pytest
+import visitors
+from scans import save, texture
+
+from medisync.cli.common import DEMO_PARAMETERS
+from medisync.cli.main import main
+from medisync.model.resnet import build_resnet18
+from medisync.model.weights import serialise
+from medisync.phantom.hospitals import write_hospitals
+from medisync.schemas import LABELS
+from medisync.workspace import artifacts, publishing
+from medisync.workspace.artifacts import Workspace
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return artifacts.locate(tmp_path / "workspace")
+
+
+@pytest.fixture
+def trained(workspace: Workspace) -> Workspace:
+    """A workspace with a published model that never saw an image."""
+    run = factories.make_run(workspace, model=serialise(build_resnet18().state_dict()))
+    publishing.publish(workspace, run.name)
+    return workspace
+
+
+def medisync(workspace: Workspace, command: str, *arguments: object) -> int:
+    return main([command, "--workspace", str(workspace.root), *map(str, arguments)])
+
+
+def test_the_demonstrations_parameters_may_stand_for_the_notebooks(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, object]] = []
+    monkeypatch.setattr("medisync.cli.training._execute_notebook", lambda _, parameters: seen.append(parameters))
+    assert medisync(workspace, "train", "-p", "ROUNDS", "3") == 0
+    assert medisync(workspace, "train", "--demo", "-p", "ROUNDS", "3") == 0
+    assert seen == [{"ROUNDS": 3}, {**DEMO_PARAMETERS, "ROUNDS": 3}]
+
+
+def test_help_names_every_command() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "medisync", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for command in ("demo", "train", "serve", "audit", "predict", "evaluate", "download", "runs"):
+        assert f"\n    {command} " in shown.stdout
+    assert "Research use only" in shown.stdout
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["runs", "--fast"], ["evaluate"]])
+def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+
+
+def test_predict_writes_a_row_per_image(trained: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in (1, 2):
+        save(tmp_path / "scans" / f"{seed}.png", texture(seed, 150))
+    assert medisync(trained, "predict", tmp_path / "scans") == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [Path(row["path"]).name for row in rows] == ["1.png", "2.png"]
+    for row in rows:
+        assert row["label"] in LABELS
+        assert sum(float(row[label]) for label in LABELS) == pytest.approx(1, abs=1e-3)
+
+
+def test_predict_keeps_the_rows_of_unreadable_files_and_exits_with_1(
+    trained: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = save(tmp_path / "good.png", texture(1))
+    (tmp_path / "bad.png").write_text("no image")
+    target = tmp_path / "out.csv"
+    assert medisync(trained, "predict", good, tmp_path / "bad.png", "--output", target) == 1
+    rows = list(csv.DictReader(io.StringIO(target.read_text())))
+    assert [row["label"] != "" for row in rows] == [True, False]
+    assert "not an image" in rows[1]["note"]
+    assert capsys.readouterr().err == "medisync: 1 of 2 files could not be read; their rows say why\n"
+
+
+def test_the_dashboard_ends_with_the_command_that_serves_it_however_that_ends(workspace: Workspace) -> None:
+    with visitors.served(workspace.root) as (address, command):
+        assert command.children() == []
+        command.kill()
+        command.wait()
+        with pytest.raises(urllib.error.URLError):
+            urllib.request.urlopen(f"http://{address}/_stcore/health")
+
+
+def test_predict_without_a_model_says_how_to_make_one(
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan = save(tmp_path / "scan.png", texture(1))
+    assert medisync(workspace, "predict", scan) == 1
+    said = capsys.readouterr().err
+    assert "no model in" in said
+    assert "`medisync train`" in said
+    assert "Traceback" not in said
+
+
+def test_evaluate_prints_json_that_a_program_reads(
+    trained: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(tmp_path / "held-out/glioma/1.png", texture(1))
+    save(tmp_path / "held-out/notumor/2.png", texture(2))
+    assert medisync(trained, "evaluate", tmp_path / "held-out", "--json") == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures.keys() == {
+        "accuracy",
+        "balanced_accuracy",
+        "macro_f1",
+        "per_class_recall",
+        "confusion_matrix",
+        "ece",
+        "out_of_distribution_share",
+        "n",
+    }
+    assert figures["n"] == 2
+    assert medisync(trained, "evaluate", tmp_path / "held-out", "--run", "run-001") == 0
+    assert "balanced accuracy" in capsys.readouterr().out
+
+
+def test_a_hospital_without_statistics_of_its_own_is_wrong_usage(
+    trained: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan = save(tmp_path / "scan.png", texture(1))
+    assert medisync(trained, "predict", scan, "--hospital", "AIIMS Delhi") == 2
+    assert "'AIIMS Delhi': the model has statistics of no hospital: it is the same for all" in capsys.readouterr().err
+
+
+def test_audit_exits_with_1_where_a_hospital_has_no_image(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for hospital in ("dataset-1", "dataset-2"):
+        save(workspace.dataset / hospital / "glioma/1.png", texture(len(hospital)))
+    target = workspace.root / "audit.json"
+    assert medisync(workspace, "audit", "--json", target) == 1
+    shown = capsys.readouterr()
+    assert "Tata Memorial Mumbai: " in shown.err
+    assert "1 usable images in dataset-1" in shown.out
+    listed = json.loads(target.read_text())["images"]
+    assert {key: listed[0][key] for key in ("hospital", "path", "label", "status")} == {
+        "hospital": "AIIMS Delhi",
+        "path": "dataset-1/glioma/1.png",
+        "label": "glioma",
+        "status": "quarantined" if listed[0]["status"] == "quarantined" else "ok",
+    }
+
+
+def test_runs_lists_and_compares(trained: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    factories.make_run(trained)
+    assert medisync(trained, "runs") == 0
+    listing = capsys.readouterr().out
+    assert "run-001" in listing
+    assert "run-002" in listing
+    assert medisync(trained, "runs", "--compare", "run-001", "run-009") == 1
+    assert "run-009" in capsys.readouterr().err
+
+
+def test_demo_without_training_makes_the_phantoms_once(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medisync.phantom.hospitals.write_hospitals", partial(write_hospitals, scale=0.05))
+    assert medisync(workspace, "demo", "--no-train") == 0
+    marker = workspace.dataset / "PHANTOM.json"
+    before = marker.stat().st_mtime_ns
+    assert medisync(workspace, "demo", "--no-train") == 0
+    assert marker.stat().st_mtime_ns == before
+    assert capsys.readouterr().out.count("making phantom hospitals") == 1
+
+
+def test_demo_never_writes_over_real_scans(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    scan = save(workspace.dataset / "dataset-1/glioma/real.png", texture(1))
+    before = scan.read_bytes()
+    assert medisync(workspace, "demo", "--no-train") == 1
+    assert "already exists" in capsys.readouterr().err
+    assert scan.read_bytes() == before
+
+
+def test_debug_shows_the_traceback(workspace: Workspace) -> None:
+    from medisync.errors import MediSyncError
+
+    with pytest.raises(MediSyncError):
+        medisync(workspace, "predict", ROOT / "nowhere.png", "--debug")

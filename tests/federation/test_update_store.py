@@ -1,0 +1,101 @@
+"""Updates that wait on disk for the others of their round."""
+
+import mmap
+import os
+import tempfile
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+from test_simulation import Reply, one_round, update
+
+from medisync.federation import simulation, update_store
+from medisync.federation.messages import ARRAYS, ask
+
+
+def test_what_waits_on_disk_comes_back_the_same() -> None:
+    state = {
+        "w": torch.randn(7, 3),
+        "odd": torch.arange(5, dtype=torch.int64),
+        "scalar": torch.tensor(7),
+        "none": torch.zeros(0),
+    }
+    stored = update_store.Room().put_aside(ArrayRecord(dict(state)))
+    assert all(type(array) is update_store.WaitingArray and not array.data for array in stored.values())
+    back = stored.to_torch_state_dict()
+    assert back.keys() == state.keys()
+    assert all(torch.equal(back[key], state[key]) and back[key].dtype == state[key].dtype for key in state)
+
+
+def test_a_place_is_taken_again_once_nothing_refers_to_what_waited_there() -> None:
+    room = update_store.Room()
+
+    def put(value: float, count: int = 3) -> ArrayRecord:
+        return room.put_aside(ArrayRecord({"w": torch.full((count,), value), "v": torch.tensor([value])}))
+
+    first, second = put(1.0), put(2.0)
+    kept = first["w"].numpy()[1:]
+    size = os.fstat(room._file.fileno()).st_size
+    del first
+    third = put(3.0)  # the view alone keeps the place of the first
+    assert kept.tolist() == [1.0, 1.0]
+    assert os.fstat(room._file.fileno()).st_size == 1.5 * size
+    del kept, second
+    fourth, fifth, larger = put(4.0), put(5.0), put(6.0, 100_000)
+    assert [each["w"].numpy()[0] for each in (third, fourth, fifth, larger)] == [3, 4, 5, 6]
+    assert os.fstat(room._file.fileno()).st_size - 1.5 * size >= 400_000 > size
+
+
+def in_a_file(array: Array) -> bool:
+    values: Any = array.numpy()
+    while isinstance(values, np.ndarray):
+        values = values.base
+    return isinstance(values, memoryview) and isinstance(values.obj, mmap.mmap)
+
+
+def waiting_update(value: float, room: update_store.Room) -> Reply:
+    def answer(message: Message) -> RecordDict:
+        content = update(value)(message)
+        content[ARRAYS] = room.put_aside(content.array_records[ARRAYS])
+        return content
+
+    return answer
+
+
+def test_an_aggregate_of_updates_that_wait_is_that_of_updates_in_memory() -> None:
+    """(1 + 2 + 4.5) / 3."""
+    in_memory, _ = one_round({2: update(1.0), 3: update(2.0), 4: update(4.5)})
+    room = update_store.Room()
+    values = {2: 1.0, 3: 2.0, 4: 4.5}
+    waited, screened = one_round({node: waiting_update(value, room) for node, value in values.items()})
+    assert in_memory["w"].item() == waited["w"].item() == 2.5
+    assert all(in_a_file(each.content.array_records[ARRAYS]["w"]) for each in screened.accepted)
+
+
+@pytest.mark.parametrize("disk", ["with room", "full"])
+def test_every_update_waits_on_disk_and_stays_in_memory_where_there_is_no_room(
+    disk: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if disk == "full":
+        monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: open("/dev/full", "r+b", buffering=0))  # noqa: SIM115, PTH123
+    client, server, found = ClientApp(), ServerApp(), list[Array]()
+
+    @client.train()
+    def train(message: Message, context: Context) -> Message:
+        return Message(RecordDict({ARRAYS: message.content.array_records[ARRAYS]}), reply_to=message)
+
+    @server.main()
+    def main(inner: Grid, context: Context) -> None:
+        weights = ArrayRecord({"w": torch.tensor([2.0, 1.0])})
+        question = Message(RecordDict({ARRAYS: weights}), 2, "train")
+        exchange = ask(inner, [question], {2: "North"}, 5, update_store.Room())
+        found.extend(reply.content.array_records[ARRAYS]["w"] for reply in exchange.replies)
+
+    simulation.run_apps(server, client, {2: {}})
+    (array,) = found
+    assert array.numpy().tolist() == [2.0, 1.0]
+    assert in_a_file(array) == (disk == "with room")

@@ -1,0 +1,94 @@
+"""The published network in other programs' formats computes what it computes here."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import nn
+from torchvision import models
+
+from medisync.cli.main import main
+from medisync.data.decoding import decode
+from medisync.data.preprocessing import standardise
+from medisync.inference import predictor
+from medisync.inference.predictor import Classifier
+from medisync.model.device import Device
+from medisync.model.resnet import load_weights, restore_for_training
+from medisync.schemas import LABELS
+from medisync.workspace import artifacts
+
+ROOT = Path(__file__).parent.parent.parent
+CPU = Device("cpu", bfloat16=False)
+SAMPLES = sorted((ROOT / "medisync" / "dashboard" / "samples").glob("*.png"))
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Classifier:
+    return predictor.open_run(ROOT / "models")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exported")
+    files = ["--safetensors", str(folder / "network.safetensors"), "--onnx", str(folder / "network.onnx")]
+    assert main(["export", "--workspace", str(ROOT), *files]) == 0
+    return folder
+
+
+def test_the_weights_are_those_of_torchvisions_network(exported: Path) -> None:
+    """The published run's: with GroupNorm, and kernels that need not be standardised any more."""
+    network = models.resnet18(
+        num_classes=len(LABELS), norm_layer=lambda channels: nn.GroupNorm(channels // 16, channels)
+    )
+    weights, published = load_file(exported / "network.safetensors"), load_weights(ROOT / "models" / artifacts.MODEL)
+    network.load_state_dict(weights)
+    assert all(torch.equal(weights[key], tensor) for key, tensor in published.items() if tensor.dim() != 4)
+    ours = restore_for_training(published, CPU, 0.0)
+    batch = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.allclose(network(batch), ours(batch), atol=1e-3)
+
+
+def test_both_files_say_what_they_are(exported: Path, classifier: Classifier) -> None:
+    with safe_open(exported / "network.safetensors", "pt") as file:
+        said = file.metadata()
+    session = onnxruntime.InferenceSession(exported / "network.onnx", providers=["CPUExecutionProvider"])
+    assert session.get_modelmeta().custom_metadata_map == said
+    assert json.loads(said["labels"]) == list(LABELS)
+    assert float(said["temperature"]) == classifier.meta.calibration.temperature
+    assert "not a medical device" in said["use"].lower()
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_onnxruntime_computes_the_same_probabilities(exported: Path, classifier: Classifier, count: int) -> None:
+    read = [decode(SAMPLES[number % len(SAMPLES)].read_bytes()).pixels for number in range(count)]
+    pixels = np.stack([standardise(each, classifier.meta.image_size) for each in read])
+    session = onnxruntime.InferenceSession(exported / "network.onnx", providers=["CPUExecutionProvider"])
+    (found,) = session.run(["probabilities"], {"pixels": pixels})
+    for row, each in zip(found, pixels, strict=True):
+        expected = predictor.predict_standardised(classifier, each).probabilities
+        assert row.tolist() == pytest.approx(
+            [expected[label] for label in LABELS], abs=0.02 if wide(classifier) else 1e-3
+        )
+
+
+def wide(classifier: Classifier) -> bool:
+    """In bfloat16 this program itself is off by more than the exported file."""
+    return classifier.device.bfloat16
+
+
+def test_what_cannot_be_exported_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", "--workspace", str(ROOT)]) == 2
+    assert "say --safetensors FILE, --onnx FILE, or both" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    assert main(["export", "--workspace", str(ROOT), "--onnx", str(tmp_path / "network.onnx")]) == 2
+    assert "ONNX needs the package onnxscript: pip install 'medisync[export]'" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,113 @@
+"""Whatever comes in is taken or refused in a sentence: property tests of artifacts, uploads and folders."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import bad_inputs
+import factories
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scans import hospital, save, texture
+
+from medisync.dashboard import uploads
+from medisync.data import audit
+from medisync.data.decoding import decode
+from medisync.errors import MediSyncError
+from medisync.workspace import artifacts
+from medisync.workspace.artifacts import Workspace
+
+SHARED = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return factories.make_run(Workspace(tmp_path_factory.mktemp("workspace")))
+
+
+def refusal(call: Callable[[], object]) -> str:
+    """Why it was refused; empty where it was not. Anything but an error of ours goes through."""
+    try:
+        call()
+    except MediSyncError as error:
+        return str(error)
+    return ""
+
+
+@SHARED
+@given(st.sampled_from(sorted(artifacts.SCHEMAS)), st.one_of(JSON.map(json.dumps), st.text(max_size=40)))
+def test_any_text_as_an_artifact_is_read_or_refused(name: str, text: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, name).write_bytes(text.encode("utf-8", "surrogatepass"))
+        said = refusal(lambda: artifacts.read(Path(folder), name))
+        assert said == "" or said.startswith(name)
+        assert "\n" not in said
+
+
+@SHARED
+@given(st.data())
+def test_any_value_anywhere_in_a_run_is_read_or_refused_and_the_run_is_listed(run: Path, data: st.DataObject) -> None:
+    """One value of run.json replaced by anything."""
+    whole = json.loads((run / artifacts.RUN).read_bytes())
+    changed = {**whole, data.draw(st.sampled_from(sorted(whole))): data.draw(JSON)}
+    before = (run / artifacts.RUN).read_bytes()
+    try:
+        (run / artifacts.RUN).write_text(json.dumps(changed))
+        (listing,) = artifacts.list_runs(Workspace(run.parent.parent))
+        assert (listing.record is None) == bool(listing.problem)
+    finally:
+        (run / artifacts.RUN).write_bytes(before)
+
+
+MANGLED = [file.content for file in bad_inputs.files() if not file.refused and len(file.content) < 60_000]
+
+
+@settings(SHARED, max_examples=300)
+@given(st.sampled_from(MANGLED), st.data())
+def test_any_mangled_file_as_an_upload_is_decoded_or_refused(content: bytes, data: st.DataObject) -> None:
+    at = data.draw(st.integers(0, len(content) - 1))
+    patch = data.draw(st.binary(max_size=8))
+    mangled = content[:at] + patch + content[at + data.draw(st.sampled_from([0, len(patch), 100])) :]
+    for scan in uploads.expand("a", "k", mangled):
+        said = scan.problem or refusal(lambda content=scan.content: decode(content))
+        assert "\n" not in said
+        assert bad_inputs.PATIENT not in said
+
+
+@SHARED
+@given(st.binary(max_size=300))
+def test_any_bytes_that_begin_like_an_archive_are_expanded_or_refused(data: bytes) -> None:
+    whole = bad_inputs.archive({"a.png": b"1", "b/c.png": b"22"})
+    for content in (b"PK\x03\x04" + data, whole[: len(whole) // 2] + data + whole[len(whole) // 2 :], whole + data):
+        assert all(scan.problem or isinstance(scan.content, bytes) for scan in uploads.expand("a.zip", "k", content))
+
+
+def can_be_a_name(name: bytes) -> bool:
+    return bool(name) and not {0, ord("/")} & set(name) and name not in (b".", b"..")
+
+
+TEXTS = st.text(min_size=1, max_size=30).map(lambda text: text.encode("utf-8", "ignore"))
+
+
+@SHARED
+@given(st.one_of(st.binary(min_size=1, max_size=40), TEXTS).filter(can_be_a_name))
+def test_any_name_of_a_folder_is_audited_and_logged_in_one_line(name: bytes) -> None:
+    with tempfile.TemporaryDirectory() as root:
+        dataset = Path(root)
+        save(dataset / "north/glioma/good.png", texture(1))
+        odd = dataset / "north" / os.fsdecode(name)
+        odd.mkdir(exist_ok=True)
+        (odd / "a.png").write_bytes(b"no image")
+        record = audit.audit_hospitals([hospital("North", "north")], dataset)
+        assert record.hospitals["North"].total == 1
+        assert all(line.isprintable() for line in audit.log_lines(record))
+        artifacts.write(dataset, artifacts.AUDIT, record)
+        assert artifacts.read(dataset, artifacts.AUDIT) == record
