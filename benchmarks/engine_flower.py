@@ -24,7 +24,7 @@ from flwr.serverapp import Grid, ServerApp
 from medisync.config import FederationConfig
 from medisync.federation import client_app, messages, server_app, simulation, strategy
 from medisync.federation.checkpoint import Checkpoint
-from medisync.federation.messages import ARRAYS, CONFIG, COUNT, METRICS, ROUND, Roll, arrays_from_state
+from medisync.federation.messages import ARRAYS, CONFIG, COUNT, METRICS, ROUND, Participants, arrays_from_state
 from medisync.model.resnet import build_resnet18
 from medisync.training.dataset import HospitalData
 
@@ -58,14 +58,14 @@ def build_server(rounds: int, file: Path) -> ServerApp:
 
     @server.main()
     def main(members: Grid, context: Context) -> None:  # noqa: ARG001
-        roll = Roll({node: f"node {node}" for node in await_nodes(members)})
+        participants = Participants({node: f"node {node}" for node in await_nodes(members)})
         start = arrays_from_state(
             build_resnet18(engines.TRAINING.normalisation, seed=engines.TRAINING.seed).state_dict()
         )
         end = server_app.run_rounds(
             members,
-            lambda: roll,
-            strategy.build_strategy(federation, roll.hospitals),
+            lambda: participants,
+            strategy.build_strategy(federation, participants.hospitals),
             Checkpoint(start, start),
             engines.TRAINING,
             federation,

@@ -32,8 +32,6 @@ HERE = Path(__file__).parent
 CHOICES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "normalisation": {
         "BatchNorm, statistics averaged": {"NORMALISATION": "averaged"},
-        "BatchNorm, statistics pooled": {"NORMALISATION": "pooled"},
-        "BatchNorm, pooled and used in training": {"NORMALISATION": "renormalised"},
         "BatchNorm, each hospital's own statistics": {"NORMALISATION": "local"},
         "GroupNorm, kernels standardised": {"NORMALISATION": "group"},
     },

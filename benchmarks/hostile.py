@@ -26,7 +26,7 @@ from medisync import notebook
 from medisync.cli.common import DEMO_PARAMETERS
 from medisync.data.preprocessing import standardise
 from medisync.federation import client_app, server_app, simulation
-from medisync.federation.messages import ARRAYS, CONFIG, ROUND, Roll
+from medisync.federation.messages import ARRAYS, CONFIG, ROUND, Participants
 from medisync.federation.server_app import Outcome
 from medisync.model import adam
 from medisync.model.device import select_device
@@ -126,7 +126,7 @@ def simulate(hospitals: Mapping[str, HospitalData], attack: str, parameters: Map
     @server.main()
     def main(deliver: Grid, context: Context) -> None:  # noqa: ARG001
         outcomes.append(
-            server_app.federate(deliver, lambda: Roll(names), configuration.training, configuration.federation)
+            server_app.federate(deliver, lambda: Participants(names), configuration.training, configuration.federation)
         )
 
     simulation.run_apps(server, hostile, {node: {} for node in names})  # type: ignore[arg-type]

@@ -30,7 +30,7 @@ from medisync.federation.messages import (
     COUNT,
     METRICS,
     ROUND,
-    Roll,
+    Participants,
     TrainOrder,
     array_bytes,
     arrays_from_state,
@@ -79,7 +79,7 @@ def measure(hospitals: int) -> dict[str, Any]:
         order = TrainOrder(TrainingConfig(), learning_rate=1e-3)
         with Watch() as watch:
             began = time.monotonic()
-            run_round(inner, Roll(names), chosen, start, 1, order, 3600, validates=False)
+            run_round(inner, Participants(names), chosen, start, 1, order, 3600, validates=False)
             found["seconds"] = time.monotonic() - began
         found["models"] = watch.peak / array_bytes(RecordDict({ARRAYS: start}))
 

@@ -70,9 +70,9 @@ class SplitConfig(Section):
         return self
 
 
-Normalisation = Literal["group", "renormalised", "pooled", "averaged", "local"]
-"""GroupNorm with standardised kernels; or BatchNorm whose statistics are averaged like weights, pooled as if all images had
-been in one place, pooled and used in training too, or each hospital's own."""
+Normalisation = Literal["group", "averaged", "local"]
+"""GroupNorm with weight standardisation; or BatchNorm whose running statistics are averaged like weights, or stay each
+hospital's own (SiloBN)."""
 
 
 LearningRateSchedule = Literal["constant", "cosine", "linear"]
@@ -97,8 +97,6 @@ class TrainingConfig(Section):
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the learning rate by which every step shrinks kernels and matrices; 0 for plain Adam."""
     augment: bool = True
-    zoom: bool = False
-    """Where a round's images are smaller than the largest, augmentation enlarges parts of them, up to 7/4."""
     mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
     """Of the Beta distribution, both of its parameters, that gives the share of an image in a mixed one; 0 mixes none."""
     missing_class_prior: Annotated[float, Field(gt=0, le=1)] = 0.3

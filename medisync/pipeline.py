@@ -175,7 +175,7 @@ def federate(run: Run, hospitals: Mapping[str, HospitalData], configuration: Con
 
 
 def federate_over_network(
-    run: Run, network: Grid, call_roll: server_app.CallRoll, configuration: Configuration
+    run: Run, network: Grid, find_participants: server_app.FindParticipants, configuration: Configuration
 ) -> Outcome:
     """The same with hospitals that are elsewhere, whose images nobody here counts: progress is told by rounds."""
     checkpoints, rounds = _CheckpointFolder(run), configuration.federation.rounds
@@ -191,7 +191,7 @@ def federate_over_network(
 
     settings = configuration.training, configuration.federation
     resumed = checkpoints.load(FEDERATED)
-    return server_app.federate(network, call_roll, *settings, on_round=keep, resumed=resumed)
+    return server_app.federate(network, find_participants, *settings, on_round=keep, resumed=resumed)
 
 
 def compare(
@@ -240,7 +240,7 @@ def _baseline_progress(
     budgets = [
         _budget(
             [hospitals[name] for name in names],
-            baselines.settings(configuration, alone=kind != "without"),
+            baselines.settings(configuration, alone=kind != "leave-one-out"),
             checkpoints.load(baselines.checkpoint_name(place)),
         )
         for place, (kind, names) in enumerate(trained, start=1)

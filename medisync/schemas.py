@@ -6,7 +6,7 @@ image of a class, say) is `None`, never 0.
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 Label = Literal["glioma", "meningioma", "pituitary", "notumor"]
 LABELS: tuple[Label, ...] = get_args(Label)
@@ -348,7 +348,12 @@ class ModelMeta(StoredModel):
     synthetic: bool
 
 
-ModelKind = Literal["federated", "pooled", "local", "without"]
+def _current_kind(kind: object) -> object:
+    """Runs written before 2026-11-28 call a federation without one hospital "without"."""
+    return "leave-one-out" if kind == "without" else kind
+
+
+ModelKind = Annotated[Literal["federated", "pooled", "local", "leave-one-out"], BeforeValidator(_current_kind)]
 """Trained by the federation, on all images in one place, at one hospital, by the federation without one hospital."""
 
 

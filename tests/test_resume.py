@@ -50,7 +50,7 @@ def configuration(**parameters: object) -> Configuration:
         {"STRATEGY": "fedavgm"},
         {"STRATEGY": "fedadam", "SERVER_LEARNING_RATE": 0.001},
         {"STRATEGY": "fedyogi", "SERVER_LEARNING_RATE": 0.001, "SERVER_LEARNING_RATE_SCHEDULE": "cosine"},
-        {"NORMALISATION": "renormalised", "LOCAL_EPOCHS": 0.5},
+        {"NORMALISATION": "averaged", "LOCAL_EPOCHS": 0.5},
         {"ADAM_MOMENTS": "fresh"},
     ],
     ids=lambda parameters: parameters.get("STRATEGY", next(iter(parameters))),

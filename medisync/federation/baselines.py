@@ -69,7 +69,7 @@ def members(
     if "pooled" in kinds:
         chosen += [("pooled", names)]
     if "leave-one-out" in kinds:
-        chosen += [("without", tuple(other for other in names if other != name)) for name in names]
+        chosen += [("leave-one-out", tuple(other for other in names if other != name)) for name in names]
     return chosen
 
 

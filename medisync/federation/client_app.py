@@ -111,7 +111,6 @@ def _train(message: Message, name: str, data: HospitalData, on_images: OnImages)
         learning_rate=order.learning_rate,
         image_size=order.image_size,
         proximal_mu=order.proximal_mu,
-        renormalisation=order.renormalisation,
         generator=generator,
         device=select_device(order.training.device),
         on_batch=partial(on_images, name, "training", round_number),

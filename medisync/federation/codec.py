@@ -37,7 +37,7 @@ KEPT = "kept"
 """In the place of weights: the SHA-256 of the block that is meant. In a reply: of the block that the node has."""
 
 
-class Shelf(Protocol):
+class WeightCache(Protocol):
     """Where a node keeps the last block of weights, by the SHA-256 of its bytes."""
 
     def get(self, name: str) -> bytes | None: ...
@@ -88,16 +88,16 @@ def _name(block: bytes) -> str:
     return hashlib.sha256(block).hexdigest()
 
 
-def packing_client(find_shelf: Callable[[Context], Shelf] | None = None) -> Mod:
+def packing_client(find_shelf: Callable[[Context], WeightCache] | None = None) -> Mod:
     """A Flower mod: the client app sees arrays and answers with arrays; blocks travel, as precise as they came. The last block
-    of weights is kept on the node's shelf, if it has one.
+    of weights is kept on the node's weight cache, if it has one.
     """
 
     def mod(message: Message, context: Context, call_next: Any) -> Message:
-        shelf = find_shelf(context) if find_shelf else None
+        weight_cache = find_shelf(context) if find_shelf else None
         parcel = message.content.config_records.get(PACKED, ConfigRecord())
         try:
-            kept = _resolve(parcel, shelf) if shelf else ""
+            kept = _resolve(parcel, weight_cache) if weight_cache else ""
         except UpdateError as error:
             return Message(Error(code=CLIENT_RAISED, reason=str(error)), reply_to=message)
         transport = _transport(parcel)
@@ -120,16 +120,16 @@ def _transport(parcel: ConfigRecord) -> Transport:
     return "float16" if b'"dtype":"F16"' in header else "float32"
 
 
-def _resolve(parcel: ConfigRecord, shelf: Shelf) -> str:
+def _resolve(parcel: ConfigRecord, weight_cache: WeightCache) -> str:
     """Puts the block that is meant in its place, or keeps the one that came. Returns its name; empty without weights."""
     if KEPT in parcel:
         name = str(parcel.pop(KEPT))
-        if (kept := shelf.get(name)) is None:
+        if (kept := weight_cache.get(name)) is None:
             raise UpdateError("the weights that it was to go on from are no longer in its state folder")
         parcel[WEIGHTS] = kept
         return name
     if isinstance(block := parcel.get(WEIGHTS), bytes):
-        shelf.put(name := _name(block), block)
+        weight_cache.put(name := _name(block), block)
         return name
     return ""
 

@@ -14,7 +14,7 @@ from flwr.serverapp import Grid
 from medisync.config import TrainingConfig
 from medisync.evaluation.ood import FeatureDistribution, Moments
 from medisync.evaluation.totals import Totals
-from medisync.federation.update_store import Room, in_place, record
+from medisync.federation.update_store import UpdateStore, in_place, record
 from medisync.model import adam
 from medisync.model.weights import State
 from medisync.schemas import Refusal, Split
@@ -40,21 +40,24 @@ class TrainOrder:
     learning_rate: float
     image_size: int = 0
     """Side of the images in this round; 0 for what they are kept at."""
-    renormalisation: float = 0.0
-    """Strength of BatchRenorm in this round, from 0 to 1."""
     proximal_mu: float = 0.0
     """Flower's FedProx adds it to the message."""
 
     def to_record(self) -> ConfigRecord:
-        rates = {"learning-rate": self.learning_rate, "renormalisation": self.renormalisation}
-        return ConfigRecord({"training": self.training.model_dump_json(), "image-size": self.image_size, **rates})
+        return ConfigRecord(
+            {
+                "training": self.training.model_dump_json(),
+                "learning-rate": self.learning_rate,
+                "image-size": self.image_size,
+            }
+        )
 
     @classmethod
     def from_record(cls, record: ConfigRecord) -> "TrainOrder":
         training = TrainingConfig.model_validate_json(str(record["training"]))
-        rate, strength, mu = record["learning-rate"], record["renormalisation"], record.get("proximal-mu", 0.0)
+        rate, mu = record["learning-rate"], record.get("proximal-mu", 0.0)
         size = int(record["image-size"])  # type: ignore[arg-type]
-        return cls(training, float(rate), size, float(strength), float(mu))  # type: ignore[arg-type]
+        return cls(training, float(rate), size, float(mu))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ class EvaluateOrder:
 
 
 @dataclass(frozen=True)
-class Roll:
+class Participants:
     """Who takes part now: the hospitals' names by node, and the members that do not, with the reason."""
 
     hospitals: Mapping[int, str]
@@ -124,9 +127,13 @@ class Exchange:
 
 
 def ask(
-    grid: Grid, messages: Iterable[Message], hospitals: Mapping[int, str], deadline: float, room: Room | None = None
+    grid: Grid,
+    messages: Iterable[Message],
+    hospitals: Mapping[int, str],
+    deadline: float,
+    store: UpdateStore | None = None,
 ) -> Exchange:
-    """Sends every message and waits for the replies, at most `deadline` seconds. Weights in them wait in `room`, if given."""
+    """Sends every message and waits for the replies, at most `deadline` seconds. Weights in them wait in `store`, if given."""
     questions = sorted(messages, key=lambda message: hospitals[message.metadata.dst_node_id])
     names = list(grid.push_messages(questions))
     # after the push: as the grid packed them
@@ -138,8 +145,8 @@ def ask(
         for reply in grid.pull_messages(list(waiting)):
             node = waiting.pop(reply.metadata.reply_to_message_id)
             received[node] = array_bytes(reply.content) if reply.has_content() else 0
-            if room and reply.has_content() and ARRAYS in reply.content:
-                reply.content[ARRAYS] = room.put_aside(reply.content.array_records[ARRAYS])
+            if store and reply.has_content() and ARRAYS in reply.content:
+                reply.content[ARRAYS] = store.put_aside(reply.content.array_records[ARRAYS])
             if reply.has_error() and reply.metadata.src_node_id != node:  # the network answers in the node's place
                 unreachable = f"could not be reached: {reply.error.reason}"
                 silent[hospitals[node]] = unreachable if time.monotonic() < end else late

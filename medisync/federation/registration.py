@@ -9,7 +9,7 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from medisync.errors import FederationError, UpdateError
-from medisync.federation.messages import POLL_SECONDS, Roll, ask
+from medisync.federation.messages import POLL_SECONDS, Participants, ask
 from medisync.schemas import LABELS, Introduction, Refusal
 from medisync.version import software
 
@@ -36,8 +36,8 @@ def require_fit(introduction: Introduction, name: str) -> None:
 
 
 @dataclass
-class Reception:
-    """Who of the registered hospitals is connected and has introduced itself. Pass `call_roll` to the federation.
+class ClientRegistration:
+    """Who of the registered hospitals is connected and has introduced itself. Pass `find_participants` to the federation.
 
     A node is asked again when it has connected anew since: another program may be behind the same key.
     """
@@ -60,26 +60,26 @@ class Reception:
         while len(self._look().hospitals) + len(self._refused) < len(self.members) and time.monotonic() < end:
             time.sleep(POLL_SECONDS)
 
-    def call_roll(self) -> Roll:
+    def find_participants(self) -> Participants:
         """Raises FederationError where too few hospitals are connected and welcome before the patience ends."""
         end = time.monotonic() + self.patience
-        while len((roll := self._look()).hospitals) < self.at_least:
+        while len((participants := self._look()).hospitals) < self.at_least:
             if time.monotonic() >= end:
-                reasons = "; ".join(f"{each.hospital} {each.reason}" for each in roll.absent)
+                reasons = "; ".join(f"{each.hospital} {each.reason}" for each in participants.absent)
                 raise FederationError(
-                    f"{len(roll.hospitals)} hospitals take part, at least {self.at_least} are needed ({reasons});"
+                    f"{len(participants.hospitals)} hospitals take part, at least {self.at_least} are needed ({reasons});"
                     " start `medisync federation hospital` there, then go on with --resume"
                 )
             time.sleep(POLL_SECONDS)
-        return roll
+        return participants
 
-    def _look(self) -> Roll:
+    def _look(self) -> Participants:
         connected = {node.node_id: node for node in self.grid.get_nodes() if node.name in self.members}
         names = {number: str(node.name) for number, node in connected.items()}
         self._greet({n: name for n, name in names.items() if self._heard.get(n) != connected[n].last_activated_at})
         self._heard |= {number: node.last_activated_at for number, node in connected.items()}
         welcome = {number: name for number, name in names.items() if name not in self._refused}
-        return Roll(welcome, self._absent(set(names.values())))
+        return Participants(welcome, self._absent(set(names.values())))
 
     def _greet(self, newcomers: Mapping[int, str]) -> None:
         if not newcomers:

@@ -21,7 +21,7 @@ from medisync.federation.federated_evaluation import Assembly
 from medisync.federation.history import hospital_scores, is_better, with_images
 from medisync.federation.messages import (
     EvaluateOrder,
-    Roll,
+    Participants,
     TrainOrder,
     arrays_from_state,
     ask,
@@ -40,7 +40,7 @@ from medisync.model import adam
 from medisync.model.resnet import build_resnet18
 from medisync.model.weights import State, round_weights
 from medisync.schemas import Calibration, HistoryEntry, Metrics
-from medisync.training.schedules import renormalisation, scheduled_rate, scheduled_size
+from medisync.training.schedules import scheduled_rate, scheduled_size
 from medisync.training.seeds import derive_seed
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class Outcome:
         return {**self.state, **self.statistics.get(hospital, {})}
 
 
-CallRoll = Callable[[], Roll]
+FindParticipants = Callable[[], Participants]
 """Who takes part now; asked before every round."""
 
 ROUND_ATTEMPTS = 3
@@ -80,7 +80,7 @@ ROUND_ATTEMPTS = 3
 
 def federate(
     grid: Grid,
-    call_roll: CallRoll,
+    find_participants: FindParticipants,
     train_config: TrainingConfig,
     federation: FederationConfig,
     *,
@@ -91,10 +91,12 @@ def federate(
 
     With `resumed` it goes on after that checkpoint's last round. Raises FederationError where a round cannot be completed.
     """
-    strategy = build_strategy(federation, call_roll().hospitals)
-    end = run_rounds(grid, call_roll, strategy, resumed or _begin(train_config), train_config, federation, on_round)
+    strategy = build_strategy(federation, find_participants().hospitals)
+    end = run_rounds(
+        grid, find_participants, strategy, resumed or _begin(train_config), train_config, federation, on_round
+    )
     best = arrays_from_state(round_weights(weights_only(end.best).to_torch_state_dict()))
-    assembly = Assembly(grid, call_roll().hospitals, best, end.best_round, federation.round_deadline)
+    assembly = Assembly(grid, find_participants().hospitals, best, end.best_round, federation.round_deadline)
     fitted = federated_evaluation.calibrate(assembly, train_config)
     test = EvaluateOrder(train_config, "test", fitted.calibration.temperature, REPLICATES)
     totals = assembly.collect_totals(test, fitted.distribution)
@@ -118,7 +120,7 @@ def _begin(config: TrainingConfig) -> Checkpoint:
 
 def run_rounds(
     grid: Grid,
-    call_roll: CallRoll,
+    find_participants: FindParticipants,
     strategy: Screened,
     state: Checkpoint,
     train_config: TrainingConfig,
@@ -137,11 +139,18 @@ def run_rounds(
         set_learning_rate(strategy, _server_rate(federation, number))
         order = _order(train_config, federation.rounds, number)
         validates = _is_validated(federation, number)
-        roll = call_roll()
-        set_hospitals(strategy, roll.hospitals)
+        participants = find_participants()
+        set_hospitals(strategy, participants.hospitals)
         try:
             arrays, entry = run_round(
-                grid, roll, strategy, state.arrays, number, order, federation.round_deadline, validates=validates
+                grid,
+                participants,
+                strategy,
+                state.arrays,
+                number,
+                order,
+                federation.round_deadline,
+                validates=validates,
             )
         except FederationError as error:
             failures += 1
@@ -184,7 +193,7 @@ def _advance(state: Checkpoint, arrays: ArrayRecord, entry: HistoryEntry, optimi
 def _order(config: TrainingConfig, rounds: int, number: int) -> TrainOrder:
     rate = scheduled_rate(config.learning_rate, config.learning_rate_schedule, number, rounds)
     size = scheduled_size(config, number, rounds)
-    return TrainOrder(config, rate, size, renormalisation(config, number, rounds))
+    return TrainOrder(config, rate, size)
 
 
 def _server_rate(config: FederationConfig, number: int) -> float:
@@ -193,7 +202,7 @@ def _server_rate(config: FederationConfig, number: int) -> float:
 
 def run_round(
     grid: Grid,
-    roll: Roll,
+    participants: Participants,
     strategy: Screened,
     arrays: ArrayRecord,
     number: int,
@@ -204,16 +213,18 @@ def run_round(
 ) -> tuple[ArrayRecord, HistoryEntry]:
     """One round of FederatedAveraging, Algorithm 1 in McMahan et al. 2017, https://arxiv.org/abs/1602.05629."""
     started = time.monotonic()
-    members: Any = roll  # Flower's strategies ask the grid for nothing but its nodes
+    members: Any = participants  # Flower's strategies ask the grid for nothing but its nodes
     orders = strategy.configure_train(number, arrays, order.to_record(), members)
-    training = ask(grid, orders, roll.hospitals, deadline, strategy.room)
-    strategy.missing = (*roll.absent, *training.silent)
+    training = ask(grid, orders, participants.hospitals, deadline, strategy.update_store)
+    strategy.missing = (*participants.absent, *training.silent)
     average, train_means = strategy.aggregate_train(number, training.replies)
     weights = weights_only(average)
     question = EvaluateOrder(order.training, image_size=order.image_size).to_record()
-    members = Roll({node: name for node, name in roll.hospitals.items() if name not in training.unheard})
+    members = Participants(
+        {node: name for node, name in participants.hospitals.items() if name not in training.unheard}
+    )
     questions = strategy.configure_evaluate(number, weights, question, members) if validates else ()
-    scoring = ask(grid, questions, roll.hospitals, deadline)
+    scoring = ask(grid, questions, participants.hospitals, deadline)
     answers, unusable = strategy.screen_answers(scoring.replies)
     scoring = replace(scoring, replies=answers)
     val_means = strategy.aggregate_evaluate(number, with_images(answers)) if validates else None

@@ -25,7 +25,7 @@ from medisync.config import Configuration
 from medisync.federation import client_app, codec, server_app, update_store
 from medisync.federation.checkpoint import Checkpoint
 from medisync.federation.flower_version import require_checked
-from medisync.federation.messages import CLIENT_RAISED, Roll
+from medisync.federation.messages import CLIENT_RAISED, Participants
 from medisync.model.device import memory_kept
 from medisync.training.dataset import HospitalData
 
@@ -161,7 +161,9 @@ def simulate(
     def main(grid: Grid, context: Context) -> None:  # noqa: ARG001
         settings = configuration.training, configuration.federation
         grid = codec.PackingGrid(grid, transport) if rounding else grid
-        outcomes.append(server_app.federate(grid, lambda: Roll(names), *settings, on_round=on_round, resumed=resumed))
+        outcomes.append(
+            server_app.federate(grid, lambda: Participants(names), *settings, on_round=on_round, resumed=resumed)
+        )
 
     with memory_kept():
         run_apps(server, client, nodes)

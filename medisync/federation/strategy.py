@@ -64,7 +64,7 @@ def build_strategy(config: FederationConfig, hospitals: Mapping[int, str]) -> Sc
 
 
 def _named(config: FederationConfig, hospitals: Mapping[int, str]) -> Screened:
-    member = (hospitals, config.min_hospitals, config.participation, config.normalisation not in ("averaged", "local"))
+    member = (hospitals, config.min_hospitals, config.participation)
     rate, suspects = config.server_learning_rate, config.malicious_hospitals
     match config.strategy:
         case "fedavg":

@@ -22,7 +22,7 @@ ALIGNMENT = 64
 """Bytes: at multiples of it arrays begin."""
 
 
-class WaitingArray(Array):
+class StoredArray(Array):
     """An array whose values stay where they are, in memory or on disk; Flower's own keeps a serialised copy of them."""
 
     def __init__(self, values: NDArray[Any]) -> None:
@@ -33,8 +33,8 @@ class WaitingArray(Array):
         return self._values
 
 
-class Room:
-    """A temporary file without a name, which ends with the room and all that waits in it, or with the process.
+class UpdateStore:
+    """A temporary file without a name, which ends with the store and all that waits in it, or with the process.
 
     The place of an update is taken by another once nothing refers to it: the system is quicker to write where it wrote before.
     """
@@ -46,7 +46,7 @@ class Room:
 
     @cached_property
     def _file(self) -> io.FileIO:
-        file = tempfile.TemporaryFile(buffering=0, prefix="medisync-")  # noqa: SIM115  (it ends with the room)
+        file = tempfile.TemporaryFile(buffering=0, prefix="medisync-")  # noqa: SIM115  (it ends with the store)
         weakref.finalize(self, file.close)
         return file
 
@@ -101,7 +101,7 @@ def _rounded_up(size: int, unit: int) -> int:
 
 def in_place(values: Mapping[str, NDArray[Any]]) -> ArrayRecord:
     """These very values, not copied."""
-    return record({key: WaitingArray(array) for key, array in values.items()})
+    return record({key: StoredArray(array) for key, array in values.items()})
 
 
 def record(arrays: Mapping[str, Array]) -> ArrayRecord:

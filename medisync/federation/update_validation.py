@@ -44,7 +44,6 @@ class Screened(FedAvg):
         hospitals: Mapping[int, str],
         min_hospitals: int,
         participation: float,
-        pools_statistics: bool,
         **options: Any,
     ) -> None:
         super().__init__(
@@ -57,8 +56,7 @@ class Screened(FedAvg):
         )
         self.hospitals = hospitals
         self.min_hospitals = min_hospitals
-        self.pools_statistics = pools_statistics
-        self.room = update_store.Room()
+        self.update_store = update_store.UpdateStore()
         self.missing: Sequence[Refusal] = ()
         """Hospitals that no update can come from in this round, and why."""
         self.accepted: list[Message] = []
@@ -144,11 +142,6 @@ class Screened(FedAvg):
         merged = sum(count * value.astype(np.float64) for count, value in zip(counts, values, strict=True)) / sum(
             counts
         )
-        if self.pools_statistics and key.endswith("running_var"):
-            means = np.stack([update[key.removesuffix("var") + "mean"].numpy() for update in updates])
-            merged = merged + np.average(
-                (means - np.average(means, axis=0, weights=counts)) ** 2, axis=0, weights=counts
-            )
         return np.asarray(merged)
 
     def screen(self, server_round: int, replies: Iterable[Message]) -> None:

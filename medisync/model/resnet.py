@@ -67,62 +67,25 @@ def _norm_layer(normalisation: Normalisation) -> Callable[[int], nn.Module]:
     return GroupNorm if normalisation == "group" else nn.BatchNorm2d
 
 
-class BatchRenorm2d(nn.BatchNorm2d):
-    """BatchNorm that trains the way it will predict: normalised by the global statistics, not by its own batch's.
+class RoundBatchNorm2d(nn.BatchNorm2d):
+    """BatchNorm whose running statistics are those of the batches of this round alone.
 
-    Plain BatchNorm trains each hospital on images normalised by that hospital alone; the aggregated network then predicts
-    with everybody's statistics and has never seen its own features so. Here the batch is normalised by its own mean and
-    deviation, through which gradients flow, and then corrected by constants to what the running statistics would have
-    given: Ioffe 2017, https://arxiv.org/abs/1702.03275. `strength` from 0 (plain BatchNorm) to 1 opens the paper's
-    limits on the correction, to r_max = 3 and d_max = 5. The statistics met in training are collected apart, and replace
-    the running ones when `keep_statistics` is called. Same keys in the state_dict as BatchNorm2d.
+    They start anew with every round, instead of moving on from the global model's: what a hospital returns describes its
+    own images under the weights that it was sent. They average the first ten batches, then move with momentum 0.1,
+    because the weights change. Same keys in the state_dict as BatchNorm2d.
     """
 
-    running_mean: Tensor
-    running_var: Tensor
-    num_batches_tracked: Tensor
-    seen_mean: Tensor
-    seen_var: Tensor
+    momentum: float
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels)
-        self.strength = 0.0
-        self.register_buffer("seen_mean", torch.zeros(channels), persistent=False)
-        self.register_buffer("seen_var", torch.zeros(channels), persistent=False)
-        self.batches = 0
+        self._batches = 0
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (BatchNorm2d calls it so)
-        if not self.training:
-            return super().forward(input)
-        weight: Tensor = self.weight
-        bias: Tensor = self.bias
-        if self.strength:
-            scale, shift = self._correction(input)
-            weight, bias = weight * scale, bias + weight * shift
-        self.batches += 1
-        share = max(1 / self.batches, 0.1)  # a mean of the first ten batches, then a moving one: the weights change
-        return functional.batch_norm(input, self.seen_mean, self.seen_var, weight, bias, True, share, self.eps)
-
-    @torch.no_grad()
-    def _correction(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """The paper's r and d."""
-        var, mean = torch.var_mean(batch.float(), dim=(0, 2, 3), correction=0)
-        deviation, running = (var + self.eps).sqrt(), (self.running_var + self.eps).sqrt()
-        most, furthest = 1 + 2 * self.strength, 5 * self.strength
-        scale = (deviation / running).clamp(1 / most, most)
-        return scale, ((mean - self.running_mean) / running).clamp(-furthest, furthest)
-
-    def forget_statistics(self) -> None:
-        """As if no batch had been met."""
-        self.seen_mean = torch.zeros_like(self.running_mean)
-        self.seen_var = torch.zeros_like(self.running_var)
-        self.batches = 0
-
-    def keep_statistics(self) -> None:
-        """Makes the mean statistics of the batches trained on the running ones."""
-        self.running_mean.copy_(self.seen_mean)
-        self.running_var.copy_(self.seen_var)
-        self.num_batches_tracked.add_(self.batches)
+        if self.training:
+            self._batches += 1
+            self.momentum = max(1 / self._batches, 0.1)
+        return super().forward(input)
 
 
 def _network(norm_layer: Callable[[int], nn.Module]) -> nn.Module:
@@ -150,8 +113,6 @@ def _restored(norm_layer: Callable[[int], nn.Module], state: State) -> nn.Module
     """The network with a copy of these weights, in the order in memory that it computes in."""
     network = copy.deepcopy(_blank(norm_layer))
     network.load_state_dict({key: _channels_last(tensor) for key, tensor in state.items()}, assign=True)
-    for layer in _renormalised(network):
-        layer.forget_statistics()
     return network
 
 
@@ -160,23 +121,15 @@ def _channels_last(tensor: Tensor) -> Tensor:
     return tensor.clone(memory_format=torch.channels_last if tensor.dim() == 4 else torch.contiguous_format)
 
 
-def restore_for_training(state: State, device: Device, renormalisation: float) -> nn.Module:
-    """The network with these weights and BatchRenorm of that strength, in training mode, on the device."""
-    network = _restored(BatchRenorm2d if has_statistics(state) else GroupNorm, state)
-    for layer in _renormalised(network):
-        layer.strength = renormalisation
+def restore_for_training(state: State, device: Device) -> nn.Module:
+    """The network with these weights, in training mode, on the device; BatchNorm's running statistics start anew."""
+    network = _restored(RoundBatchNorm2d if has_statistics(state) else GroupNorm, state)
     return network.to(device.kind, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
 
 
 def trained_state(network: nn.Module) -> dict[str, Tensor]:
-    """A network's weights after training, on the CPU, with the statistics that it met."""
-    for layer in _renormalised(network):
-        layer.keep_statistics()
+    """A network's weights after training, on the CPU, with the running statistics of the round."""
     return {key: to_send(tensor) for key, tensor in network.state_dict().items()}
-
-
-def _renormalised(network: nn.Module) -> list[BatchRenorm2d]:
-    return [layer for layer in network.modules() if isinstance(layer, BatchRenorm2d)]
 
 
 def restore_network(state: State, device: Device) -> nn.Module:

@@ -10,7 +10,7 @@ from medisync import parent_watch
 from medisync.federation import client_app, codec
 from medisync.model.device import memory_kept
 from medisync.network import node
-from medisync.network.weight_cache import FolderShelf
+from medisync.network.weight_cache import FolderWeightCache
 from medisync.schemas import Introduction
 from medisync.training.dataset import HospitalData
 
@@ -28,8 +28,8 @@ def _introduce(context: Context) -> Introduction:
     return node.read_introduction(_settings_file(context))
 
 
-def _find_shelf(context: Context) -> FolderShelf:
-    return FolderShelf(node.read_settings(_settings_file(context)).state / "weights")
+def _weight_cache_of(context: Context) -> FolderWeightCache:
+    return FolderWeightCache(node.read_settings(_settings_file(context)).state / "weights")
 
 
 def _with_memory_kept(message: Message, context: Context, call_next: Any) -> Message:
@@ -39,7 +39,7 @@ def _with_memory_kept(message: Message, context: Context, call_next: Any) -> Mes
         return reply
 
 
-client = client_app.build(_open, _introduce, mods=[_with_memory_kept, codec.packing_client(_find_shelf)])
+client = client_app.build(_open, _introduce, mods=[_with_memory_kept, codec.packing_client(_weight_cache_of)])
 server = ServerApp()
 
 

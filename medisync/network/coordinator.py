@@ -13,7 +13,7 @@ from medisync import notebook, pipeline
 from medisync.config import Configuration, Hospital
 from medisync.errors import MediSyncError
 from medisync.federation.codec import PackingGrid
-from medisync.federation.registration import Reception
+from medisync.federation.registration import ClientRegistration
 from medisync.federation.server_app import Outcome
 from medisync.network import flower, settings
 from medisync.network.run_output import COMPLETED, FAILED, SAYS
@@ -70,20 +70,20 @@ def _conduct(grid: Grid, order: Mapping[str, Any]) -> str:
     grid = PackingGrid(grid, configuration.federation.transport)
     run = pipeline.begin(workspace, configuration)
     with pipeline.failure_logged():
-        reception = Reception(
+        registration = ClientRegistration(
             grid,
             frozenset(member.name for member in members),
             configuration.federation.min_hospitals,
             configuration.federation.round_deadline,
         )
-        reception.gather(server.gathering_seconds)
-        _keep_introductions(run, reception.introductions, configuration)
-        outcome = pipeline.federate_over_network(run, grid, reception.call_roll, configuration)
-        described = _described(configuration, reception.introductions)
-        stats = _keep_introductions(run, reception.introductions, described)
+        registration.gather(server.gathering_seconds)
+        _keep_introductions(run, registration.introductions, configuration)
+        outcome = pipeline.federate_over_network(run, grid, registration.find_participants, configuration)
+        described = _described(configuration, registration.introductions)
+        stats = _keep_introductions(run, registration.introductions, described)
         compared = _uncompared(outcome, stats)
         artifacts.write(run.folder, artifacts.BASELINES, compared)
-        synthetic = _is_synthetic(reception.introductions)
+        synthetic = _is_synthetic(registration.introductions)
         pipeline.finish(
             workspace, run, described, stats, outcome, compared, synthetic=synthetic, transport="over the network"
         )

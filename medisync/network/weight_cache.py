@@ -7,7 +7,7 @@ from medisync.workspace import atomic
 SUFFIX = ".safetensors"
 
 
-class FolderShelf:
+class FolderWeightCache:
     """One block of bytes by its name, in a folder that holds nothing else."""
 
     def __init__(self, folder: Path) -> None:

@@ -89,8 +89,6 @@ def _model(meta: ModelMeta, software: Mapping[str, str], configuration: Configur
 NORMALISATIONS: Mapping[Normalisation, str] = {
     "group": "GroupNorm, kernels standardised",
     "averaged": "BatchNorm, statistics averaged",
-    "pooled": "BatchNorm, statistics pooled",
-    "renormalised": "BatchNorm, statistics pooled and used in training",
     "local": "BatchNorm, each hospital's own statistics",
 }
 
@@ -104,7 +102,7 @@ def _batches(training: TrainingConfig) -> str:
 def _sizes(training: TrainingConfig) -> str:
     if training.image_size_schedule == "constant":
         return "all of one size"
-    return "small ones first, and enlarged parts of them" if training.zoom and training.augment else "small ones first"
+    return "small ones first"
 
 
 def _changes(training: TrainingConfig) -> str:

@@ -27,7 +27,6 @@ from medisync.model.resnet import (
 from medisync.model.weights import State
 from medisync.schemas import LABELS
 from medisync.training.dataset import ImageSet
-from medisync.training.schedules import smallest_part
 from medisync.training.transforms import augment, mix_pairs
 
 EVALUATION_BATCH = 128
@@ -65,7 +64,6 @@ def train_locally(
     learning_rate: float,
     image_size: int = 0,
     proximal_mu: float = 0.0,
-    renormalisation: float = 0.0,
     generator: torch.Generator,
     device: Device,
     on_batch: Callable[[int], None] = lambda count: None,
@@ -81,7 +79,7 @@ def train_locally(
     started = time.monotonic()
     _require_batches(data)
     weights, memory = adam.split(state)
-    network = restore_for_training(weights, device, renormalisation)
+    network = restore_for_training(weights, device)
     optimiser = adam.build(network, learning_rate, memory, config.weight_decay)
     objective = _Objective(
         missing_class_adjustment(data.labels, config.missing_class_prior).to(device.kind),
@@ -90,11 +88,10 @@ def train_locally(
     )
     sums = torch.zeros(2, device=device.kind)  # loss, correct: read once at the end, so that a GPU never waits
     batches = _batches(len(data), config, generator)
-    part = smallest_part(image_size, data.pixels.shape[-1]) if config.zoom else 1.0
     for chosen in batches:
         pixels, labels = _fetch(data, chosen, image_size, device)
         if config.augment:
-            pixels = augment(pixels, generator, part)
+            pixels = augment(pixels, generator)
         targets = functional.one_hot(labels, len(LABELS)).to(torch.float32)
         if config.mixup:
             pixels, targets = mix_pairs(pixels, targets, config.mixup, generator)
@@ -137,7 +134,7 @@ def localise(
     """
     if len(data) < 2:
         return dict(state)
-    network = restore_for_training(state, device, 0.0)
+    network = restore_for_training(state, device)
     order = generator.permutation(len(data))[:STATISTICS_IMAGES]
     with torch.no_grad():
         for chosen in np.array_split(order, math.ceil(len(order) / EVALUATION_BATCH)):

@@ -31,23 +31,3 @@ def scheduled_size(config: TrainingConfig, round_number: int, rounds: int) -> in
     if config.image_size_schedule == "constant" or done > 0.8:
         return config.image_size
     return max(32, 16 * round(config.image_size * (2 / 7 if done <= 0.2 else 4 / 7) / 16))
-
-
-def smallest_part(image_size: int, whole: int) -> float:
-    """The smallest share of the side of an image of side `image_size` that augmentation enlarges: then things in it are as large
-    as at side `whole`, or 7/4 as large, which is about the step from one size to the next.
-
-    A network that has only seen whole images takes larger ones for something else: one that was right in 81 % of the validation
-    scans at 128 pixels was right in 55 % at 224, one that had been trained on parts too in 74 %. The discrepancy: Touvron et al.
-    2019, https://arxiv.org/abs/1906.06423.
-    """
-    return max(4 / 7, (image_size or whole) / whole)
-
-
-def renormalisation(config: TrainingConfig, round_number: int, rounds: int) -> float:
-    """Strength of BatchRenorm in a round, from 1: none in the first twentieth of the rounds, in which the statistics still
-    run away from each other, then more every round until it is full after a fifth.
-    """
-    if config.normalisation != "renormalised":
-        return 0.0
-    return min(1.0, max(0.0, ((round_number - 1) / rounds - 0.05) / 0.15))

@@ -6,16 +6,14 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def augment(pixels: Tensor, generator: torch.Generator, part: float = 1.0) -> Tensor:
+def augment(pixels: Tensor, generator: torch.Generator) -> Tensor:
     """Mirrors half of a batch and shifts, turns, scales and re-windows each image a little; uint8 [N, S, S] both ways.
 
-    Limits: 12 degrees, 6 % shift, 10 % scale, 20 % contrast, 10 % brightness, gamma 0.8 to 1.25. With a `part` below 1 each image
-    is before that enlarged until a share of its side from `part` to 1 fills all of it, at a place of its own.
+    Limits: 12 degrees, 6 % shift, 10 % scale, 20 % contrast, 10 % brightness, gamma 0.8 to 1.25.
     """
     count = len(pixels)
     uniform = (torch.rand(count, 8, generator=generator) * 2 - 1).to(pixels.device)  # each in [-1, 1]
-    transform = _affine(uniform) if part == 1 else _enlarged(_affine(uniform), part, generator)
-    grid = functional.affine_grid(transform, [count, 1, *pixels.shape[1:]], align_corners=False)
+    grid = functional.affine_grid(_affine(uniform), [count, 1, *pixels.shape[1:]], align_corners=False)
     images = pixels.unsqueeze(1).to(torch.float32).div_(255)
     images = functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     contrast, brightness, gamma = (uniform[:, i].view(-1, 1, 1, 1) for i in (5, 6, 7))
@@ -33,14 +31,6 @@ def _affine(uniform: Tensor) -> Tensor:
     upper = torch.stack([cosine * mirror, -sine, shift[:, 0]], dim=1)
     lower = torch.stack([sine * mirror, cosine, shift[:, 1]], dim=1)
     return torch.stack([upper, lower], dim=1)
-
-
-def _enlarged(transform: Tensor, part: float, generator: torch.Generator) -> Tensor:
-    """The same [N, 2, 3] for parts of the images. They keep off the edges, where there is little but black."""
-    uniform = torch.rand(len(transform), 3, 1, generator=generator).to(transform.device)
-    share, places = 1 - (1 - part) * uniform[:, :1], 2 * uniform[:, 1:] - 1
-    linear, shift = transform[:, :, :2], transform[:, :, 2:]
-    return torch.cat([linear * share, shift * share + places * (0.7 * (1 - share))], dim=2)
 
 
 def mix_pairs(

@@ -15,7 +15,7 @@ EAST, WEST = "AIIMS Delhi", "NIMHANS Bengaluru"
 MEMBERS = {
     "local": [("local", (EAST,)), ("local", (WEST,))],
     "pooled": [("pooled", (EAST, WEST))],
-    "leave-one-out": [("without", (WEST,)), ("without", (EAST,))],
+    "leave-one-out": [("leave-one-out", (WEST,)), ("leave-one-out", (EAST,))],
 }
 
 

@@ -11,8 +11,8 @@ from flwr.serverapp import Grid, ServerApp
 
 from medisync.federation import codec, simulation
 from medisync.federation.codec import PackingGrid
-from medisync.federation.messages import ARRAYS, Roll, ask
-from medisync.network.weight_cache import FolderShelf
+from medisync.federation.messages import ARRAYS, Participants, ask
+from medisync.network.weight_cache import FolderWeightCache
 
 State = dict[str, torch.Tensor]
 
@@ -54,7 +54,7 @@ def converse(
     sent: list[int] = []
     seen: list[State] = []
     errors: list[str] = []
-    client, server = ClientApp(mods=[codec.packing_client(lambda context: FolderShelf(folder))]), ServerApp()
+    client, server = ClientApp(mods=[codec.packing_client(lambda context: FolderWeightCache(folder))]), ServerApp()
 
     @client.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
@@ -71,7 +71,7 @@ def converse(
             errors.append(reply.error.reason if reply.has_error() else "")
             between()
 
-    names = Roll({2: "AIIMS Delhi"}).hospitals
+    names = Participants({2: "AIIMS Delhi"}).hospitals
     simulation.run_apps(server, client, {2: {}})
     return sent, seen, errors
 

@@ -24,30 +24,30 @@ def test_what_waits_on_disk_comes_back_the_same() -> None:
         "scalar": torch.tensor(7),
         "none": torch.zeros(0),
     }
-    stored = update_store.Room().put_aside(ArrayRecord(dict(state)))
-    assert all(type(array) is update_store.WaitingArray and not array.data for array in stored.values())
+    stored = update_store.UpdateStore().put_aside(ArrayRecord(dict(state)))
+    assert all(type(array) is update_store.StoredArray and not array.data for array in stored.values())
     back = stored.to_torch_state_dict()
     assert back.keys() == state.keys()
     assert all(torch.equal(back[key], state[key]) and back[key].dtype == state[key].dtype for key in state)
 
 
 def test_a_place_is_taken_again_once_nothing_refers_to_what_waited_there() -> None:
-    room = update_store.Room()
+    store = update_store.UpdateStore()
 
     def put(value: float, count: int = 3) -> ArrayRecord:
-        return room.put_aside(ArrayRecord({"w": torch.full((count,), value), "v": torch.tensor([value])}))
+        return store.put_aside(ArrayRecord({"w": torch.full((count,), value), "v": torch.tensor([value])}))
 
     first, second = put(1.0), put(2.0)
     kept = first["w"].numpy()[1:]
-    size = os.fstat(room._file.fileno()).st_size
+    size = os.fstat(store._file.fileno()).st_size
     del first
     third = put(3.0)  # the view alone keeps the place of the first
     assert kept.tolist() == [1.0, 1.0]
-    assert os.fstat(room._file.fileno()).st_size == 1.5 * size
+    assert os.fstat(store._file.fileno()).st_size == 1.5 * size
     del kept, second
     fourth, fifth, larger = put(4.0), put(5.0), put(6.0, 100_000)
     assert [each["w"].numpy()[0] for each in (third, fourth, fifth, larger)] == [3, 4, 5, 6]
-    assert os.fstat(room._file.fileno()).st_size - 1.5 * size >= 400_000 > size
+    assert os.fstat(store._file.fileno()).st_size - 1.5 * size >= 400_000 > size
 
 
 def in_a_file(array: Array) -> bool:
@@ -57,10 +57,10 @@ def in_a_file(array: Array) -> bool:
     return isinstance(values, memoryview) and isinstance(values.obj, mmap.mmap)
 
 
-def waiting_update(value: float, room: update_store.Room) -> Reply:
+def waiting_update(value: float, store: update_store.UpdateStore) -> Reply:
     def answer(message: Message) -> RecordDict:
         content = update(value)(message)
-        content[ARRAYS] = room.put_aside(content.array_records[ARRAYS])
+        content[ARRAYS] = store.put_aside(content.array_records[ARRAYS])
         return content
 
     return answer
@@ -69,9 +69,9 @@ def waiting_update(value: float, room: update_store.Room) -> Reply:
 def test_an_aggregate_of_updates_that_wait_is_that_of_updates_in_memory() -> None:
     """(1 + 2 + 4.5) / 3."""
     in_memory, _ = one_round({2: update(1.0), 3: update(2.0), 4: update(4.5)})
-    room = update_store.Room()
+    store = update_store.UpdateStore()
     values = {2: 1.0, 3: 2.0, 4: 4.5}
-    waited, screened = one_round({node: waiting_update(value, room) for node, value in values.items()})
+    waited, screened = one_round({node: waiting_update(value, store) for node, value in values.items()})
     assert in_memory["w"].item() == waited["w"].item() == 2.5
     assert all(in_a_file(each.content.array_records[ARRAYS]["w"]) for each in screened.accepted)
 
@@ -92,7 +92,7 @@ def test_every_update_waits_on_disk_and_stays_in_memory_where_there_is_no_room(
     def main(inner: Grid, context: Context) -> None:
         weights = ArrayRecord({"w": torch.tensor([2.0, 1.0])})
         question = Message(RecordDict({ARRAYS: weights}), 2, "train")
-        exchange = ask(inner, [question], {2: "North"}, 5, update_store.Room())
+        exchange = ask(inner, [question], {2: "North"}, 5, update_store.UpdateStore())
         found.extend(reply.content.array_records[ARRAYS]["w"] for reply in exchange.replies)
 
     simulation.run_apps(server, client, {2: {}})

@@ -10,7 +10,7 @@ from medisync.errors import ModelError
 from medisync.model.device import Device
 from medisync.model.resnet import (
     FEATURES,
-    BatchRenorm2d,
+    RoundBatchNorm2d,
     StandardisedConv2d,
     build_resnet18,
     forward,
@@ -72,60 +72,21 @@ def test_seed_decides_the_weights_and_leaves_the_global_generator_alone() -> Non
     assert torch.equal(torch.rand(1), expected)
 
 
-def renormalised(strength: float) -> BatchRenorm2d:
-    """A layer of one channel whose running statistics are mean 1, variance 4."""
-    layer = BatchRenorm2d(1).train()
-    layer.running_mean.fill_(1.0)
-    layer.running_var.fill_(4.0)
-    layer.strength = strength
-    return layer
-
-
-BATCH = torch.tensor([2.0, 4.0]).view(2, 1, 1, 1)
-"""Mean 3, variance 1."""
-
-
-def test_batchrenorm_without_strength_is_batchnorm() -> None:
-    assert renormalised(0.0)(BATCH).flatten().tolist() == pytest.approx([-1, 1], abs=1e-4)
-
-
-def test_batchrenorm_trains_with_what_it_will_predict_with() -> None:
-    # by the running statistics: (2 - 1) / 2 and (4 - 1) / 2
-    layer = renormalised(1.0)
-    trained = layer(BATCH).flatten().tolist()
-    assert trained == pytest.approx([0.5, 1.5], abs=1e-4)
-    assert layer.eval()(BATCH).flatten().tolist() == pytest.approx(trained, abs=1e-4)
-
-
-def test_batchrenorm_is_limited_while_it_is_weak() -> None:
-    # strength 0.1: the scale of 1/2 is limited to 1/1.2, the shift of 1 to 0.5
-    values = renormalised(0.1)(BATCH).flatten().tolist()
-    assert values == pytest.approx([-1 / 1.2 + 0.5, 1 / 1.2 + 0.5], abs=1e-4)
-
-
-def test_batchrenorm_lets_gradients_through_the_batch_statistics() -> None:
-    # the output of a batch does not change when all of it is moved: its gradients add to nothing
-    batch = BATCH.clone().requires_grad_(True)
-    (renormalised(1.0)(batch) * torch.tensor([2.0, -1.0]).view(2, 1, 1, 1)).sum().backward()
-    assert batch.grad is not None
-    assert batch.grad.sum().item() == pytest.approx(0, abs=1e-5)
-
-
-def test_statistics_met_in_training_replace_the_running_ones_at_the_end() -> None:
-    layer = renormalised(1.0)
-    layer(BATCH)
-    layer(BATCH + 2)
-    assert layer.running_mean.item() == 1.0
-    layer.keep_statistics()
-    assert (layer.running_mean.item(), layer.running_var.item()) == (4.0, 2.0)  # unbiased, as BatchNorm keeps it
+def test_running_statistics_are_those_of_the_batches_of_the_round_alone() -> None:
+    layer = RoundBatchNorm2d(1).train()
+    layer.running_mean.fill_(100.0)  # the global model's
+    batch = torch.tensor([2.0, 4.0]).view(2, 1, 1, 1)  # mean 3, unbiased variance 2
+    layer(batch)
+    layer(batch + 2)
+    assert (layer.running_mean.item(), layer.running_var.item()) == (4.0, 2.0)
     assert layer.num_batches_tracked.item() == 2
 
 
 def test_group_normalisation_has_no_statistics_and_predicts_each_image_by_itself() -> None:
     state = build_resnet18("group").state_dict()
     assert not has_statistics(state)
-    assert has_statistics(build_resnet18("pooled").state_dict())
-    network = restore_for_training(state, Device("cpu", bfloat16=False), 1.0)
+    assert has_statistics(build_resnet18("averaged").state_dict())
+    network = restore_for_training(state, Device("cpu", bfloat16=False))
     images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(network(images)[:1], network(images[:1]), atol=1e-5)
 
@@ -206,6 +167,6 @@ def test_a_network_to_predict_with_has_its_kernels_standardised_for_good() -> No
     network = restore_network(state, device)
     assert StandardisedConv2d not in map(type, network.modules())
     with torch.inference_mode():
-        expected = restore_for_training(state, device, 0.0)(images)
+        expected = restore_for_training(state, device)(images)
         assert torch.allclose(network(images), expected, atol=1e-4)
         assert torch.allclose(restore_network(network.state_dict(), device)(images), expected, atol=1e-4)

@@ -25,7 +25,7 @@ from medisync.training.local import (
     predict_images,
     train_locally,
 )
-from medisync.training.schedules import renormalisation, scheduled_rate, scheduled_size, smallest_part
+from medisync.training.schedules import scheduled_rate, scheduled_size
 from medisync.training.seeds import derive_seed
 from medisync.training.transforms import mix_pairs
 
@@ -59,7 +59,6 @@ def run(
         learning_rate=config.learning_rate,
         image_size=image_size,
         proximal_mu=proximal_mu,
-        renormalisation=1.0 if normalisation == "renormalised" else 0.0,
         generator=torch.Generator().manual_seed(seed),
         device=CPU,
     )
@@ -80,7 +79,7 @@ def test_training_lowers_the_loss_and_leaves_the_given_weights_alone() -> None:
     assert all(torch.equal(start[key], before[key]) for key in start)
 
 
-@pytest.mark.parametrize("normalisation", ["group", "renormalised"])
+@pytest.mark.parametrize("normalisation", ["group", "averaged"])
 def test_two_trainings_with_one_seed_are_bit_identical(normalisation: Normalisation) -> None:
     one, two, other = (run(squares(24, (0, 1)), seed=seed, normalisation=normalisation) for seed in (1, 1, 2))
     assert all(torch.equal(one.state[key], two.state[key]) for key in one.state)
@@ -175,13 +174,6 @@ def test_a_hospital_that_is_pulled_back_stays_nearer_to_the_global_weights() -> 
     assert pulled < 0.8 * free
 
 
-def test_batchrenorm_begins_after_a_twentieth_of_the_rounds_and_is_full_after_a_fifth() -> None:
-    config = CONFIG.model_copy(update={"normalisation": "renormalised"})
-    strengths = [renormalisation(config, number, 100) for number in (1, 6, 11, 21, 100)]
-    assert strengths == pytest.approx([0, 0, 1 / 3, 1, 1])
-    assert renormalisation(CONFIG, 100, 100) == 0
-
-
 def test_learning_rate_falls_along_a_cosine_to_a_twentieth() -> None:
     rates = [scheduled_rate(1e-3, "cosine", number, 5) for number in range(1, 6)]
     assert rates[0] == pytest.approx(1e-3)
@@ -202,7 +194,6 @@ def test_images_grow_with_the_rounds_where_the_schedule_says_so() -> None:
     assert scheduled_size(TrainingConfig(image_size=224), 1, 10) == 224
     assert [scheduled_size(progressive, number, 3) for number in (1, 2, 3)] == [128, 128, 224]
     assert scheduled_size(progressive, 1, 1) == 224  # the last is of whole images, also where it is the first
-    assert [smallest_part(size, 224) for size in (64, 128, 192, 224, 0)] == [4 / 7, 4 / 7, 6 / 7, 1, 1]
     small = TrainingConfig(image_size=32, image_size_schedule="progressive")
     assert {scheduled_size(small, number, 10) for number in range(1, 11)} == {32}
 
@@ -232,21 +223,6 @@ def test_mixing_is_off_where_it_is_not_asked_for_and_otherwise_part_of_training(
     mixed, alone = run(data, mixing), run(data, plain)
     assert alone.accuracy > 0.9
     assert mixed.loss > alone.loss + 0.1
-
-
-def test_parts_are_enlarged_only_where_images_are_smaller_than_they_are_kept() -> None:
-    data, whole = squares(16, (0, 1)), CONFIG.model_copy(update={"local_epochs": 1})
-    parts = whole.model_copy(update={"zoom": True})
-    side = data.pixels.shape[-1]
-
-    def trained(config: TrainingConfig, size: int) -> torch.Tensor:
-        return run(data, config, image_size=size).state["conv1.weight"]
-
-    assert torch.equal(trained(parts, side), trained(whole, side))
-    assert not torch.equal(trained(parts, side // 2), trained(whole, side // 2))
-    assert torch.equal(trained(parts, side // 2), trained(parts, side // 2))
-    still = [config.model_copy(update={"augment": False}) for config in (parts, whole)]
-    assert torch.equal(*(trained(config, side // 2) for config in still))
 
 
 def test_weight_decay_reaches_training() -> None:

@@ -26,7 +26,7 @@ EVERYWHERE = "All hospitals"
 def name(kind: str, trained_at: Sequence[str]) -> str:
     """`Federated`, `Pooled`, `AIIMS Delhi alone`; a federation without one hospital by those who are left."""
     hospitals = " and ".join(plain(hospital, 40) for hospital in trained_at)
-    return {"local": f"{hospitals} alone", "without": f"{hospitals} only"}.get(kind, kind.capitalize())
+    return {"local": f"{hospitals} alone", "leave-one-out": f"{hospitals} only"}.get(kind, kind.capitalize())
 
 
 def accuracy_matrix(record: BaselineRecord) -> Chart:
