@@ -214,7 +214,7 @@ STATES = st.dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(STATES)
 def test_any_state_is_refused_by_name_or_enters_a_finite_average(state: dict[str, torch.Tensor]) -> None:
     average, screened = one_round({2: update(1.0), 3: update(2.0), 4: update(0, state=state)})
@@ -224,7 +224,7 @@ def test_any_state_is_refused_by_name_or_enters_a_finite_average(state: dict[str
     assert ("West" in {refusal.hospital for refusal in screened.refused}) is not fits
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.floats(), st.one_of(st.integers(), st.floats(), st.booleans(), st.binary(max_size=4), st.text(max_size=4)))
 def test_any_weight_with_any_count_is_refused_or_averaged(value: float, count: object) -> None:
     try:
