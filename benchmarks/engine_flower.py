@@ -54,7 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build_server(rounds: int, file: Path) -> ServerApp:
     """The rounds, with validation after each, and nothing else: no calibration, no test."""
-    server, federation = ServerApp(), FederationConfig(rounds=rounds, patience=rounds)
+    server, federation = (
+        ServerApp(),
+        FederationConfig(rounds=rounds, patience=rounds, validate_every=1, normalisation="averaged"),
+    )
 
     @server.main()
     def main(members: Grid, context: Context) -> None:  # noqa: ARG001

@@ -76,7 +76,19 @@ LIMIT = 3600.0
 """Seconds after which a run has failed."""
 IMAGES, SIZE = 24, 224
 TRAINING = TrainingConfig(
-    image_size=SIZE, batch_size=16, learning_rate_schedule="constant", device="cpu", normalisation="averaged"
+    image_size=SIZE,
+    image_size_schedule="constant",
+    batch_size=16,
+    steps_per_epoch=0,
+    learning_rate=1e-4,
+    learning_rate_schedule="constant",
+    local_epochs=1,
+    adam_moments="fresh",
+    weight_decay=0.0,
+    mixup=0.0,
+    missing_class_prior=0.3,
+    normalisation="averaged",
+    device="cpu",
 )
 
 Rows = list[dict[str, Any]]

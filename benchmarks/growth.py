@@ -21,7 +21,7 @@ from pathlib import Path
 import noise
 
 from medisync import notebook, parent_watch
-from medisync.cli.common import DEMO_PARAMETERS
+from medisync.config import DEMO_PARAMETERS
 from medisync.federation import simulation
 from medisync.model.device import describe_device, select_device
 

@@ -23,7 +23,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from medisync import notebook
-from medisync.cli.common import DEMO_PARAMETERS
+from medisync.config import DEMO_PARAMETERS
 from medisync.data.preprocessing import standardise
 from medisync.federation import client_app, server_app, simulation
 from medisync.federation.messages import ARRAYS, CONFIG, ROUND, Participants

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from medisync import notebook
-from medisync.cli.common import DEMO_PARAMETERS
+from medisync.config import DEMO_PARAMETERS
 from medisync.data import audit, splits
 from medisync.federation import simulation
 from medisync.network import local

@@ -75,7 +75,7 @@ def measure(hospitals: int) -> dict[str, Any]:
 
     @server.main()
     def main(inner: Grid, context: Context) -> None:  # noqa: ARG001
-        chosen = strategy.build_strategy(FederationConfig(), names)
+        chosen = strategy.build_strategy(FederationConfig(normalisation="averaged"), names)
         order = TrainOrder(TrainingConfig(), learning_rate=1e-3)
         with Watch() as watch:
             began = time.monotonic()

@@ -35,8 +35,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import models, transforms
 
 from medisync import notebook
-from medisync.cli.common import DEMO_PARAMETERS
-from medisync.config import Normalisation
+from medisync.config import DEMO_PARAMETERS, Normalisation
 from medisync.data import audit
 from medisync.data.cache import open_cache
 from medisync.data.decoding import decode

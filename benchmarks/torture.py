@@ -38,7 +38,7 @@ import visitors
 from PIL import Image
 
 from medisync import notebook
-from medisync.cli.common import DEMO_PARAMETERS
+from medisync.config import DEMO_PARAMETERS
 from medisync.data import decoding
 from medisync.errors import ArtifactError, ImageError, MediSyncError
 from medisync.phantom.hospitals import write_hospitals

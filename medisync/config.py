@@ -1,4 +1,7 @@
-"""Frozen, validated configuration, read from the notebook's capital-letter names."""
+"""Frozen, validated configuration, built from the notebook's parameters: its names in capitals.
+
+The defaults of the fields are the published recipe. The notebook's parameter cells show the same values.
+"""
 
 import difflib
 from collections.abc import Mapping
@@ -16,25 +19,26 @@ ImageSize = Annotated[int, Field(ge=32, le=1024, multiple_of=32, strict=True)]
 
 
 class Section(BaseModel):
-    """A part of the configuration that one stage takes; a key it does not know is refused."""
+    """The part of the configuration that one stage takes. Unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Hospital(Section):
-    """A federation member: one entry of HOSPITAL_CONFIGS joined with its dataset."""
+    """A member of the federation: one entry of HOSPITAL_CONFIGS joined with its dataset."""
 
     name: Annotated[str, Field(min_length=1, max_length=80)]
     dataset_id: str
     specialty: str
     location: Location
     path: str
-    """Relative to the dataset folder of the workspace."""
+    """Dataset folder, relative to the workspace's `dataset/`."""
     class_map: dict[str, Label]
-    """Normalised folder name -> label."""
+    """Label of each class folder, by the folder's normalised name."""
     source: str = ""
+    """Origin of the images, for the model card."""
     licence: str = ""
-    """Where the images come from and under which terms: for the model card."""
+    """Terms of use of the images, for the model card."""
 
     @field_validator("path")
     @classmethod
@@ -46,20 +50,17 @@ class Hospital(Section):
 
     @field_validator("class_map")
     @classmethod
-    def _normalise_folders(cls, class_map: dict[str, Label]) -> dict[str, Label]:
-        normalised: dict[str, Label] = {}
-        for folder, label in class_map.items():
-            if normalised.setdefault(normalise_folder(folder), label) != label:
-                raise ValueError(f"folder {folder!r} is given two labels")
-        if not normalised:
-            raise ValueError("maps no folder; name at least one")
-        return normalised
+    def _has_normalised_folders(cls, class_map: dict[str, Label]) -> dict[str, Label]:
+        return normalise_class_map(class_map)
 
 
 class SplitConfig(Section):
     val_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """Fraction of a hospital's images used for validation."""
     test_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """Fraction of a hospital's images held out for the test."""
     cross_hospital_duplicates: Literal["one-owner", "keep", "report"] = "one-owner"
+    """Treatment of images that two hospitals both have."""
     seed: Seed = 0
 
     @model_validator(mode="after")
@@ -71,70 +72,101 @@ class SplitConfig(Section):
 
 
 Normalisation = Literal["group", "averaged", "local"]
-"""GroupNorm with weight standardisation; or BatchNorm whose running statistics are averaged like weights, or stay each
-hospital's own (SiloBN)."""
+"""Normalisation layers: "group", GroupNorm (https://arxiv.org/abs/1803.08494) with weight standardisation
+(https://arxiv.org/abs/1903.10520); "averaged", BatchNorm whose running statistics are averaged like weights; "local",
+BatchNorm whose running statistics stay at each hospital (SiloBN, https://arxiv.org/abs/2008.07424)."""
 
 
 LearningRateSchedule = Literal["constant", "cosine", "linear"]
 
 
 class TrainingConfig(Section):
-    """How one hospital trains in one round."""
+    """Local training at one hospital in one round."""
 
     image_size: ImageSize = 224
-    image_size_schedule: Literal["constant", "progressive"] = "constant"
-    """Progressive rounds begin with small images and end with whole ones: most of the passes for a fraction of the time."""
-    batch_size: PositiveInt = 32
-    steps_per_epoch: Annotated[int, Field(ge=0, strict=True)] = 0
-    """Batches that a pass is cut into, the same at every hospital, so that each takes as many steps whatever it has; 0 to cut
-    it by `batch_size`."""
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-4
-    learning_rate_schedule: LearningRateSchedule = "cosine"
-    local_epochs: Annotated[float, Field(gt=0, le=100, strict=True)] = 1
-    """Passes over a hospital's images in a round; 0.25 aggregates after each quarter of a pass."""
-    adam_moments: Literal["fresh", "shared"] = "fresh"
-    """Fresh in every round at every hospital, or aggregated and handed on with the weights, at three times the traffic."""
-    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the learning rate by which every step shrinks kernels and matrices; 0 for plain Adam."""
+    """Side of the square input image, in pixels; a multiple of 32."""
+    image_size_schedule: Literal["constant", "progressive"] = "progressive"
+    """Image size over the rounds. "progressive" starts with small images and ends with full-size ones, at a fraction of the
+    cost."""
+    batch_size: Annotated[int, Field(ge=0, strict=True)] = 0
+    """Images per batch; 0 if `steps_per_epoch` sets the number of batches instead."""
+    steps_per_epoch: Annotated[int, Field(ge=0, strict=True)] = 80
+    """Batches per epoch, the same at every hospital, so that all take equally many steps however many images they have; 0 if
+    `batch_size` sets the size of a batch instead."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-3
+    """Adam's learning rate in the first round."""
+    learning_rate_schedule: LearningRateSchedule = "linear"
+    """Decay of the learning rate over the rounds."""
+    local_epochs: Annotated[float, Field(gt=0, le=100, strict=True)] = 0.05
+    """Epochs that a hospital trains in a round; with 0.25 the server aggregates after every quarter of an epoch."""
+    adam_moments: Literal["fresh", "shared"] = "shared"
+    """Adam's moment estimates: reset at every hospital in every round ("fresh"), or aggregated and sent out with the weights
+    ("shared"), which triples the traffic."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Decoupled weight decay, as a fraction of the learning rate, on convolution kernels and matrices only (AdamW,
+    https://arxiv.org/abs/1711.05101); 0 for plain Adam."""
     augment: bool = True
-    mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
-    """Of the Beta distribution, both of its parameters, that gives the share of an image in a mixed one; 0 mixes none."""
-    missing_class_prior: Annotated[float, Field(gt=0, le=1)] = 0.3
-    """Prior that the loss assumes for a class the hospital does not have; 1 turns the adjustment off."""
-    normalisation: Normalisation = "averaged"
+    """Random flips, shifts, rotations, scaling and changes of the intensity window."""
+    mixup: Annotated[float, Field(ge=0, le=10)] = 0.4
+    """Both parameters of the Beta distribution from which mixup draws its mixing fraction (https://arxiv.org/abs/1710.09412);
+    0 turns mixup off."""
+    missing_class_prior: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Prior that the loss assumes for a class without images at the hospital (https://arxiv.org/abs/2007.07314); 1 turns the
+    adjustment off."""
+    normalisation: Normalisation = "group"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: Seed = 0
 
+    @model_validator(mode="after")
+    def _has_one_rule_for_batches(self) -> Self:
+        if self.batch_size and self.steps_per_epoch:
+            raise ValueError(
+                f"BATCH_SIZE {self.batch_size} and STEPS_PER_EPOCH {self.steps_per_epoch} contradict each other; "
+                "set one of them to 0"
+            )
+        if not self.batch_size and not self.steps_per_epoch:
+            raise ValueError("BATCH_SIZE and STEPS_PER_EPOCH are both 0; set one of them")
+        return self
+
 
 Transport = Literal["float32", "float16"]
-"""How precisely weights travel."""
+"""Precision of the weights in transit."""
 
 
 class FederationConfig(Section):
-    rounds: PositiveInt = 10
-    patience: PositiveInt = 5
-    """Rounds without a better validation accuracy after which the federation stops."""
-    validate_every: PositiveInt = 1
-    """Rounds from one validation to the next; the last is always validated. Patience ends, and a checkpoint is kept, only there."""
+    """Rounds, participation and aggregation."""
+
+    rounds: PositiveInt = 600
+    patience: PositiveInt = 600
+    """Rounds without an improvement in validation accuracy after which the federation stops early."""
+    validate_every: PositiveInt = 20
+    """Rounds between validations; the last round is always validated. Only a validated round is selected, written as a
+    checkpoint or counted against `patience`."""
     min_hospitals: Annotated[int, Field(ge=2, strict=True)] = 2
+    """Usable client updates below which a round fails."""
     participation: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of the hospitals that train in a round, drawn anew each round; never fewer than `min_hospitals`."""
+    """Fraction of the hospitals that train in a round, drawn anew for each round; at least `min_hospitals` take part."""
     round_deadline: Annotated[float, Field(gt=0, le=7 * 86400)] = 3600
-    """Seconds that a networked hospital may take for its part of a round; the round then goes on without it."""
+    """Seconds that a networked hospital has to answer in a round; the round then continues without it."""
     transport: Transport = "float32"
-    """Halves take half of the bytes. They are rounded in one process too, so that it computes what a network does."""
+    """Precision of the weights in transit; "float16" halves the traffic. Weights are rounded within one process too, so that
+    it computes what a networked run computes."""
     strategy: Literal["fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "fedmedian", "trimmed-mean", "krum"] = (
         "fedavg"
     )
+    """Aggregation: FedAvg (https://arxiv.org/abs/1602.05629), FedProx (https://arxiv.org/abs/1812.06127), FedAvgM
+    (https://arxiv.org/abs/1909.06335), FedAdam and FedYogi (https://arxiv.org/abs/2003.00295), the coordinate-wise median or
+    trimmed mean (https://arxiv.org/abs/1803.01498), or Krum (https://arxiv.org/abs/1703.02757)."""
     proximal_mu: Annotated[float, Field(ge=0)] = 0.01
-    """FedProx: weight of the squared distance from the global weights."""
+    """FedProx's coefficient of the squared distance from the global weights."""
     server_learning_rate: Annotated[float, Field(gt=0, le=10)] = 1.0
-    """FedAvgM, FedAdam, FedYogi; 1 for FedAvgM, about 0.001 for the others."""
+    """Server learning rate of FedAvgM (1), FedAdam and FedYogi (about 0.001)."""
     server_learning_rate_schedule: LearningRateSchedule = "constant"
     server_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    normalisation: Normalisation = "averaged"
+    """Server momentum of FedAvgM, FedAdam and FedYogi."""
+    normalisation: Normalisation = "group"
     malicious_hospitals: Annotated[int, Field(ge=0, strict=True)] = 1
-    """How many hospitals a trimmed mean or Krum withstands."""
+    """Number of malicious hospitals that the trimmed mean or Krum tolerates."""
     seed: Seed = 0
 
 
@@ -143,21 +175,41 @@ BaselineKind = Literal["local", "pooled", "leave-one-out"]
 
 class BaselineConfig(Section):
     baselines: tuple[BaselineKind, ...] = ("local", "pooled")
-    """What the federated model is compared with; each costs as much training as the images behind it."""
+    """Models that the federated one is compared with; each costs as much training as the images it is trained on."""
 
 
 class CardConfig(Section):
     data_note: Annotated[str, Field(max_length=2000)] = ""
-    """What a reader of the model card should know about these data."""
+    """Note on the data for readers of the model card."""
 
 
 class RunConfig(Section):
     resume: Annotated[str, Field(pattern=r"^(run-\d{3,})?$")] = ""
-    """An interrupted run to go on with, such as run-003; empty for a new one."""
+    """Interrupted run to resume, such as run-003; empty for a new run."""
+
+
+DEMO_PARAMETERS: Mapping[str, Any] = {
+    "IMAGE_SIZE": 96,
+    "IMAGE_SIZE_SCHEDULE": "constant",
+    "LOCAL_EPOCHS": 1,
+    "MISSING_CLASS_PRIOR": 0.3,
+    "LEARNING_RATE": 1e-3,
+    "LEARNING_RATE_SCHEDULE": "cosine",
+    "BATCH_SIZE": 16,
+    "STEPS_PER_EPOCH": 0,
+    "WEIGHT_DECAY": 0.0,
+    "MIXUP": 0.0,
+    "NORMALISATION": "averaged",
+    "ADAM_MOMENTS": "fresh",
+    "VALIDATE_EVERY": 1,
+    "ROUNDS": 20,
+    "PATIENCE": 10,
+}
+"""Parameters of the demo that differ from the defaults: enough for the phantom hospitals, in minutes on two cores."""
 
 
 class Configuration(Section):
-    """Everything a run needs to know. Functions take their own section of it."""
+    """Everything that defines a run. A function takes its own section of it."""
 
     hospitals: Annotated[tuple[Hospital, ...], Field(min_length=2)]
     splits: SplitConfig
@@ -168,7 +220,7 @@ class Configuration(Section):
     run: RunConfig
 
     def to_record(self) -> dict[str, Any]:
-        """What is kept with a run, as JSON has it: everything but how the run was gone on with."""
+        """Returns the configuration as JSON types for the run's record: everything but which run was resumed."""
         return self.model_dump(mode="json", exclude={"run"})
 
     @model_validator(mode="after")
@@ -180,20 +232,37 @@ class Configuration(Section):
 
 
 def normalise_folder(name: str) -> str:
-    """`Pituitary Tumor`, `pituitary_tumor` and `pituitary-tumor` are one folder name."""
+    """Returns the folder name in lower case with single spaces: `Pituitary_Tumor` and `pituitary-tumor` are the same."""
     return " ".join(name.lower().replace("_", " ").replace("-", " ").split())
 
 
-def from_notebook(names: Mapping[str, Any]) -> Configuration:
-    """Builds the configuration from a notebook's globals: every name in capitals is a parameter.
+def normalise_class_map(class_map: Mapping[str, Label]) -> dict[str, Label]:
+    """Returns the class map by normalised folder names.
 
-    Raises ConfigError, naming the field, for an unknown name, a missing dictionary or a value that breaks a rule.
+    Raises ValueError if it is empty or gives two labels to one folder.
+    """
+    normalised: dict[str, Label] = {}
+    for folder, label in class_map.items():
+        if normalised.setdefault(normalise_folder(folder), label) != label:
+            raise ValueError(f"folder {folder!r} is given two labels")
+    if not normalised:
+        raise ValueError("must map at least one folder to a label")
+    return normalised
+
+
+def from_notebook(names: Mapping[str, Any]) -> Configuration:
+    """Builds the configuration from a notebook's globals, in which every name in capitals is a parameter.
+
+    Raises ConfigError, naming the parameter, for an unknown name, a missing dictionary or an invalid value.
     """
     return from_dict({name: value for name, value in names.items() if name.isupper() and not name.startswith("_")})
 
 
 def from_dict(parameters: Mapping[str, Any]) -> Configuration:
-    """The same from a plain dictionary with HOSPITAL_CONFIGS, DATASETS and any parameters, by their capital names."""
+    """Builds the configuration from HOSPITAL_CONFIGS, DATASETS and any parameters, by their names in capitals.
+
+    Parameters that are left out have their defaults. Raises ConfigError as `from_notebook` does.
+    """
     scalars = dict(parameters)
     try:
         hospitals = _join(scalars.pop("HOSPITAL_CONFIGS"), scalars.pop("DATASETS"))
@@ -218,7 +287,7 @@ SECTIONS: Mapping[str, type[Section]] = {
 
 
 def _sections_by_parameter() -> dict[str, list[str]]:
-    """A parameter may serve several sections: SEED does."""
+    """Returns the sections that have each field. A parameter may belong to several: SEED does."""
     owners: dict[str, list[str]] = {}
     for section, model in SECTIONS.items():
         for field in model.model_fields:
@@ -229,11 +298,11 @@ def _sections_by_parameter() -> dict[str, list[str]]:
 def _refuse_unknown(name: str, known: Mapping[str, object]) -> list[str]:
     close = difflib.get_close_matches(name.lower(), known, n=1)
     hint = f"; did you mean {close[0].upper()}?" if close else f"; known: {', '.join(sorted(known)).upper()}"
-    raise ConfigError(f"{name} is no parameter{hint}")
+    raise ConfigError(f"{name} is not a parameter{hint}")
 
 
 def _join(hospitals: Any, datasets: Any) -> list[dict[str, Any]]:
-    """One dictionary per hospital, from the two that the notebook shows."""
+    """Returns one dictionary per hospital, joined from the notebook's two."""
     for name, value in (("HOSPITAL_CONFIGS", hospitals), ("DATASETS", datasets)):
         if not isinstance(value, Mapping) or not all(isinstance(entry, Mapping) for entry in value.values()):
             raise ConfigError(f"{name}: expected a dictionary of dictionaries, got {type(value).__name__}")
@@ -264,7 +333,9 @@ def _validated(values: dict[str, Any]) -> Configuration:
 
 def _describe(location: tuple[int | str, ...], message: str, found: object, values: dict[str, Any]) -> str:
     parts = list(location)
-    if len(parts) > 1 and parts[0] == "hospitals" and isinstance(parts[1], int):
+    if len(parts) == 1 and parts[0] in SECTIONS:
+        parts = []  # a rule on a whole section names the parameters itself
+    elif len(parts) > 1 and parts[0] == "hospitals" and isinstance(parts[1], int):
         parts[:2] = [f"hospital {values['hospitals'][parts[1]]['name']!r}"]
     elif len(parts) > 1:
         parts = [str(part).upper() for part in parts[1:]]

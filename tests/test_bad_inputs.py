@@ -16,13 +16,14 @@ import bad_inputs
 import factories
 import numpy as np
 import pytest
+import recipes
 import torch
 from bad_inputs import PATIENT, PATIENT_ID, BadFile
 from scans import hospital, save, texture
 from streamlit.testing.v1 import AppTest
 
 from medisync.cli.main import main
-from medisync.config import Configuration, FederationConfig, SplitConfig, TrainingConfig
+from medisync.config import Configuration, SplitConfig
 from medisync.dashboard import uploads
 from medisync.data import audit, splits
 from medisync.data.decoding import IMAGE_SUFFIXES, UPLOAD_SUFFIXES, decode
@@ -344,8 +345,8 @@ def outcome(split: SplitRecord, dataset: Path) -> Any:
     splits.require_no_leak(split)
     data: dict[str, HospitalData] = open_hospitals(split, dataset, 32, dataset.parent / "cache")
     sections = {
-        "training": TrainingConfig(image_size=32, batch_size=4, learning_rate=1e-3, device="cpu"),
-        "federation": FederationConfig(rounds=1),
+        "training": recipes.training(image_size=32, batch_size=4, learning_rate=1e-3, device="cpu"),
+        "federation": recipes.federation(rounds=1),
     }
     return simulation.simulate(data, Configuration.model_construct(**sections))
 
@@ -409,7 +410,9 @@ def test_hospitals_with_hardly_any_images_are_said_and_their_metrics_undefined(
     [
         ("LEARNING_RATE", "-1", "LEARNING_RATE: must be greater than 0, got -1"),
         ("ROUNDS", "0", "ROUNDS: must be greater than or equal to 1, got 0"),
-        ("BATCH_SIZE", "0", "BATCH_SIZE: must be greater than or equal to 1, got 0"),
+        ("BATCH_SIZE", "-1", "BATCH_SIZE: must be greater than or equal to 0, got -1"),
+        ("BATCH_SIZE", "16", "BATCH_SIZE 16 and STEPS_PER_EPOCH 80 contradict each other; set one of them to 0"),
+        ("STEPS_PER_EPOCH", "0", "BATCH_SIZE and STEPS_PER_EPOCH are both 0; set one of them"),
         ("SEED", "x", "SEED: must be a valid integer, got 'x'"),
         ("IMAGE_SIZE", "7", "IMAGE_SIZE: must be a multiple of 32, got 7"),
         ("ROUND", "3", "ROUND is not in the notebook's parameters cell"),

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from medisync import config
+from medisync import config, notebook
 from medisync.errors import ConfigError
 
 PARAMETERS: dict[str, Any] = {
@@ -25,7 +25,7 @@ def parameters(**changes: Any) -> dict[str, Any]:
 
 
 def test_every_parameter_reaches_the_sections_that_use_it() -> None:
-    built = config.from_dict(parameters(ROUNDS=3, BATCH_SIZE=8, VAL_RATIO=0.2, SEED=7))
+    built = config.from_dict(parameters(ROUNDS=3, BATCH_SIZE=8, STEPS_PER_EPOCH=0, VAL_RATIO=0.2, SEED=7))
     assert (built.federation.rounds, built.training.batch_size, built.splits.val_ratio) == (3, 8, 0.2)
     assert (built.federation.seed, built.training.seed, built.splits.seed) == (7, 7, 7)
 
@@ -46,17 +46,40 @@ def test_only_capital_names_of_a_notebook_are_parameters() -> None:
         ("LEARNING_RATE", -1, "LEARNING_RATE: must be greater than 0, got -1"),
         ("LEARNING_RATE", float("nan"), "LEARNING_RATE: must be a finite number, got nan"),
         ("ROUNDS", 0, "ROUNDS: must be greater than or equal to 1, got 0"),
-        ("BATCH_SIZE", 0, "BATCH_SIZE: must be greater than or equal to 1, got 0"),
+        ("BATCH_SIZE", -1, "BATCH_SIZE: must be greater than or equal to 0, got -1"),
+        ("BATCH_SIZE", 16, "BATCH_SIZE 16 and STEPS_PER_EPOCH 80 contradict each other; set one of them to 0"),
+        ("STEPS_PER_EPOCH", 0, "BATCH_SIZE and STEPS_PER_EPOCH are both 0; set one of them"),
         ("SEED", "x", "SEED: must be a valid integer, got 'x'"),
         ("IMAGE_SIZE", 7, "IMAGE_SIZE: must be a multiple of 32, got 7"),
         ("DEVICE", "tpu", "DEVICE: must be 'auto', 'cpu' or 'cuda', got 'tpu'"),
-        ("ROUND", 3, "ROUND is no parameter; did you mean ROUNDS?"),
+        ("ROUND", 3, "ROUND is not a parameter; did you mean ROUNDS?"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(name: str, value: object, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         config.from_dict(parameters(**{name: value}))
     assert str(caught.value) == message
+
+
+def test_too_few_hospitals_are_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match=r"hospitals: .* at least 2 items"):
+        config.from_dict({"HOSPITAL_CONFIGS": {}, "DATASETS": {}})
+
+
+def test_the_notebook_shows_every_parameter_with_its_default() -> None:
+    shown = notebook.literals()
+    hospitals = {name: shown.pop(name) for name in ("HOSPITAL_CONFIGS", "DATASETS")}
+    fields = {field for section in config.SECTIONS.values() for field in section.model_fields}
+    assert {name.lower() for name in shown} == fields
+    assert config.from_dict({**hospitals, **shown}) == config.from_dict(hospitals)
+
+
+def test_every_parameter_of_the_demo_differs_from_its_default() -> None:
+    plain = config.from_dict(parameters())
+    for name, value in config.DEMO_PARAMETERS.items():
+        sections = [getattr(plain, section) for section in config.SECTIONS]
+        assert value not in [getattr(section, name.lower(), None) for section in sections], name
+    assert config.from_dict(parameters(**config.DEMO_PARAMETERS)).training.batch_size == 16
 
 
 def test_ratios_that_leave_too_little_for_training_are_refused() -> None:

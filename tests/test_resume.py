@@ -39,7 +39,7 @@ HOSPITALS = {name: hospital(seed) for seed, name in enumerate(("North", "South",
 
 
 def configuration(**parameters: object) -> Configuration:
-    tiny = {"IMAGE_SIZE": 32, "BATCH_SIZE": 4, "LEARNING_RATE": 1e-3, "ROUNDS": 3, "VALIDATE_EVERY": 1, "DEVICE": "cpu"}
+    tiny = {"IMAGE_SIZE": 32, "LEARNING_RATE": 1e-3, "ROUNDS": 3, "VALIDATE_EVERY": 1, "DEVICE": "cpu"}
     return notebook.configuration({**tiny, **parameters})
 
 
@@ -118,7 +118,7 @@ def test_a_run_is_begun_once_and_gone_on_with_by_one_process(workspace: artifact
     assert "run-001 goes on" in log
     code = (
         "from medisync import notebook, pipeline\nfrom medisync.workspace import artifacts\n"
-        f"settings = notebook.configuration({ {'IMAGE_SIZE': 32, 'BATCH_SIZE': 4, 'LEARNING_RATE': 1e-3, 'ROUNDS': 3, 'VALIDATE_EVERY': 1, 'DEVICE': 'cpu', 'RESUME': 'run-001'} })\n"
+        f"settings = notebook.configuration({ {'IMAGE_SIZE': 32, 'LEARNING_RATE': 1e-3, 'ROUNDS': 3, 'VALIDATE_EVERY': 1, 'DEVICE': 'cpu', 'RESUME': 'run-001'} })\n"
         f"pipeline.begin(artifacts.locate({str(workspace.root)!r}), settings)\n"
     )
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

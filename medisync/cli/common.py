@@ -3,7 +3,6 @@
 import argparse
 import ast
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,26 +10,6 @@ from medisync import notebook
 
 if TYPE_CHECKING:
     from medisync.workspace.artifacts import Workspace
-
-
-DEMO_PARAMETERS: Mapping[str, Any] = {
-    "IMAGE_SIZE": 96,
-    "IMAGE_SIZE_SCHEDULE": "constant",
-    "LOCAL_EPOCHS": 1,
-    "MISSING_CLASS_PRIOR": 0.3,
-    "LEARNING_RATE": 1e-3,
-    "LEARNING_RATE_SCHEDULE": "cosine",
-    "BATCH_SIZE": 16,
-    "STEPS_PER_EPOCH": 0,
-    "WEIGHT_DECAY": 0.0,
-    "MIXUP": 0.0,
-    "NORMALISATION": "averaged",
-    "ADAM_MOMENTS": "fresh",
-    "VALIDATE_EVERY": 1,
-    "ROUNDS": 20,
-    "PATIENCE": 10,
-}
-"""Enough for the phantom hospitals, in minutes on two cores."""
 
 
 def add(commands: Any, shared: argparse.ArgumentParser, name: str, run: Any, summary: str) -> argparse.ArgumentParser:
@@ -65,7 +44,9 @@ def run_parameters(workspace: "Workspace", options: argparse.Namespace) -> dict[
 
 
 def _chosen_parameters(options: argparse.Namespace) -> dict[str, Any]:
-    """Those that differ from the notebook's."""
+    """Returns the parameters that were set on the command line, after the demo's if it asks for them."""
+    from medisync.config import DEMO_PARAMETERS  # pydantic is slow to load, and `medisync --help` needs none of it
+
     return {
         **(DEMO_PARAMETERS if options.demo else {}),
         **{name: parse_value(text) for name, text in options.parameters},

@@ -15,8 +15,8 @@ import pytest
 import visitors
 from scans import save, texture
 
-from medisync.cli.common import DEMO_PARAMETERS
 from medisync.cli.main import main
+from medisync.config import DEMO_PARAMETERS
 from medisync.model.resnet import build_resnet18
 from medisync.model.weights import serialise
 from medisync.phantom.hospitals import write_hospitals

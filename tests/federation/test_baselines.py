@@ -38,7 +38,7 @@ def hospital(seed: int) -> HospitalData:
 HOSPITALS = {EAST: hospital(1), WEST: hospital(2)}
 
 
-PARAMETERS = {"IMAGE_SIZE": 32, "BATCH_SIZE": 8, "ROUNDS": 2, "LEARNING_RATE": 1e-3, "DEVICE": "cpu"}
+PARAMETERS = {"IMAGE_SIZE": 32, "ROUNDS": 2, "LEARNING_RATE": 1e-3, "DEVICE": "cpu"}
 
 
 def configuration(*kinds: str) -> Configuration:

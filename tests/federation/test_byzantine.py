@@ -5,6 +5,7 @@ import dataclasses
 import hostile
 import numpy as np
 import pytest
+import recipes
 import torch
 from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
@@ -15,7 +16,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from test_simulation import hospital, one_round, update
 
-from medisync.config import FederationConfig, TrainingConfig
 from medisync.errors import FederationError
 from medisync.evaluation.totals import tally
 from medisync.federation import simulation, strategy, update_clipping
@@ -113,7 +113,7 @@ def outcome(attack: str, **parameters: object) -> Outcome:
     ],
 )
 def test_scores_that_cannot_be_are_refused_by_name(metrics: dict[str, float], said: str) -> None:
-    screened = strategy.build_strategy(FederationConfig(), {2: "North"})
+    screened = strategy.build_strategy(recipes.federation(), {2: "North"})
     answers = []
 
     def reply(message: Message, context: Context) -> Message:
@@ -161,7 +161,7 @@ def test_totals_that_cannot_be_are_left_out_by_name(
     @server.main()
     def main(deliver: Grid, context: Context) -> None:
         assembly = Assembly(deliver, {2: "North", 3: "Liar"}, ArrayRecord(), 1, 10)
-        found.update(assembly.collect_totals(EvaluateOrder(TrainingConfig())))
+        found.update(assembly.collect_totals(EvaluateOrder(recipes.training())))
 
     simulation.run_apps(server, client, {2: {}, 3: {}})
     assert found.keys() == {"North"}

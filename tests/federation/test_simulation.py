@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import recipes
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
-from medisync.config import FederationConfig, Normalisation, TrainingConfig
+from medisync.config import Normalisation
 from medisync.errors import ConfigError, DataError, FederationError
 from medisync.federation import client_app, history, server_app, simulation, strategy
 from medisync.federation.checkpoint import Checkpoint
@@ -37,7 +38,7 @@ from medisync.training.local import predict_images
 
 NAMES = {2: "North", 3: "South", 4: "West"}
 FIGURES = {"loss": 0.5, "accuracy": 0.5, "seconds": 1.0}
-SETTINGS = TrainingConfig(image_size=32, batch_size=4, learning_rate=1e-3, device="cpu")
+SETTINGS = recipes.training(image_size=32, batch_size=4, learning_rate=1e-3, device="cpu")
 
 Reply = Callable[[Message], RecordDict]
 
@@ -75,7 +76,7 @@ def one_round(
     """The aggregate of one exchange, and the strategy that made it. `repeat` delivers every update so often."""
     client, server = ClientApp(), ServerApp()
     names = {node: NAMES[node] for node in replies}
-    screened = strategy.build_strategy(FederationConfig(min_hospitals=min_hospitals, **options), names)
+    screened = strategy.build_strategy(recipes.federation(min_hospitals=min_hospitals, **options), names)
     state = ArrayRecord({"w": torch.tensor([0.0])} if start is None else dict(start))
     averages = []
 
@@ -208,7 +209,7 @@ def test_participation_asks_some_hospitals_and_never_fewer_than_needed() -> None
 
 def test_a_trimmed_mean_of_too_few_hospitals_is_refused() -> None:
     with pytest.raises(ConfigError, match="only among 5 or more hospitals, there are 3"):
-        strategy.build_strategy(FederationConfig(strategy="trimmed-mean", malicious_hospitals=2), NAMES)
+        strategy.build_strategy(recipes.federation(strategy="trimmed-mean", malicious_hospitals=2), NAMES)
 
 
 WRONG = {
@@ -285,7 +286,7 @@ SIZES = {"train": 16, "val": 8, "test": 8}
 def simulate(hospitals: Mapping[str, HospitalData], rounds: int = 2, **settings: Any) -> server_app.Outcome:
     from medisync.config import Configuration
 
-    sections = {"training": SETTINGS, "federation": FederationConfig(rounds=rounds, **settings)}
+    sections = {"training": SETTINGS, "federation": recipes.federation(rounds=rounds, **settings)}
     return simulation.simulate(hospitals, Configuration.model_construct(**sections))
 
 
@@ -323,7 +324,7 @@ def test_only_a_round_with_whole_images_is_kept_and_patience_waits_for_it() -> N
 
     large = {"North": hospital(0, side=96), "South": hospital(10, side=96)}
     settings = SETTINGS.model_copy(update={"image_size": 96, "image_size_schedule": "progressive"})
-    federation = FederationConfig(rounds=5, patience=1)
+    federation = recipes.federation(rounds=5, patience=1)
     outcome = simulation.simulate(large, Configuration.model_construct(training=settings, federation=federation))
     assert [entry.image_size for entry in outcome.history] == [32, 48, 48, 48, 96]
     assert outcome.best_round == 5
@@ -344,7 +345,7 @@ def test_shared_moments_reach_training_and_nothing_else(monkeypatch: pytest.Monk
         lambda state, *rest, **more: scored.append(state) or predict(state, *rest, **more),
     )
     settings = SETTINGS.model_copy(update={"adam_moments": "shared", "normalisation": "group"})
-    federation = FederationConfig(rounds=2, normalisation="group")
+    federation = recipes.federation(rounds=2, normalisation="group")
     outcome = simulation.simulate(
         {"North": hospital(0), "South": hospital(10)},
         Configuration.model_construct(training=settings, federation=federation),
@@ -358,7 +359,7 @@ def test_rounds_between_validations_are_not_validated_and_not_kept() -> None:
     hospitals, kept = {"North": hospital(0), "South": hospital(10)}, []
     from medisync.config import Configuration
 
-    federation = FederationConfig(rounds=5, validate_every=2, patience=5)
+    federation = recipes.federation(rounds=5, validate_every=2, patience=5)
     configuration = Configuration.model_construct(training=SETTINGS, federation=federation)
     outcome = simulation.simulate(hospitals, configuration, on_round=lambda state: kept.append(state.rounds_done))
     assert [entry.val_accuracy is not None for entry in outcome.history] == [False, True, False, True, True]
@@ -371,7 +372,7 @@ def test_traffic_counts_everything_that_travels(moments: str, copies: int) -> No
     from medisync.config import Configuration
 
     settings = SETTINGS.model_copy(update={"adam_moments": moments, "normalisation": "group"})
-    federation = FederationConfig(rounds=2, validate_every=2, normalisation="group")
+    federation = recipes.federation(rounds=2, validate_every=2, normalisation="group")
     outcome = simulation.simulate(
         {"North": hospital(0), "South": hospital(10)},
         Configuration.model_construct(training=settings, federation=federation),
@@ -389,7 +390,7 @@ def test_the_seed_decides_the_first_weights() -> None:
     other = SETTINGS.model_copy(update={"seed": 1})
     from medisync.config import Configuration
 
-    configuration = Configuration.model_construct(training=other, federation=FederationConfig(rounds=1))
+    configuration = Configuration.model_construct(training=other, federation=recipes.federation(rounds=1))
     first, second = simulate(hospitals, 1), simulation.simulate(hospitals, configuration)
     assert not torch.equal(first.state["conv1.weight"], second.state["conv1.weight"])
 
@@ -497,7 +498,7 @@ def test_patience_ends_a_federation_that_no_longer_improves(monkeypatch: pytest.
         return f"weights of round {arguments[4]}", entry(accuracy, loss)
 
     monkeypatch.setattr(server_app, "run_round", scripted)
-    federation = FederationConfig(rounds=6, patience=2)
+    federation = recipes.federation(rounds=6, patience=2)
     start = Checkpoint("start", "start")  # type: ignore[arg-type]
     nobody: Any = strategy.build_strategy(federation, NAMES)
     end = server_app.run_rounds(

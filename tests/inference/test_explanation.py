@@ -3,10 +3,10 @@
 import factories
 import numpy as np
 import pytest
+import recipes
 import torch
 from PIL import Image
 
-from medisync.config import TrainingConfig
 from medisync.data.preprocessing import head_box, pad_to_square, standardise
 from medisync.inference import explanation, predictor
 from medisync.inference.predictor import Classifier
@@ -47,7 +47,7 @@ def classifier(state: State) -> Classifier:
 def trained() -> Classifier:
     """A network that has learned the phantoms: about nine of ten unseen ones."""
     data, _ = draw(640, seed=1)
-    config = TrainingConfig(image_size=SIDE, batch_size=16)
+    config = recipes.training(image_size=SIDE, batch_size=16)
     state: State = build_resnet18(seed=0).state_dict()
     with memory_kept():
         for number in range(1, EPOCHS + 1):

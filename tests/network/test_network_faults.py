@@ -14,7 +14,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from medisync import notebook
-from medisync.cli.common import DEMO_PARAMETERS
+from medisync.config import DEMO_PARAMETERS
 from medisync.network import credentials, local, setup
 from medisync.phantom.hospitals import write_hospitals
 from medisync.workspace import artifacts

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import recipes
 import torch
 from torch import nn
 from torch.nn import functional
@@ -30,7 +31,7 @@ from medisync.training.seeds import derive_seed
 from medisync.training.transforms import mix_pairs
 
 CPU = Device("cpu", bfloat16=False)
-CONFIG = TrainingConfig(image_size=32, batch_size=8, learning_rate=1e-3, device="cpu")
+CONFIG = recipes.training(image_size=32, batch_size=8, learning_rate=1e-3, device="cpu")
 
 
 def squares(count: int, labels: tuple[int, ...], seed: int = 0) -> ImageSet:
@@ -188,13 +189,13 @@ def test_learning_rate_falls_in_a_straight_line_to_nothing_after_the_last_round(
 
 
 def test_images_grow_with_the_rounds_where_the_schedule_says_so() -> None:
-    progressive = TrainingConfig(image_size=224, image_size_schedule="progressive")
+    progressive = recipes.training(image_size=224, image_size_schedule="progressive")
     sizes = [scheduled_size(progressive, number, 10) for number in range(1, 11)]
     assert sizes == [64] * 2 + [128] * 6 + [224] * 2
-    assert scheduled_size(TrainingConfig(image_size=224), 1, 10) == 224
+    assert scheduled_size(recipes.training(image_size=224), 1, 10) == 224
     assert [scheduled_size(progressive, number, 3) for number in (1, 2, 3)] == [128, 128, 224]
     assert scheduled_size(progressive, 1, 1) == 224  # the last is of whole images, also where it is the first
-    small = TrainingConfig(image_size=32, image_size_schedule="progressive")
+    small = recipes.training(image_size=32, image_size_schedule="progressive")
     assert {scheduled_size(small, number, 10) for number in range(1, 11)} == {32}
 
 
