@@ -8,7 +8,7 @@ from medisync.dashboard import components, data
 from medisync.errors import ArtifactError
 from medisync.reporting import formatting
 
-DASHBOARD = Path(__file__).parent / "medisync" / "dashboard"
+DASHBOARD = Path(data.__file__).parent
 PAGES, STATIC = DASHBOARD / "pages", DASHBOARD / "static"
 
 st.set_page_config("MediSync FL", str(STATIC / "icon.svg"), layout="wide", menu_items={"About": components.ABOUT})

@@ -3,16 +3,15 @@
 import ast
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medisync import project_files
 from medisync.errors import ConfigError
 
 if TYPE_CHECKING:
     from medisync.config import Configuration
 
-PROJECT = Path(__file__).resolve().parent.parent
-PATH = PROJECT / "notebook.ipynb"
+PATH = project_files.NOTEBOOK
 
 
 def configuration(parameters: Mapping[str, Any] | None = None) -> "Configuration":

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "medisync"
 
 LAYERS = (
-    {"errors", "schemas", "version", "parent_watch"},
+    {"errors", "schemas", "version", "parent_watch", "project_files"},
     {"config"},
     {"notebook"},
     {"workspace"},

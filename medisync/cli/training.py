@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medisync import notebook
+from medisync import notebook, project_files
 from medisync.cli.common import add, add_demo_flag, add_parameters, print_result, run_parameters, shown
 from medisync.cli.workspaces import become_dashboard
 from medisync.errors import MediSyncError
@@ -29,7 +29,7 @@ def demo(options: argparse.Namespace) -> int:
     from medisync.schemas import PHANTOM_MARKER
     from medisync.workspace import artifacts
 
-    workspace = artifacts.locate(options.workspace or notebook.PROJECT / "demo")
+    workspace = artifacts.locate(options.workspace or project_files.demo_workspace())
     if not (workspace.dataset / PHANTOM_MARKER).exists():
         print(f"making phantom hospitals in {shown(workspace.dataset)} ...", flush=True)
         write_hospitals(workspace.dataset, seed=0)
@@ -87,7 +87,7 @@ def _execute_notebook(workspace: "Workspace", parameters: Mapping[str, Any]) -> 
                 executed,
                 dict(parameters),
                 kernel_name="python3",
-                cwd=notebook.PROJECT,
+                cwd=project_files.ROOT,
                 progress_bar=False,
                 stdout_file=sys.stdout,
                 stderr_file=sys.stderr,

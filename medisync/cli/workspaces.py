@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from medisync import notebook
+from medisync import notebook, project_files
 from medisync.cli.common import add
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ def serve(options: argparse.Namespace) -> int:
 
 def become_dashboard(workspace: "Workspace", port: int = 8501) -> NoReturn:
     """Becomes Streamlit, so that whatever ends the command ends the dashboard."""
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+    # -P: a file of the current folder must not stand in for a module
+    command = [sys.executable, "-P", "-m", "streamlit", "run", str(project_files.APP), "--server.port", str(port)]
     sys.stdout.flush()
-    os.chdir(notebook.PROJECT)
     # every session is a thread: with an arena for each, the memory of many sessions is never given back
     environment = {"MALLOC_ARENA_MAX": "2", **os.environ, "MEDISYNC_WORKSPACE": str(workspace.root)}
     os.execve(sys.executable, command, environment)  # noqa: S606

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medisync import notebook
+from medisync import project_files
 from medisync.errors import FederationError
 from medisync.network import credentials, flower, settings
 from medisync.network.run_output import COMPLETED, FAILED, SAYS
@@ -301,9 +301,9 @@ def run(
     Raises FederationError with the reason where it does not complete.
     """
     bundle = server.state / "app" / "medisync"
-    for name in ("pyproject.toml", "deploy/README.md"):
+    for name in project_files.FLOWER_APP:
         (bundle / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(notebook.PROJECT / name, bundle / name)
+        shutil.copyfile(project_files.ROOT / name, bundle / name)
     order = {
         "server": settings_file,
         "workspace": workspace,
