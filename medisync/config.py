@@ -271,7 +271,7 @@ def from_dict(parameters: Mapping[str, Any]) -> Configuration:
     sections = _sections_by_parameter()
     values: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
     for name, value in scalars.items():
-        for section in sections.get(name.lower()) or _refuse_unknown(name, sections):
+        for section in sections.get(name) or _refuse_unknown(name, sections):
             values[section][name.lower()] = value
     return _validated({"hospitals": hospitals, **values})
 
@@ -287,17 +287,17 @@ SECTIONS: Mapping[str, type[Section]] = {
 
 
 def _sections_by_parameter() -> dict[str, list[str]]:
-    """Returns the sections that have each field. A parameter may belong to several: SEED does."""
+    """Returns the sections that take each parameter. Several take SEED."""
     owners: dict[str, list[str]] = {}
     for section, model in SECTIONS.items():
         for field in model.model_fields:
-            owners.setdefault(field, []).append(section)
+            owners.setdefault(field.upper(), []).append(section)
     return owners
 
 
 def _refuse_unknown(name: str, known: Mapping[str, object]) -> list[str]:
-    close = difflib.get_close_matches(name.lower(), known, n=1)
-    hint = f"; did you mean {close[0].upper()}?" if close else f"; known: {', '.join(sorted(known)).upper()}"
+    close = difflib.get_close_matches(name.upper(), known, n=1)
+    hint = f"; did you mean {close[0]}?" if close else f"; the parameters are {', '.join(sorted(known))}"
     raise ConfigError(f"{name} is not a parameter{hint}")
 
 

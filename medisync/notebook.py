@@ -1,4 +1,4 @@
-"""notebook.ipynb as the one place that holds the parameters: read, never executed, here."""
+"""The parameters that notebook.ipynb shows, read without executing it."""
 
 import ast
 import json
@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from medisync import project_files
-from medisync.errors import ConfigError
 
 if TYPE_CHECKING:
     from medisync.config import Configuration
@@ -15,18 +14,17 @@ PATH = project_files.NOTEBOOK
 
 
 def configuration(parameters: Mapping[str, Any] | None = None) -> "Configuration":
-    """The configuration that the notebook holds, with some parameters replaced."""
+    """Returns the notebook's configuration with some parameters replaced.
+
+    Raises ConfigError, naming the parameter, for an unknown name or an invalid value.
+    """
     from medisync.config import from_dict  # pydantic is slow to load, and `medisync --help` needs none of it
 
-    names = literals()
-    if unknown := set(parameters or {}) - set(names):
-        known = ", ".join(sorted(names.keys() - {"HOSPITAL_CONFIGS", "DATASETS"}))
-        raise ConfigError(f"{sorted(unknown)[0]} is not in the notebook's parameters cell ({known})")
-    return from_dict({**names, **(parameters or {})})
+    return from_dict({**literals(), **(parameters or {})})
 
 
 def literals() -> dict[str, Any]:
-    """The capital-letter names that the notebook's cells assign plain values to; nothing is executed."""
+    """Returns the names in capitals to which the notebook's cells assign plain values; a later cell wins."""
     cells = json.loads(PATH.read_text(encoding="utf-8"))["cells"]
     sources = ("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
     statements = (statement for source in sources for statement in ast.parse(source).body)

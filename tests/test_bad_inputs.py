@@ -415,7 +415,7 @@ def test_hospitals_with_hardly_any_images_are_said_and_their_metrics_undefined(
         ("STEPS_PER_EPOCH", "0", "BATCH_SIZE and STEPS_PER_EPOCH are both 0; set one of them"),
         ("SEED", "x", "SEED: must be a valid integer, got 'x'"),
         ("IMAGE_SIZE", "7", "IMAGE_SIZE: must be a multiple of 32, got 7"),
-        ("ROUND", "3", "ROUND is not in the notebook's parameters cell"),
+        ("ROUND", "3", "ROUND is not a parameter; did you mean ROUNDS?"),
         ("VAL_RATIO", "0.9", "val_ratio + test_ratio must leave at least 0.2 for training, got 1.05"),
     ],
 )

@@ -53,6 +53,7 @@ def test_only_capital_names_of_a_notebook_are_parameters() -> None:
         ("IMAGE_SIZE", 7, "IMAGE_SIZE: must be a multiple of 32, got 7"),
         ("DEVICE", "tpu", "DEVICE: must be 'auto', 'cpu' or 'cuda', got 'tpu'"),
         ("ROUND", 3, "ROUND is not a parameter; did you mean ROUNDS?"),
+        ("rounds", 3, "rounds is not a parameter; did you mean ROUNDS?"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(name: str, value: object, message: str) -> None:

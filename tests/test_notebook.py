@@ -144,7 +144,7 @@ def test_a_mistyped_parameter_is_refused_before_anything_starts(workspace: artif
     assert train(workspace.root, "-p", "ROUNDS", "0") == 2
     assert train(workspace.root, "-p", "ROUND", "3") == 2
     assert sorted(workspace.artifacts.iterdir()) == before
-    with pytest.raises(ConfigError, match="ROUND is not in the notebook's parameters cell"):
+    with pytest.raises(ConfigError, match="ROUND is not a parameter; did you mean ROUNDS"):
         notebook.configuration({"ROUND": 3})
 
 

@@ -1,6 +1,7 @@
 """Commands that train: `demo` and `train`."""
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -78,6 +79,9 @@ def _execute_notebook(workspace: "Workspace", parameters: Mapping[str, Any]) -> 
     from medisync.workspace import artifacts
     from medisync.workspace.atomic import write_bytes
 
+    logging.getLogger("papermill").setLevel(
+        logging.ERROR
+    )  # it would warn of names outside the tagged cell, all checked
     os.environ |= {"MEDISYNC_WORKSPACE": str(workspace.root), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     with tempfile.TemporaryDirectory() as folder:
         executed = Path(folder) / notebook.PATH.name

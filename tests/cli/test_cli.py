@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 import urllib.error
@@ -11,10 +12,14 @@ from functools import partial
 from pathlib import Path
 
 import factories
+import nbformat
 import pytest
 import visitors
+from nbformat.v4 import new_code_cell, new_notebook
 from scans import save, texture
 
+from medisync import notebook
+from medisync.cli import training
 from medisync.cli.main import main
 from medisync.config import DEMO_PARAMETERS
 from medisync.model.resnet import build_resnet18
@@ -25,6 +30,12 @@ from medisync.workspace import artifacts, publishing
 from medisync.workspace.artifacts import Workspace
 
 ROOT = Path(__file__).parent.parent.parent
+BEGIN_RUN = """
+from medisync.workspace import artifacts
+artifacts.allocate(artifacts.locate())
+print(f"rounds {ROUNDS}, deadline {ROUND_DEADLINE}")
+"""
+PYTHON = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 
 
 @pytest.fixture
@@ -52,6 +63,30 @@ def test_the_demonstrations_parameters_may_stand_for_the_notebooks(
     assert medisync(workspace, "train", "-p", "ROUNDS", "3") == 0
     assert medisync(workspace, "train", "--demo", "-p", "ROUNDS", "3") == 0
     assert seen == [{"ROUNDS": 3}, {**DEMO_PARAMETERS, "ROUNDS": 3}]
+
+
+def test_p_sets_the_parameters_of_both_cells(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Papermill sets the values after the tagged cell; a cell after that would set them back."""
+    cells = [new_code_cell(each) for each in ("ROUNDS = 600", "ROUND_DEADLINE = 3600", BEGIN_RUN)]
+    cells[1].metadata["tags"] = ["parameters"]
+    (tmp_path / "two.ipynb").write_text(nbformat.writes(new_notebook(cells=cells, metadata=PYTHON)))
+    monkeypatch.setattr(notebook, "PATH", tmp_path / "two.ipynb")
+    monkeypatch.setattr(training, "print_result", lambda workspace, run: None)
+    monkeypatch.setattr(notebook, "configuration", lambda parameters: None)
+    assert notebook.literals() == {"ROUNDS": 600, "ROUND_DEADLINE": 3600}
+    assert medisync(workspace, "train", "-p", "ROUNDS", "3", "-p", "ROUND_DEADLINE", "5") == 0
+    shown = capfd.readouterr()
+    assert "rounds 3, deadline 5" in shown.out
+    assert "unknown parameter" not in shown.err
+
+
+def test_no_cell_of_the_notebook_sets_back_what_p_has_set() -> None:
+    cells = nbformat.read(notebook.PATH, 4).cells
+    (tagged,) = (place for place, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", []))
+    later = "\n".join(cell.source for cell in cells[tagged + 1 :] if cell.cell_type == "code")
+    assert not set(re.findall(r"^([A-Z_]+) = ", later, re.M)) & notebook.literals().keys()
 
 
 def test_help_names_every_command() -> None:
