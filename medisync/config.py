@@ -1,4 +1,4 @@
-"""Frozen, validated configuration, built from the notebook's parameters: its names in capitals.
+"""Frozen, validated configuration, built from the notebook's parameters (its names in capitals).
 
 The defaults of the fields are the published recipe. The notebook's parameter cells show the same values.
 """
@@ -60,7 +60,8 @@ class SplitConfig(Section):
     test_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.15
     """Fraction of a hospital's images held out for the test."""
     cross_hospital_duplicates: Literal["one-owner", "keep", "report"] = "one-owner"
-    """Treatment of images that two hospitals both have."""
+    """Treatment of groups of near-duplicates that several hospitals have: "one-owner" assigns each group to one hospital;
+    "keep" and "report" leave the copies where they are and count them in the split's notes."""
     seed: Seed = 0
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""A wrong configuration is refused with the name of the field."""
+"""The configuration: its defaults, and invalid values refused with the name of the parameter."""
 
 import copy
 from typing import Any

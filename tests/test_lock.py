@@ -1,4 +1,4 @@
-"""requirements.txt is what pyproject.toml asks for, pinned and hashed, and says nothing about where it was compiled."""
+"""The lock, requirements.txt, pins and hashes what pyproject.toml asks for, and does not tell where it was compiled."""
 
 import re
 import tomllib
@@ -11,8 +11,9 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 LOCK = (ROOT / "requirements.txt").read_text(encoding="utf-8")
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-ASKED = [Requirement(line) for line in chain(PROJECT["dependencies"], *PROJECT["optional-dependencies"].values())]
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+LISTS = {"runtime": SETTINGS["project"]["dependencies"], **SETTINGS["project"]["optional-dependencies"]}
+ASKED = [Requirement(line) for line in chain(*LISTS.values())]
 PINNED = {canonicalize_name(name): pin for name, pin in re.findall(r"^([\w.-]+)(?:\[\w+\])?==([^\s;]+)", LOCK, re.M)}
 
 
@@ -34,6 +35,17 @@ def test_every_pin_has_a_hash_and_a_reason_to_be_there() -> None:
 def test_the_lock_names_no_index() -> None:
     assert "://" not in LOCK
     assert "index-url" not in LOCK.replace("--no-emit-index-url", "")
+
+
+def test_the_build_backend_is_pinned_because_the_editable_install_is_not_isolated() -> None:
+    for requirement in map(Requirement, SETTINGS["build-system"]["requires"]):
+        assert requirement.specifier.contains(PINNED[canonicalize_name(requirement.name)])
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_dependencies_are_in_alphabetical_order(name: str) -> None:
+    names = [Requirement(line).name for line in LISTS[name]]
+    assert names == sorted(names)
 
 
 def test_every_dependency_has_its_reason_in_one_line() -> None:

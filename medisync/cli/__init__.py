@@ -1,5 +1,5 @@
-"""`medisync ...`: thin commands over the stages.
+"""The command line, `medisync ...`: thin commands over the stages.
 
-Takes a command line; prints what a person reads. Exit codes: 0 done, 1 the data or the result is bad (said in one
-line), 2 wrong usage. No traceback for a foreseeable mistake; `--debug` shows it.
+Takes a command line and prints text for people, or JSON and CSV for programs. Exit codes: 0 success; 1 bad data or a bad
+result, explained in one line; 2 wrong usage. A foreseeable mistake shows no traceback; `--debug` does.
 """

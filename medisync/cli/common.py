@@ -1,4 +1,4 @@
-"""What several commands share: their parameters, and how they say what came of it."""
+"""Options that several commands share, and the printed result of a run."""
 
 import argparse
 import ast
@@ -26,16 +26,19 @@ def add_parameters(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar=("NAME", "VALUE"),
-        help="set one name of the notebook's parameters cell",
+        help="set a parameter of the notebook, such as ROUNDS 3; may be given several times",
     )
 
 
 def add_demo_flag(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--demo", action="store_true", help="the demonstration's parameters instead of the notebook's")
+    command.add_argument("--demo", action="store_true", help="use the demo's parameters instead of the notebook's")
 
 
 def run_parameters(workspace: "Workspace", options: argparse.Namespace) -> dict[str, Any]:
-    """What a run is to begin or, resumed, began with. Raises ConfigError for a wrong one before anything starts."""
+    """Returns the parameters to start a run with; for a resumed run, those that it started with.
+
+    Raises ConfigError for an unknown name or an invalid value before anything starts.
+    """
     parameters = _chosen_parameters(options)
     if options.resume:
         parameters = {**_parameters_of(workspace, options.resume), **parameters}
@@ -44,7 +47,7 @@ def run_parameters(workspace: "Workspace", options: argparse.Namespace) -> dict[
 
 
 def _chosen_parameters(options: argparse.Namespace) -> dict[str, Any]:
-    """Returns the parameters that were set on the command line, after the demo's if it asks for them."""
+    """Returns the demo's parameters if they are asked for, overridden by those of the command line."""
     from medisync.config import DEMO_PARAMETERS  # pydantic is slow to load, and `medisync --help` needs none of it
 
     return {
@@ -54,7 +57,7 @@ def _chosen_parameters(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def parse_value(text: str) -> Any:
-    """A Python literal, else the text itself: `-p ROUNDS 3`, `-p DEVICE cpu`."""
+    """Returns the value of a Python literal, as in `-p ROUNDS 3`, or else the text itself, as in `-p DEVICE cpu`."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -62,26 +65,29 @@ def parse_value(text: str) -> Any:
 
 
 def _parameters_of(workspace: "Workspace", run: str) -> dict[str, Any]:
-    """The notebook's parameters as an interrupted run has them."""
+    """Returns the notebook's parameters with the values that an interrupted run started with."""
     from medisync.workspace import artifacts
 
     _, start = artifacts.reopen(workspace, run)
     sections = [section for section in start.configuration.values() if isinstance(section, dict)]
-    began = {name.upper(): value for section in sections for name, value in section.items()}
-    return {**{name: began[name] for name in notebook.literals() if name in began}, "RESUME": run}
+    started = {name.upper(): value for section in sections for name, value in section.items()}
+    return {**{name: started[name] for name in notebook.literals() if name in started}, "RESUME": run}
 
 
 def print_result(workspace: "Workspace", run: str) -> None:
+    """Prints a completed run's test figures and where its files are."""
+    from medisync.reporting.formatting import interval, percent
     from medisync.workspace import artifacts
 
     metrics = artifacts.read(workspace.artifacts / run, artifacts.META).metrics
-    interval = metrics.test.intervals["accuracy"]
     print(
-        f"\n{run}: test accuracy {metrics.test_accuracy:.1%} "
-        f"(95 % interval {interval.low:.1%} to {interval.high:.1%}), macro F1 {metrics.avg_f1:.3f}, n = {metrics.test.n}\n"
+        f"\n{run}: test accuracy {percent(metrics.test_accuracy)} "
+        f"(95 % interval {interval(metrics.test.intervals['accuracy'])}), "
+        f"macro F1 {metrics.avg_f1:.3f}, n = {metrics.test.n}\n"
         f"artifacts in {shown(workspace.artifacts / run)}, model in {shown(workspace.models)}"
     )
 
 
 def shown(path: Path) -> str:
+    """Returns the path as text, relative to the current folder if it lies inside it."""
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

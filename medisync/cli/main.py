@@ -1,4 +1,4 @@
-"""The program's entry point: one parser, one command, one exit code."""
+"""Entry point of the program: one parser, one command, one exit code."""
 
 import argparse
 import sys
@@ -9,7 +9,7 @@ from medisync.errors import ConfigError, MediSyncError, printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; a foreseeable mistake is one line on standard error."""
+    """Runs one command and returns its exit code; a foreseeable mistake is reported in one line on standard error."""
     options = _parser().parse_args(arguments)
     try:
         command: Callable[[argparse.Namespace], int] = options.command
@@ -27,11 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="medisync",
-        description="Federated learning for brain-tumour MRI. Research use only, not a medical device.",
+        description="Federated learning for brain-tumour MRI classification. Research use only; not a medical device.",
     )
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument(
-        "--workspace", metavar="DIR", help="folder with dataset/ (default: $MEDISYNC_WORKSPACE, else here)"
+        "--workspace",
+        metavar="DIR",
+        help="workspace folder, which holds dataset/ (default: $MEDISYNC_WORKSPACE, else the current folder)",
     )
     shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

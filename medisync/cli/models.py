@@ -1,4 +1,4 @@
-"""Commands that use a run's model: `predict`, `evaluate` and `export`."""
+"""Commands that use a trained model: `predict`, `evaluate` and `export`."""
 
 import argparse
 import csv
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def add_predict(commands: Any, shared: argparse.ArgumentParser) -> None:
-    summary = "Predict images with the published model; one CSV row each. Research use only, not a diagnosis."
+    summary = "Classify images with a trained model; writes one CSV row each. Research use only; not a diagnosis."
     command = add(commands, shared, "predict", predict, summary)
-    command.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="an image, or a folder of images")
+    command.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="an image or a folder of images")
     _add_model(command)
-    command.add_argument("--output", metavar="FILE", type=Path, help="write the CSV to FILE instead of the terminal")
+    command.add_argument("--output", metavar="FILE", type=Path, help="write the CSV to FILE instead of standard output")
 
 
 def predict(options: argparse.Namespace) -> int:
@@ -31,7 +31,8 @@ def predict(options: argparse.Namespace) -> int:
 
     files = predictor.find_images(options.paths)
     if not files:
-        raise DataError("no images found there (accepted: PNG, JPEG, TIFF, WebP, BMP, GIF)")
+        searched = ", ".join(map(shown, options.paths))
+        raise DataError(f"no images found in {searched}; expected files of type PNG, JPEG, TIFF, WebP, BMP or GIF")
     classifier = _load_classifier(options)
     table = io.StringIO() if options.output else sys.stdout
     writer = csv.writer(table, lineterminator="\n")
@@ -48,11 +49,13 @@ def predict(options: argparse.Namespace) -> int:
 
 
 def add_evaluate(commands: Any, shared: argparse.ArgumentParser) -> None:
-    summary = "Score a run's model on a folder of class folders that it never saw."
+    summary = "Evaluate a trained model on images that it has not seen, sorted into class folders."
     command = add(commands, shared, "evaluate", evaluate, summary)
-    command.add_argument("folder", type=Path, metavar="DIR", help="holds folders such as glioma/ or no_tumor/")
+    command.add_argument(
+        "folder", type=Path, metavar="DIR", help="folder with class folders such as glioma/ or no_tumor/"
+    )
     _add_model(command)
-    command.add_argument("--json", action="store_true", help="print the figures as JSON")
+    command.add_argument("--json", action="store_true", help="print the metrics as JSON")
 
 
 def evaluate(options: argparse.Namespace) -> int:
@@ -61,17 +64,17 @@ def evaluate(options: argparse.Namespace) -> int:
     classifier = _load_classifier(options)
     scores = predictor.score_folder(classifier, options.folder)
     for path, problem in scores.unreadable:
-        print(printable(f"left out: {path}: {problem}"), file=sys.stderr)
+        print(printable(f"skipped: {path}: {problem}"), file=sys.stderr)
     print(json.dumps(scores.figures, indent=1) if options.json else scores.text())
     return 0
 
 
 def add_export(commands: Any, shared: argparse.ArgumentParser) -> None:
-    summary = "Write the published network for other programs to read. Research use only."
+    summary = "Export a trained model for use in other programs. Research use only."
     command = add(commands, shared, "export", export, summary)
     _add_model(command)
-    command.add_argument("--safetensors", metavar="FILE", type=Path, help="the weights, under torchvision's names")
-    command.add_argument("--onnx", metavar="FILE", type=Path, help="the computation, from pixels to probabilities")
+    command.add_argument("--safetensors", metavar="FILE", type=Path, help="write the weights under torchvision's names")
+    command.add_argument("--onnx", metavar="FILE", type=Path, help="write the network, from pixels to probabilities")
 
 
 def export(options: argparse.Namespace) -> int:
@@ -80,7 +83,7 @@ def export(options: argparse.Namespace) -> int:
 
     wanted = [(options.safetensors, to_safetensors), (options.onnx, to_onnx)]
     if not any(file for file, _ in wanted):
-        raise ConfigError("nothing to write: say --safetensors FILE, --onnx FILE, or both")
+        raise ConfigError("nothing to export; give --safetensors FILE, --onnx FILE or both")
     classifier = _load_classifier(options)
     for file, write in wanted:
         if file:
@@ -91,13 +94,13 @@ def export(options: argparse.Namespace) -> int:
 
 def _add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--run", metavar="RUN", help="use this run's model, for instance run-003 (default: the published one)"
+        "--run", metavar="RUN", help="use the model of this run, such as run-003 (default: the published model)"
     )
     command.add_argument(
         "--hospital",
         metavar="NAME",
         default="",
-        help="the scans are this hospital's, which took part: use its own statistics, where the run has them",
+        help="use the BatchNorm statistics of this hospital, a participant that the scans come from",
     )
 
 
@@ -111,5 +114,5 @@ def _load_classifier(options: argparse.Namespace) -> "Classifier":
         return predictor.open_run(folder, options.hospital)
     except ArtifactError as error:
         raise MediSyncError(
-            f"no model in {shown(folder)} ({error}); make one with `medisync train`, or `medisync demo` for a try"
+            f"no model in {shown(folder)} ({error}); train one with `medisync train`, or try `medisync demo`"
         ) from None

@@ -1,7 +1,6 @@
 """Commands that train: `demo` and `train`."""
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -18,9 +17,10 @@ if TYPE_CHECKING:
 
 
 def add_demo(commands: Any, shared: argparse.ArgumentParser) -> None:
-    command = add(commands, shared, "demo", demo, "Make phantom hospitals in demo/, train on them, open the dashboard.")
-    command.add_argument("--no-train", action="store_true", help="make the phantom hospitals and stop")
-    command.add_argument("--no-serve", action="store_true", help="train and stop")
+    summary = "Make phantom hospitals in demo/ (or --workspace DIR), train on them and open the dashboard."
+    command = add(commands, shared, "demo", demo, summary)
+    command.add_argument("--no-train", action="store_true", help="only make the phantom hospitals")
+    command.add_argument("--no-serve", action="store_true", help="do not open the dashboard")
     command.set_defaults(demo=True, resume=None)
     add_parameters(command)
 
@@ -42,14 +42,20 @@ def demo(options: argparse.Namespace) -> int:
 
 def add_train(commands: Any, shared: argparse.ArgumentParser) -> None:
     command = add(
-        commands, shared, "train", train, "Execute notebook.ipynb: audit, split, federate, evaluate, publish."
+        commands, shared, "train", train, "Execute notebook.ipynb: audit, split, train, evaluate and publish."
     )
     add_parameters(command)
     add_demo_flag(command)
     how = command.add_mutually_exclusive_group()
-    how.add_argument("--resume", metavar="RUN", help="go on with an interrupted run, with the parameters it began with")
     how.add_argument(
-        "--seeds", nargs="+", type=int, metavar="SEED", help="one run per seed; then the mean and its spread over them"
+        "--resume", metavar="RUN", help="resume an interrupted run with the parameters that it started with"
+    )
+    how.add_argument(
+        "--seeds",
+        nargs="+",
+        type=int,
+        metavar="SEED",
+        help="train one run per seed, then print the mean and the spread over them",
     )
 
 
@@ -62,7 +68,7 @@ def train(options: argparse.Namespace) -> int:
     if options.seeds is None:
         _execute_notebook(workspace, parameters)
         return 0
-    for seed in options.seeds:  # a wrong one is refused before the first run starts
+    for seed in options.seeds:  # an invalid seed is refused before the first run starts
         notebook.configuration({**parameters, "SEED": seed})
     runs = [_execute_notebook(workspace, {**parameters, "SEED": seed}) for seed in options.seeds]
     print(f"\n{run_comparison.spread(workspace, runs)}")
@@ -70,42 +76,50 @@ def train(options: argparse.Namespace) -> int:
 
 
 def _execute_notebook(workspace: "Workspace", parameters: Mapping[str, Any]) -> str:
-    """Runs the notebook's cells in a kernel of their own, keeps the executed notebook with the run, returns its name."""
+    """Executes the notebook in a kernel of its own, stores it with the run and returns the run's name."""
     import tempfile
-
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
 
     from medisync.workspace import artifacts
     from medisync.workspace.atomic import write_bytes
 
-    logging.getLogger("papermill").setLevel(
-        logging.ERROR
-    )  # it would warn of names outside the tagged cell, all checked
     os.environ |= {"MEDISYNC_WORKSPACE": str(workspace.root), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     with tempfile.TemporaryDirectory() as folder:
         executed = Path(folder) / notebook.PATH.name
-        try:
-            papermill.execute_notebook(
-                notebook.PATH,
-                executed,
-                dict(parameters),
-                kernel_name="python3",
-                cwd=project_files.ROOT,
-                progress_bar=False,
-                stdout_file=sys.stdout,
-                stderr_file=sys.stderr,
-            )
-        except PapermillExecutionError as error:
-            raise MediSyncError(f"{error.ename}: {error.evalue}") from error
+        _execute_cells(executed, parameters)
         name: str = parameters.get("RESUME") or artifacts.list_runs(workspace)[0].name
-        write_bytes(workspace.artifacts / name / artifacts.NOTEBOOK, _to_keep(executed))
+        write_bytes(workspace.artifacts / name / artifacts.NOTEBOOK, _stored(executed))
     print_result(workspace, name)
     return name
 
 
-def _to_keep(executed: Path) -> bytes:
-    """An executed notebook without what papermill notes of the machine that it ran on, and with progress bars as they ended."""
+def _execute_cells(executed: Path, parameters: Mapping[str, Any]) -> None:
+    """Writes the notebook with its outputs to `executed`. Raises MediSyncError with the error of the cell that failed."""
+    import logging
+
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    # papermill would warn of parameters outside the tagged cell; `run_parameters` has checked them all
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    try:
+        papermill.execute_notebook(
+            notebook.PATH,
+            executed,
+            dict(parameters),
+            kernel_name="python3",
+            cwd=project_files.ROOT,
+            progress_bar=False,
+            stdout_file=sys.stdout,
+            stderr_file=sys.stderr,
+        )
+    except PapermillExecutionError as error:
+        raise MediSyncError(f"{error.ename}: {error.evalue}") from error
+
+
+def _stored(executed: Path) -> bytes:
+    """Returns an executed notebook with only the final state of its progress bars, and without papermill's notes on the
+    machine that it ran on.
+    """
     import nbformat
     from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 

@@ -1,4 +1,4 @@
-"""Commands on a workspace: `serve`, `audit`, `download` and `runs`."""
+"""Commands that work on a workspace: `serve`, `audit`, `download` and `runs`."""
 
 import argparse
 import os
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def add_serve(commands: Any, shared: argparse.ArgumentParser) -> None:
     command = add(commands, shared, "serve", serve, "Open the dashboard on a workspace.")
-    command.add_argument("--port", type=int, default=8501, help="on 127.0.0.1 (default: 8501)")
+    command.add_argument("--port", type=int, default=8501, help="port on 127.0.0.1 (default: 8501)")
 
 
 def serve(options: argparse.Namespace) -> int:
@@ -25,17 +25,17 @@ def serve(options: argparse.Namespace) -> int:
 
 
 def become_dashboard(workspace: "Workspace", port: int = 8501) -> NoReturn:
-    """Becomes Streamlit, so that whatever ends the command ends the dashboard."""
-    # -P: a file of the current folder must not stand in for a module
+    """Replaces this process by Streamlit, so that whatever ends the command ends the dashboard."""
+    # -P: no file in the current folder can shadow a module
     command = [sys.executable, "-P", "-m", "streamlit", "run", str(project_files.APP), "--server.port", str(port)]
     sys.stdout.flush()
-    # every session is a thread: with an arena for each, the memory of many sessions is never given back
+    # every session is a thread, and memory in an arena per thread would never be returned to the system
     environment = {"MALLOC_ARENA_MAX": "2", **os.environ, "MEDISYNC_WORKSPACE": str(workspace.root)}
     os.execve(sys.executable, command, environment)  # noqa: S606
 
 
 def add_audit(commands: Any, shared: argparse.ArgumentParser) -> None:
-    command = add(commands, shared, "audit", audit, "Look through the hospitals' datasets without training.")
+    command = add(commands, shared, "audit", audit, "Audit the hospitals' datasets without training.")
     command.add_argument("--json", metavar="FILE", type=Path, help="write the audit record to FILE")
 
 
@@ -54,7 +54,7 @@ def audit(options: argparse.Namespace) -> int:
 
 
 def add_download(commands: Any, shared: argparse.ArgumentParser) -> None:
-    add(commands, shared, "download", download, "Fetch the three public datasets from Kaggle into dataset/.")
+    add(commands, shared, "download", download, "Download the three public datasets from Kaggle into dataset/.")
 
 
 def download(options: argparse.Namespace) -> int:
@@ -66,8 +66,8 @@ def download(options: argparse.Namespace) -> int:
 
 
 def add_runs(commands: Any, shared: argparse.ArgumentParser) -> None:
-    command = add(commands, shared, "runs", runs, "List the runs of a workspace, or compare two.")
-    command.add_argument("--compare", nargs=2, metavar=("A", "B"), help="show only what differs between two runs")
+    command = add(commands, shared, "runs", runs, "List the runs of a workspace, or compare two of them.")
+    command.add_argument("--compare", nargs=2, metavar=("A", "B"), help="show only the differences between two runs")
 
 
 def runs(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""The commands as a person types them: exit codes, one line for a mistake, CSV and JSON that other programs read."""
+"""The commands as a person types them: exit codes, one line per mistake, CSV and JSON for other programs."""
 
 import csv
 import io
@@ -45,7 +45,7 @@ def workspace(tmp_path: Path) -> Workspace:
 
 @pytest.fixture
 def trained(workspace: Workspace) -> Workspace:
-    """A workspace with a published model that never saw an image."""
+    """A workspace with a published, untrained model."""
     run = factories.make_run(workspace, model=serialise(build_resnet18().state_dict()))
     publishing.publish(workspace, run.name)
     return workspace
@@ -55,9 +55,7 @@ def medisync(workspace: Workspace, command: str, *arguments: object) -> int:
     return main([command, "--workspace", str(workspace.root), *map(str, arguments)])
 
 
-def test_the_demonstrations_parameters_may_stand_for_the_notebooks(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_demo_replaces_the_notebooks_parameters(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[dict[str, object]] = []
     monkeypatch.setattr("medisync.cli.training._execute_notebook", lambda _, parameters: seen.append(parameters))
     assert medisync(workspace, "train", "-p", "ROUNDS", "3") == 0
@@ -65,10 +63,10 @@ def test_the_demonstrations_parameters_may_stand_for_the_notebooks(
     assert seen == [{"ROUNDS": 3}, {**DEMO_PARAMETERS, "ROUNDS": 3}]
 
 
-def test_p_sets_the_parameters_of_both_cells(
+def test_p_sets_parameters_of_both_cells(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Papermill sets the values after the tagged cell; a cell after that would set them back."""
+    """Papermill injects the values after the tagged cell; a later cell would overwrite them."""
     cells = [new_code_cell(each) for each in ("ROUNDS = 600", "ROUND_DEADLINE = 3600", BEGIN_RUN)]
     cells[1].metadata["tags"] = ["parameters"]
     (tmp_path / "two.ipynb").write_text(nbformat.writes(new_notebook(cells=cells, metadata=PYTHON)))
@@ -82,7 +80,7 @@ def test_p_sets_the_parameters_of_both_cells(
     assert "unknown parameter" not in shown.err
 
 
-def test_no_cell_of_the_notebook_sets_back_what_p_has_set() -> None:
+def test_no_cell_of_the_notebook_overwrites_what_p_sets() -> None:
     cells = nbformat.read(notebook.PATH, 4).cells
     (tagged,) = (place for place, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", []))
     later = "\n".join(cell.source for cell in cells[tagged + 1 :] if cell.cell_type == "code")
@@ -129,7 +127,7 @@ def test_predict_keeps_the_rows_of_unreadable_files_and_exits_with_1(
     assert capsys.readouterr().err == "medisync: 1 of 2 files could not be read; their rows say why\n"
 
 
-def test_the_dashboard_ends_with_the_command_that_serves_it_however_that_ends(workspace: Workspace) -> None:
+def test_the_dashboard_ends_with_the_command_that_serves_it(workspace: Workspace) -> None:
     with visitors.served(workspace.root) as (address, command):
         assert command.children() == []
         command.kill()
@@ -138,7 +136,7 @@ def test_the_dashboard_ends_with_the_command_that_serves_it_however_that_ends(wo
             urllib.request.urlopen(f"http://{address}/_stcore/health")
 
 
-def test_predict_without_a_model_says_how_to_make_one(
+def test_predict_without_a_model_says_how_to_train_one(
     workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scan = save(tmp_path / "scan.png", texture(1))
@@ -149,7 +147,7 @@ def test_predict_without_a_model_says_how_to_make_one(
     assert "Traceback" not in said
 
 
-def test_evaluate_prints_json_that_a_program_reads(
+def test_evaluate_prints_json_for_programs(
     trained: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save(tmp_path / "held-out/glioma/1.png", texture(1))
@@ -171,7 +169,7 @@ def test_evaluate_prints_json_that_a_program_reads(
     assert "balanced accuracy" in capsys.readouterr().out
 
 
-def test_a_hospital_without_statistics_of_its_own_is_wrong_usage(
+def test_a_hospital_without_its_own_statistics_is_wrong_usage(
     trained: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scan = save(tmp_path / "scan.png", texture(1))
@@ -179,7 +177,7 @@ def test_a_hospital_without_statistics_of_its_own_is_wrong_usage(
     assert "'AIIMS Delhi': the model has statistics of no hospital: it is the same for all" in capsys.readouterr().err
 
 
-def test_audit_exits_with_1_where_a_hospital_has_no_image(
+def test_audit_exits_with_1_if_a_hospital_has_no_images(
     workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for hospital in ("dataset-1", "dataset-2"):
@@ -220,7 +218,7 @@ def test_demo_without_training_makes_the_phantoms_once(
     assert capsys.readouterr().out.count("making phantom hospitals") == 1
 
 
-def test_demo_never_writes_over_real_scans(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_demo_never_overwrites_real_scans(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     scan = save(workspace.dataset / "dataset-1/glioma/real.png", texture(1))
     before = scan.read_bytes()
     assert medisync(workspace, "demo", "--no-train") == 1
