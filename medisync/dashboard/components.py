@@ -123,6 +123,8 @@ def chart(drawn: Chart, key: str | None = None) -> None:
     ink = INK[st.context.theme.type or "light"]
     drawn.figure.update_xaxes(tickfont_color=ink, title_font_color=ink)
     drawn.figure.update_yaxes(tickfont_color=ink, title_font_color=ink)
+    drawn.figure.update_traces(textfont_color=ink, selector={"type": "scatter"})
+    drawn.figure.update_traces(textfont_color=ink, selector={"textposition": "outside"})
     config = {"displaylogo": False, "modeBarButtons": [["toImage"]]}
     st.plotly_chart(drawn.figure, alt=drawn.alt, config=config, key=key)
 

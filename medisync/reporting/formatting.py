@@ -54,18 +54,22 @@ def interval(found: Interval | None) -> str:
 
 
 def with_interval(metrics: Metrics | ClassMetrics | None, name: str) -> str:
-    """Returns a fraction of `metrics` with its interval, such as `89.6 % (86.6 to 92.1 %)`."""
+    """Returns a fraction of `metrics` with its interval, such as `89.6 % (86.6 to 92.1)`."""
     if metrics is None:
         return NO_VALUE
-    found = metrics.intervals.get(name)
-    return percent(getattr(metrics, name)) + (f" ({interval(found)})" if found else "")
+    found, shown = metrics.intervals.get(name), percent(getattr(metrics, name))
+    return f"{shown} {_bracketed(f'{100 * found.low:.1f}', f'{100 * found.high:.1f}')}" if found else shown
+
+
+def _bracketed(low: str, high: str) -> str:
+    """Returns an interval in brackets that a narrow column does not break."""
+    return f"({low} to {high})".replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def auc_with_interval(metrics: Metrics | ClassMetrics, name: str) -> str:
     """Returns an area under the ROC curve with its interval, such as `0.971 (0.959 to 0.982)`."""
-    found = metrics.intervals.get(name)
-    shown = decimal(getattr(metrics, name))
-    return f"{shown} ({decimal(found.low)} to {decimal(found.high)})" if found else shown
+    found, shown = metrics.intervals.get(name), decimal(getattr(metrics, name))
+    return f"{shown} {_bracketed(decimal(found.low), decimal(found.high))}" if found else shown
 
 
 def points(difference: float) -> str:

@@ -61,7 +61,7 @@ def different_parameters(records: Sequence[RunRecord]) -> pd.DataFrame:
 def test_figures(metas: Sequence[ModelMeta]) -> pd.DataFrame:
     """Returns test figures over all hospitals and at each hospital of any of the runs."""
     columns = {meta.run: _figures(meta) for meta in metas}
-    return _side_by_side("Figure", columns, dict.fromkeys(name for column in columns.values() for name in column))
+    return _side_by_side("Measure", columns, dict.fromkeys(name for column in columns.values() for name in column))
 
 
 def _figures(meta: ModelMeta) -> dict[str, str]:

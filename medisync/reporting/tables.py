@@ -33,7 +33,6 @@ from medisync.schemas import (
     AuditRecord,
     BaselineModel,
     BaselineRecord,
-    ClassMetrics,
     DatasetStats,
     HistoryEntry,
     HospitalAudit,
@@ -74,7 +73,7 @@ def class_or_unresolved(label: str | None) -> str:
 def audit_summary(audit: AuditRecord) -> pd.DataFrame:
     """Returns one column per hospital: images per class, files left out by reason, copies, sizes."""
     columns = {plain(name): _audit_figures(found) for name, found in audit.hospitals.items()}
-    return pd.DataFrame(columns).rename_axis("Figure")
+    return pd.DataFrame(columns).rename_axis("Measure")
 
 
 def _audit_figures(found: HospitalAudit) -> dict[str, str]:
@@ -155,7 +154,6 @@ def rounds(history: Sequence[HistoryEntry], best_round: int) -> pd.DataFrame:
             "Refused or absent",
             "Learning rate",
             "Time",
-            "Selected",
         ),
         [_round_row(entry, hospitals, best_round) for entry in shown],
     )
@@ -163,7 +161,7 @@ def rounds(history: Sequence[HistoryEntry], best_round: int) -> pd.DataFrame:
 
 def _round_row(entry: HistoryEntry, hospitals: Sequence[str], best_round: int) -> tuple[str, ...]:
     return (
-        number(entry.epoch),
+        f"{number(entry.epoch)} (selected)" if entry.epoch == best_round else number(entry.epoch),
         decimal(entry.train_loss),
         percent(entry.train_accuracy),
         decimal(entry.val_loss),
@@ -172,7 +170,6 @@ def _round_row(entry: HistoryEntry, hospitals: Sequence[str], best_round: int) -
         ", ".join(plain(refusal.hospital) for refusal in entry.refused),
         f"{entry.learning_rate:.2g}",
         duration(entry.seconds),
-        "selected" if entry.epoch == best_round else "",
     )
 
 
@@ -234,20 +231,28 @@ def _metrics_row(name: str, found: Metrics) -> tuple[str, ...]:
     )
 
 
-def per_class(found: Metrics, *, intervals: bool = True) -> pd.DataFrame:
-    """Returns the metrics of each class against the rest; without intervals for half the width of a page."""
+def per_class(found: Metrics) -> pd.DataFrame:
+    """Returns the metrics of each class against the rest, with their intervals."""
     figures = {"recall": "Sensitivity", "specificity": "Specificity", "precision": "Precision", "f1": "F1"}
     rows = [
-        (CLASS_NAMES[label], number(each.support), *_class_figures(each, tuple(figures), intervals))
+        (
+            CLASS_NAMES[label],
+            number(each.support),
+            *(with_interval(each, name) for name in figures),
+            auc_with_interval(each, "auc"),
+        )
         for label, each in found.per_class.items()
     ]
     return table(("Class", "Scans", *figures.values(), "AUC"), rows)
 
 
-def _class_figures(found: ClassMetrics, names: Sequence[str], intervals: bool) -> list[str]:
-    if intervals:
-        return [*(with_interval(found, name) for name in names), auc_with_interval(found, "auc")]
-    return [*(percent(getattr(found, name)) for name in names), decimal(found.auc)]
+def per_class_short(found: Metrics) -> pd.DataFrame:
+    """Returns the main metrics of each class without intervals, for half the width of a page."""
+    rows = [
+        (CLASS_NAMES[label], number(each.support), *map(percent, (each.recall, each.specificity, each.precision)))
+        for label, each in found.per_class.items()
+    ]
+    return table(("Class", "Scans", "Sensitivity", "Specificity", "Precision"), rows)
 
 
 def uncertainty(found: Metrics) -> pd.DataFrame:

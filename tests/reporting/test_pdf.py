@@ -39,7 +39,7 @@ def test_report_says_what_the_page_says() -> None:
     assert "AIIMS Delhi alone\nGlioma, 91.3 %" in found or "AIIMS Delhi alone Glioma, 91.3 %" in found
     assert "90 x 90 pixels" in found
     assert "run-001" in found
-    assert "89.6 % (86.6 to 92.1 %), 405 slices; 95 % interval in brackets" in found
+    assert "89.6 % (86.6 to 92.1), 405 slices; 95 % interval in brackets" in found
     assert found.count("nothing here is a diagnosis") == 2
     assert "do not rely on this prediction" not in found
 

@@ -65,10 +65,9 @@ def test_rounds_are_those_validated_or_with_a_refusal() -> None:
     entries[0] = entries[0].model_copy(update=silent)
     entries[2] = entries[2].model_copy(update=silent)
     found = tables.rounds(entries, 5)
-    assert found.index.tolist() == ["2", "3", "4", "5", "6"]
+    assert found.index.tolist() == ["2", "3", "4", "5 (selected)", "6"]
     assert found.loc["3", "Validation loss"] == "–"
     assert found.loc["3", ["At Tata Memorial Mumbai", "Refused or absent"]].tolist() == ["–", "Tata Memorial Mumbai"]
-    assert found["Selected"].tolist() == ["", "", "", "selected", ""]
 
 
 def test_a_metric_stands_with_its_interval_and_an_undefined_one_is_a_dash() -> None:
@@ -76,11 +75,11 @@ def test_a_metric_stands_with_its_interval_and_an_undefined_one_is_a_dash() -> N
     found = tables.metrics(meta.metrics.test, meta.metrics.hospitals)
     assert found.index[0] == "All hospitals"
     assert (
-        found.loc["All hospitals", "Accuracy"] == f"89.6{SPACE}% (86.6 to 92.1{SPACE}%)"
+        found.loc["All hospitals", "Accuracy"] == f"89.6{SPACE}% (86.6{SPACE}to{SPACE}92.1)"
     )  # (113 + 85 + 91 + 74) / 405
-    per_class = tables.per_class(meta.metrics.hospitals["NIMHANS Bengaluru"], intervals=False)
+    per_class = tables.per_class_short(meta.metrics.hospitals["NIMHANS Bengaluru"])
     assert per_class.loc["Glioma", "Sensitivity"] == f"88.9{SPACE}%"  # 40 / 45
-    assert per_class.loc["No tumour", ["Scans", "Sensitivity", "AUC"]].tolist() == ["0", "–", "–"]
+    assert per_class.loc["No tumour", ["Scans", "Sensitivity", "Precision"]].tolist() == ["0", "–", "–"]
 
 
 def test_models_are_named_and_tested_at_every_hospital() -> None:

@@ -36,7 +36,7 @@ if metrics.n:
         components.chart(performance.confusion(metrics))
     with right:
         components.heading("The global model by class")
-        components.table(tables.per_class(metrics, intervals=False), "Metrics of each class at this hospital")
+        components.table(tables.per_class_short(metrics), "Metrics of each class at this hospital")
 else:
     st.info("This hospital has no test scans, so its metrics are undefined.", icon=":material/info:")
 

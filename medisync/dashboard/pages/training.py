@@ -66,7 +66,7 @@ if refusals:
 else:
     st.success("Every hospital answered in every round, and every update was accepted.", icon=":material/check_circle:")
 if remarks := sentences.remarks(history):
-    components.heading("Remarkable updates that were accepted")
+    components.heading("Accepted updates with remarks")
     st.warning("\n\n".join(remarks), icon=":material/troubleshoot:")
 with st.expander("Validated rounds as a table"):
     components.table(tables.rounds(history, meta.best_epoch), "Loss, accuracy, learning rate and time of each round")

@@ -103,7 +103,7 @@ def found_and_used(stats: DatasetStats) -> Chart:
     figure.update_layout(barmode="group")
     figure.update_yaxes(autorange="reversed")
     most = max([*stats.found.values(), *stats.class_distribution.values()], default=1)
-    figure.update_xaxes(tickformat=",", range=[0, 1.2 * max(1, most)])  # room for the numbers at the bars' ends
+    figure.update_xaxes(tickformat=",", range=[0, 1.3 * max(1, most)])  # room for the numbers at the bars' ends
     found = sum(stats.found.values()) or stats.total
     return Chart(
         f"{number(stats.total)} of {count(found, 'scan')} found are used (grey: found, coloured: used)",

@@ -71,7 +71,7 @@ def accuracies(record: BaselineRecord, hospital: str | None = None) -> Chart:
     spoken = [f"{_name(each, hospitals)} {with_interval(metrics, 'accuracy')}" for each, metrics in known]
     return Chart(
         _title_at(record, hospital) if hospital else _title(record),
-        scores(rows, f"Test accuracy{' at this hospital' if hospital else ''} (95 % interval)"),
+        scores(rows, "Test accuracy (95 % interval)"),
         f"Test accuracy, {scope_name(hospital)}: {'; '.join(spoken)}.",
     )
 
@@ -106,4 +106,6 @@ def _title_at(record: BaselineRecord, hospital: str) -> str:
 def _against(each: PairedDifference, other: str) -> str:
     size = points(abs(each.difference)).lstrip("+")
     doubt = "" if excludes_zero(each) else " (95 % interval includes 0)"
+    if size == "0.0":
+        return f"as accurate as {other}{doubt}"
     return f"{size} points {'below' if each.difference < 0 else 'above'} {other}{doubt}"

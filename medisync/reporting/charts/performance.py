@@ -184,6 +184,8 @@ def probabilities(prediction: Prediction) -> Chart:
         )
     )
     figure.update_yaxes(autorange="reversed")
-    figure.update_xaxes(**WHOLE_PERCENT_AXIS | {"range": [0, 118]})  # room for the numbers at the bars' ends
+    figure.update_xaxes(
+        **WHOLE_PERCENT_AXIS | {"range": [0, 140], "dtick": 50}
+    )  # room for the numbers at the bars' ends
     alt = ", ".join(f"{CLASS_NAMES[label]} {percent(value)}" for label, value in zip(LABELS, values, strict=True))
     return Chart("Probability of each class", layout(figure, x="Calibrated probability", height=230), alt)

@@ -55,8 +55,8 @@ def prediction(pixels: NDArray[np.uint8], heat: NDArray[np.floating], found: Pre
     layout(figure, height=340).update_layout(margin_t=44, plot_bgcolor="white", paper_bgcolor="white", bargap=0.45)
     for column in (1, 2):
         figure.update_xaxes(visible=False, row=1, col=column).update_yaxes(visible=False, row=1, col=column)
-    figure.update_yaxes(autorange="reversed", row=1, col=3)
-    figure.update_xaxes(range=[0, 128], visible=False, row=1, col=3)
+    figure.update_yaxes(autorange="reversed", visible=False, row=1, col=3)
+    figure.update_xaxes(range=[0, 215], visible=False, row=1, col=3)  # room for the names at the bars' ends
     title = _prediction_title(found, true_class)
     return Chart(title, figure, f"{title} The scan, the scan with its heat map, and the probability of each class.")
 
@@ -74,7 +74,7 @@ def _probability_bars(found: Prediction) -> go.Bar:
         orientation="h",
         x=percents(values),
         y=[CLASS_NAMES[label] for label in LABELS],
-        text=[percent(value) for value in values],
+        text=[f"{CLASS_NAMES[label]} {percent(value)}" for label, value in zip(LABELS, values, strict=True)],
         textposition="outside",
         cliponaxis=False,
         marker_color=[CLASS_COLOURS[label] for label in LABELS],

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import plotly.graph_objects as go
 
-from medisync.reporting.formatting import number, with_interval
+from medisync.reporting.formatting import number, percent, with_interval
 from medisync.schemas import Label, Metrics
 
 HOSPITAL_COLOURS = ("#0077BB", "#E07020", "#CC3377", "#009988", "#7A6A00", "#8855CC")
@@ -37,6 +37,9 @@ GLOBAL_SYMBOL, NEUTRAL_SYMBOL = "star", "circle-open"
 INK: Mapping[str, str] = {"light": "#56646A", "dark": "#B4C2C6"}
 """Colour of axis labels, by theme: Streamlit's own grey has too little contrast."""
 
+SEQUENTIAL = [(0, "#F3F8F9"), (0.55, "#94C2C9"), (0.67, "#2B7F89"), (1, "#06454D")]
+"""Colours of a heat map outside Streamlit, as in its light theme: hardly any are too dark for black and too light for white."""
+
 TITLE_WIDTH = 95
 """Characters in a line of a title inside a figure of usual width."""
 
@@ -54,7 +57,15 @@ class Chart:
         figure, lines = go.Figure(self.figure), textwrap.wrap(self.title, TITLE_WIDTH)
         room = 14 + 22 * len(lines)
         text = "<br>".join(escape(line) for line in lines)
-        place = {"x": 0, "xref": "container", "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 10, "l": 10}}
+        place = {
+            "x": 0,
+            "xref": "container",
+            "y": 1,
+            "yref": "container",
+            "yanchor": "top",
+            "pad": {"t": 18 * len(lines) - 8, "l": 10},
+        }
+        figure.update_traces(colorscale=SEQUENTIAL, selector={"type": "heatmap"})
         return figure.update_layout(
             template="plotly_white",
             title={"text": text, "font_size": 16, **place},
@@ -100,7 +111,7 @@ def percents(fractions: Iterable[float | None]) -> list[float | None]:
 
 PERCENT_AXIS = {"ticksuffix": "\N{NO-BREAK SPACE}%"}
 
-WHOLE_PERCENT_AXIS = {**PERCENT_AXIS, "range": [0, 104], "dtick": 20}
+WHOLE_PERCENT_AXIS = {**PERCENT_AXIS, "range": [0, 104], "dtick": 20, "tickangle": 0}
 
 
 def matrix(
@@ -110,7 +121,7 @@ def matrix(
     figure = go.Figure(
         go.Heatmap(z=cells, x=columns, y=rows, showscale=False, xgap=2, ygap=2, hoverongaps=False, **options)
     )
-    figure.update_xaxes(showgrid=False, tickangle=0, tickfont_size=11)
+    figure.update_xaxes(showgrid=False, tickangle=0, tickfont_size=10)
     figure.update_yaxes(showgrid=False, autorange="reversed", tickfont_size=11)
     return figure
 
@@ -133,11 +144,11 @@ def _score(label: str, metrics: Metrics, colour: str, symbol: str) -> go.Scatter
         x=percents([accuracy]),
         y=[label],
         mode="markers+text",
-        text=with_interval(metrics, "accuracy"),
-        textposition="top left" if accuracy > 0.5 else "top right",
+        text=percent(metrics.accuracy),
+        textposition="top center",
         textfont_size=11,
         cliponaxis=False,
         error_x={"type": "data", "symmetric": False, "color": colour, "thickness": 2, "width": 6, **bars},
         marker={"color": colour, "symbol": symbol, "size": 13},
-        hovertemplate=f"{label}<br>%{{text}}<br>{number(metrics.n)} test scans<extra></extra>",
+        hovertemplate=f"{label}<br>{with_interval(metrics, 'accuracy')}<br>{number(metrics.n)} test scans<extra></extra>",
     )

@@ -26,8 +26,7 @@ def losses(history: Sequence[HistoryEntry], best: int) -> Chart:
     figure = _curves(
         history, {"Training, mean of hospitals": "train_loss", "Validation, global model": "val_loss"}, best
     )
-    if (highest := _highest_settled_loss(history)) is not None:
-        figure.update_yaxes(range=[0, 1.05 * highest])
+    _fit_to_settled(figure, [(entry.train_loss, entry.val_loss) for entry in history])
     return Chart(
         _loss_title(history),
         layout(figure, x="Round", y="Cross-entropy loss", legend=True),
@@ -35,15 +34,15 @@ def losses(history: Sequence[HistoryEntry], best: int) -> Chart:
     )
 
 
-def _highest_settled_loss(history: Sequence[HistoryEntry]) -> float | None:
-    """Returns the highest loss after the first hundredth of many rounds; None for few rounds.
+def _fit_to_settled(figure: go.Figure, values: Sequence[Sequence[float | None]]) -> None:
+    """Fits the y axis to the values after the first hundredth of many rounds; `values` holds those of each round.
 
-    At first the network is untrained: its losses would compress the rest of the curve, and may leave the chart.
+    At first the network is untrained: its losses and updates would compress the rest of the curve, and may leave the chart.
     """
-    settled = history[len(history) // 100 :] if len(history) > SINGLE_POINTS else []
-    return max(
-        (loss for entry in settled for loss in (entry.train_loss, entry.val_loss) if loss is not None), default=None
-    )
+    settled = values[len(values) // 100 :] if len(values) > SINGLE_POINTS else []
+    known = [value for each in settled for value in each if value is not None]
+    if known:
+        figure.update_yaxes(range=[0, 1.05 * max(known)])
 
 
 def _loss_title(history: Sequence[HistoryEntry]) -> str:
@@ -78,6 +77,7 @@ def loss_and_accuracy(history: Sequence[HistoryEntry], best: int) -> Chart:
         figure.update_xaxes(axes.xaxis.to_plotly_json(), row=1, col=column)
         _mark_selected(figure, history, best, row=1, col=column)
     layout(figure, x="Round", height=360, legend=True).update_layout(margin_t=64, legend_y=1.12)
+    figure.update_annotations(font_size=13)
     return Chart(panels["Accuracy"].title, figure, " ".join(chart.alt for chart in panels.values()))
 
 
@@ -198,6 +198,8 @@ def _by_hospital(
     fraction: bool = False,
 ) -> Chart:
     figure = _hospital_curves(history, field, best, names, fraction=fraction)
+    if not fraction:
+        _fit_to_settled(figure, [[getattr(each, field) for each in entry.hospitals.values()] for entry in history])
     spoken = [f"{plain(name)} {_ends(history, name, field)}" for name in names]
     return Chart(title, layout(figure, x="Round", y=axis, legend=True), f"{axis} by round. {'; '.join(spoken)}.")
 
