@@ -71,7 +71,7 @@ def test_page_shows_the_run(workspace: Workspace, name: str) -> None:
     assert "Synthetic data." in app.warning[0].value
 
 
-def test_nobody_sees_a_page_before_signing_in_where_that_is_set_up(workspace: Workspace) -> None:
+def test_pages_are_hidden_until_sign_in_if_sign_in_is_configured(workspace: Workspace) -> None:
     factories.make_run(workspace)
     app = new_app()
     app.secrets["auth"] = {"redirect_uri": "http://localhost/oauth2callback", "cookie_secret": "x", "client_id": "x"}
@@ -91,7 +91,7 @@ def test_page_without_a_run_says_what_to_do(workspace: Workspace, name: str) -> 
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_unreadable_newest_run_does_not_hide_the_older_one(workspace: Workspace, name: str) -> None:
+def test_unreadable_newest_run_does_not_hide_an_older_one(workspace: Workspace, name: str) -> None:
     factories.make_run(workspace)
     (factories.make_run(workspace) / "run.json").write_text('{"status": "comp')
     app = open_page(name)
@@ -100,7 +100,7 @@ def test_unreadable_newest_run_does_not_hide_the_older_one(workspace: Workspace,
     assert "1 not shown" in words(app)
 
 
-def test_runs_page_gives_the_reason_for_each_run_it_cannot_show(workspace: Workspace) -> None:
+def test_runs_page_gives_the_reason_for_each_unreadable_run(workspace: Workspace) -> None:
     (factories.make_run(workspace) / "run.json").write_text('{"status": "comp')
     artifacts.allocate(workspace)
     reasons = [warning.value for warning in open_page("runs").warning]
@@ -115,12 +115,12 @@ def test_run_whose_metadata_has_another_schema_counts_as_unreadable(workspace: W
     assert not app.sidebar.selectbox
 
 
-def test_only_unreadable_runs_point_to_the_page_that_says_why(workspace: Workspace) -> None:
+def test_a_workspace_of_unreadable_runs_points_to_the_page_with_the_reasons(workspace: Workspace) -> None:
     artifacts.allocate(workspace)
     assert "none is finished and readable" in words(open_page("overview"))
 
 
-def test_run_without_one_artifact_fails_on_that_page_alone(workspace: Workspace) -> None:
+def test_a_missing_artifact_affects_only_the_page_that_needs_it(workspace: Workspace) -> None:
     factories.make_run(workspace, without=artifacts.AUDIT)
     assert "Audit.json is missing." in open_page("data_audit").error[0].value
     assert not open_page("overview").error
@@ -175,7 +175,7 @@ def test_evaluation_of_one_hospital_leaves_undefined_metrics_undefined(workspace
     assert [cell == "–" for cell in per_class["Sensitivity"]] == [False, False, False, True]
 
 
-def test_hospital_page_says_what_it_lacks_and_how_it_does_alone(workspace: Workspace) -> None:
+def test_hospital_page_names_missing_classes_and_missing_scans(workspace: Workspace) -> None:
     factories.make_run(workspace)
     app = open_page("hospitals")
     app.segmented_control[0].set_value("NIMHANS Bengaluru").run()
@@ -185,7 +185,7 @@ def test_hospital_page_says_what_it_lacks_and_how_it_does_alone(workspace: Works
     assert "The dataset is not on this machine" in words(app)
 
 
-def test_hospital_page_shows_its_test_scans_where_the_dataset_is(workspace: Workspace) -> None:
+def test_hospital_page_shows_test_scans_if_the_dataset_is_there(workspace: Workspace) -> None:
     folder = factories.make_run(workspace, splits={"AIIMS Delhi": {"glioma": "one/a.png", "notumor": "one/gone.png"}})
     save(workspace.dataset / "one" / "a.png", texture(1, 80))
     assert (folder / artifacts.SPLITS).exists()
@@ -216,7 +216,7 @@ def test_a_run_without_its_log_says_so(workspace: Workspace) -> None:
     assert "not in this workspace" in words(open_page("logs"))
 
 
-def test_runs_are_compared_by_what_differs(workspace: Workspace) -> None:
+def test_comparison_of_runs_lists_what_differs(workspace: Workspace) -> None:
     factories.make_run(workspace)
     factories.make_run(workspace, rounds=7)
     app = open_page("runs")
@@ -238,7 +238,7 @@ def test_a_run_in_progress_is_followed(workspace: Workspace) -> None:
     assert "is training" not in words(open_page("training"))
 
 
-def test_copies_are_shown_side_by_side_and_a_mirrored_one_turned_back(workspace: Workspace) -> None:
+def test_copies_are_shown_side_by_side_and_a_mirrored_one_is_flipped_back(workspace: Workspace) -> None:
     factories.make_run(workspace)
     assert "The dataset is not on this machine" in words(open_page("data_audit"))
     scan = texture(1, 80)
@@ -251,8 +251,8 @@ def test_copies_are_shown_side_by_side_and_a_mirrored_one_turned_back(workspace:
     assert data.picture("../outside.png") is None
 
 
-def test_hospitals_that_were_apart_are_not_said_to_share_nothing(workspace: Workspace) -> None:
-    """Nobody has looked: the list of its scans stays with each hospital, and the page has nothing but counts."""
+def test_a_networked_run_does_not_claim_that_hospitals_share_nothing(workspace: Workspace) -> None:
+    """Each hospital keeps the list of its scans, so the page has only counts."""
     factories.make_run(workspace, apart=True)
     said = words(open_page("data_audit"))
     assert "Whether hospitals share scans is unknown" in said
@@ -261,7 +261,7 @@ def test_hospitals_that_were_apart_are_not_said_to_share_nothing(workspace: Work
     assert "one process per hospital, over a network" in words(open_page("overview"))
 
 
-def test_worst_mistakes_are_found_on_request_most_confident_first(workspace: Workspace, weights: bytes) -> None:
+def test_most_confident_errors_are_found_on_request(workspace: Workspace, weights: bytes) -> None:
     paths: dict[Label, str] = {label: f"one/{label}.png" for label in LABELS}
     factories.make_run(workspace, model=weights, splits={"AIIMS Delhi": paths})
     assert "The dataset is not on this machine" in words(open_page("evaluation"))
@@ -297,7 +297,7 @@ def test_local_models_predict_beside_the_global_one(workspace: Workspace, weight
     assert "only the global model is shown" in words(app)
 
 
-def test_a_scans_hospital_is_asked_for_where_it_matters_to_the_model(workspace: Workspace) -> None:
+def test_the_hospital_of_a_scan_is_asked_for_if_the_model_distinguishes_hospitals(workspace: Workspace) -> None:
     state = build_resnet18("local").state_dict()
     own = {key: tensor + 0.5 for key, tensor in local_batchnorm.of(state).items()}
     file = local_batchnorm.to_bytes({"AIIMS Delhi": own})
@@ -324,7 +324,7 @@ def test_results_for_an_upload_are_dropped_with_it(workspace: Workspace, weights
     assert app.session_state[predictions.RESULTS_KEY] == {}
 
 
-def test_a_run_is_chosen_for_all_pages_on_the_page_of_runs(workspace: Workspace) -> None:
+def test_a_run_chosen_on_the_runs_page_applies_to_all_pages(workspace: Workspace) -> None:
     factories.make_run(workspace)
     factories.make_run(workspace)
     app = open_page("runs")
@@ -366,7 +366,7 @@ def test_upload_is_predicted_and_a_broken_one_explained(workspace: Workspace, we
     assert not app.exception
 
 
-def test_one_overview_and_one_scan_at_a_time_for_many(workspace: Workspace, weights: bytes) -> None:
+def test_many_uploads_have_one_table_and_one_scan_is_shown_at_a_time(workspace: Workspace, weights: bytes) -> None:
     factories.make_run(workspace, model=weights)
     app = open_page("prediction")
     app.file_uploader[0].set_value([(f"{k}.png", SCAN, "image/png") for k in range(6)]).run()
@@ -404,7 +404,7 @@ def test_out_of_distribution_scan_is_flagged(workspace: Workspace, weights: byte
     assert "**Do not rely on this prediction.** Out of distribution" in words(app)
 
 
-def test_untrustworthy_weights_are_refused_in_a_sentence(workspace: Workspace) -> None:
+def test_invalid_weights_are_refused_with_a_reason(workspace: Workspace) -> None:
     factories.make_run(workspace, model=b"no weights")
     app = open_page("prediction")
     app.file_uploader[0].set_value([("scan.png", SCAN, "image/png")]).run()
@@ -413,7 +413,7 @@ def test_untrustworthy_weights_are_refused_in_a_sentence(workspace: Workspace) -
     assert not app.metric
 
 
-def test_opening_the_dashboard_imports_no_torch(workspace: Workspace) -> None:
+def test_opening_the_dashboard_does_not_import_torch(workspace: Workspace) -> None:
     factories.make_run(workspace)
     script = (
         "import sys\n"

@@ -33,7 +33,7 @@ def require_sign_in() -> None:
         return
     if not st.user.get("is_logged_in", False):
         st.title("Sign in")
-        st.write("Only people with an account at this institution can open this dashboard.")
+        st.write("You need an account to open this dashboard.")
         st.button("Sign in", on_click=st.login, type="primary", icon=":material/login:")
         st.stop()
     st.sidebar.button("Sign out", on_click=st.logout, icon=":material/logout:")

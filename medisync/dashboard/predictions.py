@@ -36,7 +36,7 @@ class PredictedScan:
 
     scan: Scan
     hospital: str
-    """Where the scan was made, if the model has running statistics of that hospital; empty otherwise."""
+    """The hospital where the scan was made, if the model has running statistics of that hospital; empty otherwise."""
     slice_number: int | None
     pixels: Pixels
     prediction: Prediction

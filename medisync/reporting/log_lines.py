@@ -8,7 +8,7 @@ from medisync.reporting.formatting import plain
 from medisync.reporting.tables import table
 
 LEVELS = ("INFO", "WARNING", "ERROR")
-"""From the least to the most severe."""
+"""The levels, least severe first."""
 
 LogLine = tuple[str, str, str]
 """(time, level, message)."""

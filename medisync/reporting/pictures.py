@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 HEAT_COLOURS = ((0, 0, 0), (120, 20, 110), (235, 90, 40), (255, 235, 130))
-"""From cold to hot, each brighter than the one before, so that heat is visible as brightness without colour vision."""
+"""Colours from cold to hot, each brighter than the one before, so that heat is visible as brightness without colour vision."""
 
 THUMBNAIL = 48
 

@@ -64,7 +64,7 @@ def oklab(colour: str, seen: object) -> np.ndarray:
 @pytest.mark.parametrize(
     "palette", [list(theme.CLASS_COLOURS.values()), list(theme.HOSPITAL_COLOURS[:3])], ids=["classes", "hospitals"]
 )
-def test_colours_stay_apart_for_eyes_that_lack_cones(palette: list[str], lacking: str) -> None:
+def test_colours_can_be_told_apart_with_colour_vision_deficiency(palette: list[str], lacking: str) -> None:
     # 0.02 is a just noticeable difference; red and olive were 0.06 apart and hard to match with a legend
     seen = [oklab(colour, LACKING[lacking]) for colour in palette]
     assert min(np.linalg.norm(one - other) for one, other in itertools.combinations(seen, 2)) > 0.09
@@ -76,7 +76,7 @@ def test_numbers_on_bars_are_legible(colour: str) -> None:
     assert contrast(ink, colour) >= 4.5
 
 
-def test_words_beside_the_axes_are_legible() -> None:
+def test_axis_labels_are_legible() -> None:
     assert all(contrast(theme.INK[name], THEME[name]["backgroundColor"]) >= 4.5 for name in ("light", "dark"))
 
 

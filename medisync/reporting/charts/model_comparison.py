@@ -105,7 +105,7 @@ def _title_at(record: BaselineRecord, hospital: str) -> str:
 
 def _against(each: PairedDifference, other: str) -> str:
     size = points(abs(each.difference)).lstrip("+")
-    doubt = "" if excludes_zero(each) else " (95 % interval includes 0)"
+    note = "" if excludes_zero(each) else " (95 % interval includes 0)"
     if size == "0.0":
-        return f"as accurate as {other}{doubt}"
-    return f"{size} points {'below' if each.difference < 0 else 'above'} {other}{doubt}"
+        return f"as accurate as {other}{note}"
+    return f"{size} points {'below' if each.difference < 0 else 'above'} {other}{note}"

@@ -1,4 +1,4 @@
-"""What all charts share: palettes, layout, the heat map of a table and the plot of accuracies with intervals.
+"""Common parts of all charts: palettes, layout, the heat map of a table and the plot of accuracies with intervals.
 
 A hospital has one colour and one symbol everywhere, and a class has one colour everywhere. All have a contrast of at least
 3:1 against the light and the dark background. The four classes and the first three hospitals can be told apart with any
@@ -57,7 +57,7 @@ class Chart:
         figure, lines = go.Figure(self.figure), textwrap.wrap(self.title, TITLE_WIDTH)
         room = 14 + 22 * len(lines)
         text = "<br>".join(escape(line) for line in lines)
-        place = {
+        position = {
             "x": 0,
             "xref": "container",
             "y": 1,
@@ -68,7 +68,7 @@ class Chart:
         figure.update_traces(colorscale=SEQUENTIAL, selector={"type": "heatmap"})
         return figure.update_layout(
             template="plotly_white",
-            title={"text": text, "font_size": 16, **place},
+            title={"text": text, "font_size": 16, **position},
             margin_t=(figure.layout.margin.t or 0) + room,
             height=(figure.layout.height or 320) + room,
         )
