@@ -16,7 +16,7 @@ from medisync.schemas import BaselineRecord, DatasetStats, ModelMeta, Transport
 PURPOSE = """For research use only, non-commercial. This is not a medical device, and its output is not a diagnosis. It shows what
 federated learning does for one task: to assign a single brain MRI slice to one of four classes. It does not detect or
 outline lesions. It knows no other disease, organ or modality, and was trained on slices of adults that had already been
-selected because they show a finding. Never base a decision about a patient on it."""
+selected for what they show. Never base a decision about a patient on it."""
 
 USED = """The images used are those left after every slice that several hospitals hold was assigned to one of them. Copies of a
 slice and slices of one patient are on the same side of a split, across hospitals too. Slices that occur under two labels
@@ -135,8 +135,8 @@ def _hospital_row(hospital: Hospital, stats: DatasetStats) -> tuple[str, ...]:
 
 def _test_note() -> str:
     return (
-        "Test images were held out from training, calibration and model selection within the run. In brackets: 95 % "
-        "bootstrap confidence intervals, resampled by group of related images."
+        "Test images were held out from training, calibration and model selection within the run, and read once, at its "
+        "end. In brackets: 95 % bootstrap confidence intervals, resampled by group of related images."
     )
 
 
