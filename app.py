@@ -1,4 +1,4 @@
-"""The dashboard's frame: its pages, the run they show, and what is true of all of them."""
+"""The dashboard's frame: its pages, the run that they show, sign-in and warnings that apply to all pages."""
 
 from pathlib import Path
 

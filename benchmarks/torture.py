@@ -88,7 +88,7 @@ def cells(parameters: Mapping[str, Any]) -> str:
 WARM = multiprocessing.get_context("forkserver")
 """Runs begin in forks of a process that has imported everything: imports would be most of a tiny run, and of its moments."""
 WARM.set_forkserver_preload(
-    ["medisync.pipeline", "medisync.inference.predictor", "medisync.reporting.notebook_tables", "sklearn.metrics"]
+    ["medisync.pipeline", "medisync.inference.predictor", "medisync.reporting.tables", "sklearn.metrics"]
 )
 
 

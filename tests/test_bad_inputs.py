@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import recipes
 import torch
+from app_pages import new_app
 from bad_inputs import PATIENT, PATIENT_ID, BadFile
 from scans import hospital, save, texture
 from streamlit.testing.v1 import AppTest
@@ -136,7 +137,7 @@ def uploaded() -> Iterator[AppTest]:
     """All of them at once in one session of the real page."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MEDISYNC_WORKSPACE", str(ROOT))
-        app = AppTest.from_file(ROOT / "app.py", default_timeout=120).run()
+        app = new_app().run()
         app.switch_page(str(ROOT / "medisync/dashboard/pages/prediction.py")).run()
         sent = [(file.name, file.content, "image/png") for file in at_door(UPLOAD_SUFFIXES)]
         sent += [(name, bad_inputs.encoded(texture(5, 150)), "image/png") for name in ("../../x.png", *ODD_NAMES)]
@@ -159,13 +160,13 @@ def test_upload(uploaded: AppTest, file: BadFile) -> None:
     accepted = row["Class"] != formatting.NO_VALUE
     said(file, "" if accepted else row["Note"], row["Note"])
     if file.unlike:
-        assert row["Unlike the training scans"] == "yes"
+        assert row["Out of distribution"] == "yes"
 
 
 def test_upload_of_the_neighbour(uploaded: AppTest) -> None:
     assert not uploaded.exception
     row = row_of(uploaded, GOOD)
-    assert (row["Class"] in formatting.CLASS_NAMES.values(), row["Unlike the training scans"]) == (True, "no")
+    assert (row["Class"] in formatting.CLASS_NAMES.values(), row["Out of distribution"]) == (True, "no")
 
 
 def test_uploaded_names_are_shown_without_what_a_browser_or_a_reader_would_act_on(uploaded: AppTest) -> None:
@@ -256,13 +257,13 @@ def many(count: int) -> dict[str, bytes]:
 
 
 ARCHIVES = {
-    "a member that leads outside": ({"../../x.png": b"x", "a.png": b"x"}, "lead out of it"),
-    "an absolute member": ({"/etc/x.png": b"x"}, "lead out of it"),
-    "a drive": ({r"C:\x.png": b"x"}, "lead out of it"),
+    "a member that leads outside": ({"../../x.png": b"x", "a.png": b"x"}, "paths outside it"),
+    "an absolute member": ({"/etc/x.png": b"x"}, "paths outside it"),
+    "a drive": ({r"C:\x.png": b"x"}, "paths outside it"),
     "a bomb": ({f"{k}.png": b"\0" * 2**25 for k in range(7)}, "more than the limit of 200 MB"),
-    "another archive": ({"inner.zip": bad_inputs.archive({"a.png": b"x"})}, "holds another archive"),
-    "10,000 images": (many(10_000), "10,000 images: upload at most 200 at once"),
-    "40,000 files": ({f"{number:050}": b"" for number in range(40_000)}, "lists too many files: upload at most 200"),
+    "another archive": ({"inner.zip": bad_inputs.archive({"a.png": b"x"})}, "contains another archive"),
+    "10,000 images": (many(10_000), "10,000 images; upload at most 200 at once"),
+    "40,000 files": ({f"{number:050}": b"" for number in range(40_000)}, "lists too many files; upload at most 200"),
 }
 
 
@@ -290,7 +291,7 @@ def test_a_member_that_is_larger_than_its_entry_says_gives_no_more_than_that() -
     at = content.index(b"PK\x01\x02") + 24
     content[at : at + 4] = (100).to_bytes(4, "little")
     first, second = uploads.expand("a.zip", "k", bytes(content))
-    assert (first.content, first.problem) == (b"", "it is damaged in the archive")
+    assert (first.content, first.problem) == (b"", "the file is damaged in the archive")
     assert (second.content, second.problem) == (b"whole", "")
 
 
@@ -517,7 +518,7 @@ def test_weights_that_cannot_be_trusted_are_refused_though_their_hash_is_right(
     assert reason in said.err
     assert "Traceback" not in said.err
     monkeypatch.setenv("MEDISYNC_WORKSPACE", str(workspace.root))
-    app = AppTest.from_file(ROOT / "app.py", default_timeout=60).run()
+    app = new_app().run()
     assert not app.error  # the run's other pages do not need the weights
     app.switch_page(str(ROOT / "medisync/dashboard/pages/prediction.py")).run()
     app.file_uploader[0].set_value([("scan.png", scan.read_bytes(), "image/png")]).run()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import bad_inputs
 import pytest
+from app_pages import new_app
 from bad_inputs import PATIENT, PATIENT_ID
-from streamlit.testing.v1 import AppTest
 
 from medisync.cli.main import main
 from medisync.data.decoding import decode
@@ -79,7 +79,7 @@ def test_uploads_are_written_nowhere_and_named_in_no_log(
     monkeypatch.setenv("MEDISYNC_WORKSPACE", str(workspace.root))
     caplog.set_level(logging.DEBUG)
     before = written(workspace)
-    app = AppTest.from_file(ROOT / "app.py", default_timeout=60).run()
+    app = new_app().run()
     app.switch_page(str(ROOT / "medisync/dashboard/pages/prediction.py")).run()
     sent = [(f"{PATIENT}-{name}", data, "image/png") for name, data in NAMED.items()]
     sent.append(

@@ -76,14 +76,13 @@ def _parameters_of(workspace: "Workspace", run: str) -> dict[str, Any]:
 
 def print_result(workspace: "Workspace", run: str) -> None:
     """Prints a completed run's test figures and where its files are."""
-    from medisync.reporting.formatting import interval, percent
+    from medisync.reporting.formatting import count, percent, with_interval
     from medisync.workspace import artifacts
 
-    metrics = artifacts.read(workspace.artifacts / run, artifacts.META).metrics
+    test = artifacts.read(workspace.artifacts / run, artifacts.META).metrics.test
     print(
-        f"\n{run}: test accuracy {percent(metrics.test_accuracy)} "
-        f"(95 % interval {interval(metrics.test.intervals['accuracy'])}), "
-        f"macro F1 {metrics.avg_f1:.3f}, n = {metrics.test.n}\n"
+        f"\n{run}: test accuracy {with_interval(test, 'accuracy')}, 95 % interval in brackets; "
+        f"macro F1 {percent(test.macro_f1)}; {count(test.n, 'test scan')}\n"
         f"artifacts in {shown(workspace.artifacts / run)}, model in {shown(workspace.models)}"
     )
 

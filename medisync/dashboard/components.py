@@ -1,44 +1,59 @@
-"""What several pages draw alike: the run picker, the banner, headline figures, charts, tables, pictures in a row."""
+"""The elements that pages draw with: run picker, banner, headline figures, charts, tables, pictures, messages."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
-from pandas.io.formats.style import Styler
+from streamlit.elements.lib.column_types import ColumnConfig
 
 from medisync.dashboard import data
 from medisync.reporting.charts.theme import INK, Chart
-from medisync.reporting.formatting import day, escape
-from medisync.reporting.tables.metric_tables import Headline
+from medisync.reporting.formatting import day, escape, sentence
+from medisync.reporting.headlines import Headline
+from medisync.schemas import Progress
 from medisync.workspace.artifacts import RunListing
 
 ABOUT = "MediSync FL: federated learning for brain-tumour MRI. Research use only, not a medical device."
 
+NO_DATASET = "The dataset is not on this machine, so its scans cannot be shown."
+
+PAGES = Path(__file__).parent / "pages"
+
+Picture = tuple[NDArray[np.uint8], str, str]
+"""(pixels, caption, what the picture shows, for its alternative text)."""
+
 
 def require_sign_in() -> None:
-    """Where `.streamlit/secrets.toml` has a section `auth`, nobody goes on before signing in there."""
+    """Ends the page with a sign-in button, if `.streamlit/secrets.toml` has a section `auth` and nobody is signed in."""
     if not st.secrets.load_if_toml_exists() or "auth" not in st.secrets:
         return
     if not st.user.get("is_logged_in", False):
         st.title("Sign in")
-        st.write("This dashboard is open to people whom its institution knows.")
+        st.write("You need an account to open this dashboard.")
         st.button("Sign in", on_click=st.login, type="primary", icon=":material/login:")
         st.stop()
     st.sidebar.button("Sign out", on_click=st.logout, icon=":material/logout:")
 
 
+def open_page(name: str) -> None:
+    """Switches to another page."""
+    st.switch_page(PAGES / f"{name}.py")
+
+
 def run_picker() -> None:
-    """The choice of the run that all pages show, newest readable one first."""
+    """Draws the choice of the run that all pages show, newest first."""
     runs = data.readable()
     unreadable = [listing for listing in data.list_runs() if listing.record is None]
     with st.sidebar:
         if runs:
             st.selectbox("Run", list(runs), key=data.RUN_KEY, format_func=lambda name: _run_label(runs[name]))
         if unreadable:
-            st.caption(
-                f"{len(unreadable)} not shown: see Runs", help="Unfinished or unreadable, with the reason there."
-            )
+            reason = "These runs are unfinished or unreadable. The page Runs gives the reasons."
+            st.caption(f"{len(unreadable)} not shown: see Runs", help=reason)
         st.caption("Research use only. Not a medical device.")
 
 
@@ -47,6 +62,7 @@ def _run_label(run: RunListing) -> str:
 
 
 def synthetic_banner(run: RunListing | None) -> None:
+    """Warns if the run was trained on phantoms."""
     if run and run.record and run.record.synthetic:
         st.warning(
             "**Synthetic data.** This run was trained on computer-drawn phantom heads, not on patients. "
@@ -56,7 +72,7 @@ def synthetic_banner(run: RunListing | None) -> None:
 
 
 def require_run() -> RunListing:
-    """The selected run; where there is none, says what to do and ends the page."""
+    """Returns the selected run; if there is none, says how to make one and ends the page."""
     run = data.selected()
     if run is None:
         _no_run(bool(data.list_runs()))
@@ -67,10 +83,8 @@ def require_run() -> RunListing:
 def _no_run(has_unreadable: bool) -> None:
     st.title("No run to show yet")
     if has_unreadable:
-        st.warning("There are runs in this workspace, but none is finished and readable: the page Runs says why.")
-    st.write(
-        "A run is made by the notebook: it audits the hospitals' scans, trains across them and evaluates the result."
-    )
+        st.warning("This workspace has runs, but none is finished and readable. The page Runs gives the reasons.")
+    st.write("The notebook makes a run: it audits the hospitals' scans, trains across them and evaluates the result.")
     demo, real = st.columns(2, border=True)
     with demo:
         st.subheader("Try it on synthetic scans")
@@ -83,6 +97,7 @@ def _no_run(has_unreadable: bool) -> None:
 
 
 def headlines(figures: Sequence[Headline]) -> None:
+    """Draws headline figures in a row that wraps."""
     with st.container(horizontal=True):
         for figure in figures:
             st.metric(
@@ -97,24 +112,59 @@ def headlines(figures: Sequence[Headline]) -> None:
             )
 
 
+def heading(text: str) -> None:
+    """Draws the heading of a chart, a table or a part of a page."""
+    st.markdown(f"##### {escape(text)}")
+
+
 def chart(drawn: Chart, key: str | None = None) -> None:
-    """The title stands above the figure as text: it wraps on a phone, which plotly's own does not."""
-    st.markdown(f"##### {drawn.title}")
+    """Draws a chart below its title, which is text because plotly's own titles do not wrap on a phone."""
+    heading(drawn.title)
     ink = INK[st.context.theme.type or "light"]
     drawn.figure.update_xaxes(tickfont_color=ink, title_font_color=ink)
     drawn.figure.update_yaxes(tickfont_color=ink, title_font_color=ink)
+    drawn.figure.update_traces(textfont_color=ink, selector={"type": "scatter"})
+    drawn.figure.update_traces(textfont_color=ink, selector={"textposition": "outside"})
     config = {"displaylogo": False, "modeBarButtons": [["toImage"]]}
     st.plotly_chart(drawn.figure, alt=drawn.alt, config=config, key=key)
 
 
-def table(found: Styler, alt: str) -> None:
-    """A table that is read as text; a wide one scrolls sideways on a phone."""
-    st.table(found, border="horizontal", hide_index=True, alt=alt)
+def table(found: pd.DataFrame, alt: str) -> None:
+    """Draws a short table; a wide one scrolls sideways on a phone. Streamlit reads headings and cells as Markdown."""
+    shown = found.reset_index().rename(columns=escape)
+    st.table(shown.style.format(_escape_cell), border="horizontal", hide_index=True, alt=alt)
 
 
-def pictures(found: Sequence[tuple[NDArray[np.uint8], str, str]], width: int = 200) -> None:
-    """Square pictures in a row that wraps: (pixels, caption, what it is for who cannot see it)."""
+def _escape_cell(cell: object) -> str:
+    return escape(str(cell))
+
+
+def grid(
+    found: pd.DataFrame,
+    alt: str,
+    *,
+    height: int | Literal["auto"] = "auto",
+    columns: Mapping[str, ColumnConfig] | None = None,
+) -> None:
+    """Draws a long table that scrolls and can be sorted and searched. Its cells are plain text."""
+    st.dataframe(found.reset_index(), height=height, hide_index=True, alt=alt, column_config=columns)
+
+
+def pictures(found: Sequence[Picture], width: int = 200) -> None:
+    """Draws square pictures in a row that wraps, or says that the dataset is not here if there are none."""
+    if not found:
+        st.caption(NO_DATASET)
     with st.container(horizontal=True):
-        for pixels, caption, alt in found:
+        for pixels, caption, shown in found:
             with st.container(width=width):
-                st.image(pixels, width="stretch", caption=escape(caption), alt=f"{alt}: {caption}")
+                st.image(pixels, width="stretch", caption=escape(caption), alt=f"{shown}: {caption}")
+
+
+def model_error(problem: Exception, draw: Callable[..., object] = st.error) -> None:
+    """Says that the run's model cannot be loaded, and why."""
+    draw(f"The model of this run cannot be used: {sentence(str(problem))}", icon=":material/error:")
+
+
+def round_progress(progress: Progress) -> None:
+    """Draws a bar for the rounds that are done."""
+    st.progress(progress.round / max(1, progress.rounds))

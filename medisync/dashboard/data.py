@@ -1,4 +1,4 @@
-"""What pages fetch: the runs of the workspace and their records. The only user of Streamlit's caches."""
+"""The runs of the workspace and their records, as pages fetch them. The only user of Streamlit's caches."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,21 +35,21 @@ Classifier = TypeVar("Classifier")
 SAMPLES = Path(__file__).parent / "samples"
 
 CHUNK = 32
-"""Scans predicted between two reports of how far it is; small enough to be decoded in this process."""
+"""Scans predicted between two progress reports; few enough to be decoded in this process."""
 
-STILL = 60.0
-"""Seconds without a sign after which a run is not called running."""
+SILENCE = 60.0
+"""Seconds without progress after which a run no longer counts as running."""
 
 RUN_KEY = "run"
-"""The run picker's key in the session: a name of `readable`."""
+"""The run picker's key in the session state; its value is a name of `readable`."""
 
 HOSPITAL_KEY = "hospital"
-"""The key of the hospital that its page shows."""
+"""The key in the session state of the hospital that the hospitals page shows."""
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A test scan that the global model gave a wrong class."""
+    """A test scan that the global model misclassified."""
 
     hospital: str
     path: str
@@ -57,24 +57,24 @@ class Mistake:
     prediction: Prediction
 
 
-# Streamlit serves a component's folder from its own server: so the map's Leaflet needs no other host, and no
+# Streamlit serves a component's folder from its own server, so the map's Leaflet needs neither another host nor a
 # `static/` folder beside app.py.
 _LEAFLET = components.declare_component("leaflet", path=str(Path(__file__).parent / "static"))
 
 
 def leaflet_address() -> str:
-    """Where the browser finds Leaflet, seen from the map's own frame, which is a component too."""
+    """Returns the address of Leaflet, relative to the map's own frame, which is a component too."""
     return f"../{_LEAFLET.name}/"
 
 
 def list_runs() -> list[RunListing]:
-    """Every run of the workspace, newest first; one whose metadata does not parse counts as unreadable."""
+    """Returns every run of the workspace, newest first; a run whose metadata does not parse counts as unreadable."""
     return _list_runs(artifacts.locate())
 
 
 @st.cache_data(ttl=5, show_spinner=False)
 def _list_runs(workspace: artifacts.Workspace) -> list[RunListing]:
-    """Reads and hashes every artifact, so not on each click; a run that has just finished appears seconds later."""
+    """Returns what `list_runs` promises. It reads and hashes every artifact, so not on each click."""
     return [_checked(listing) for listing in artifacts.list_runs(workspace)]
 
 
@@ -89,12 +89,12 @@ def _checked(listing: RunListing) -> RunListing:
 
 
 def readable() -> dict[str, RunListing]:
-    """The runs that pages can show, by name, newest first."""
+    """Returns the runs that pages can show, by name, newest first."""
     return {listing.name: listing for listing in list_runs() if listing.record}
 
 
 def selected() -> RunListing | None:
-    """The run that the picker shows, or None where there is nothing to pick."""
+    """Returns the run that the picker shows, or None if there is nothing to pick."""
     runs = readable()
     chosen = runs.get(st.session_state.get(RUN_KEY, ""))
     return chosen or next(iter(runs.values()), None)
@@ -119,32 +119,32 @@ def history(run: RunListing) -> list[HistoryEntry]:
 
 
 def baselines(run: RunListing) -> BaselineRecord | None:
-    """None for a run from before there were any."""
+    """Returns the comparison with other models; None for a run without one."""
     return _fetch(run, artifacts.BASELINES) if artifacts.BASELINES in record(run).files else None
 
 
 def progress(run: RunListing) -> Progress | None:
-    """Where an unfinished run stands; not cached, because it moves."""
+    """Returns the progress of an unfinished run, read afresh each time."""
     try:
         return artifacts.read(run.folder, artifacts.PROGRESS)
     except ArtifactError:
-        return None  # a run that never got so far, or is writing it for the first time
+        return None  # not written yet
 
 
 @st.cache_resource(show_spinner=False)
 def samples() -> dict[str, bytes]:
-    """Phantom slices that come with the program, by what they show."""
+    """Returns the sample slices that come with the program, drawn by a computer, by the class that they show."""
     files = sorted(SAMPLES.glob("*.png"))
     return {file.stem.replace("-", " ").capitalize(): file.read_bytes() for file in files}
 
 
 def log(run: RunListing) -> str:
-    """The text of a run's log; empty where it is not in this workspace."""
+    """Returns the text of a run's log; empty if the log is not in this workspace."""
     return artifacts.read_log(artifacts.locate(), record(run).log)
 
 
 def sample_scans(run: RunListing, hospital: str) -> list[tuple[Label, NDArray[np.uint8]]]:
-    """One test scan of each class that the hospital has, as the audit found it; none where the dataset is elsewhere."""
+    """Returns one test scan of each class that the hospital has, as found by the audit; none without the dataset."""
     if artifacts.SPLITS not in record(run).files:
         return []
     split: SplitRecord = _fetch(run, artifacts.SPLITS)
@@ -156,7 +156,7 @@ def sample_scans(run: RunListing, hospital: str) -> list[tuple[Label, NDArray[np
 
 
 def picture(path: str, *, mirrored: bool = False) -> NDArray[np.uint8] | None:
-    """A scan of the dataset in a black square, by its path there; None where it is not on this machine."""
+    """Returns a scan of the dataset, padded to a black square; None if it is not on this machine."""
     if ".." in PurePosixPath(path).parts:
         return None
     try:
@@ -167,7 +167,7 @@ def picture(path: str, *, mirrored: bool = False) -> NDArray[np.uint8] | None:
 
 
 def has_dataset(run: RunListing) -> bool:
-    """Whether the test scans of the run are on this machine, going by the first."""
+    """Returns whether the run's first test scan, and so presumably all of them, is on this machine."""
     first = next(_test_scans(run), None)
     return first is not None and (artifacts.locate().dataset / first[1].path).is_file()
 
@@ -179,26 +179,26 @@ def _test_scans(run: RunListing) -> Iterator[tuple[str, SplitImage]]:
 
 
 Predict = Callable[[str, Sequence[Path]], Iterator[Prediction | None]]
-"""From files of one hospital to one prediction each, None for one that cannot be read."""
+"""(hospital, files) -> one prediction per file, None for a file that cannot be read."""
 
 
 def find_mistakes(run: RunListing, predict: Predict, report: Callable[[float], object]) -> list[Mistake]:
-    """The test scans that `predict` gets wrong, most confident first. Once per process and model."""
-    kept = _kept_mistakes()
+    """Returns the test scans that `predict` misclassifies, most confident first; computed once per process and model."""
+    known = _mistakes_by_model()
     key = meta(run).model_sha256
-    if key not in kept:
-        kept[key] = _find_mistakes(list(_test_scans(run)), predict, report)
-    return kept[key]
+    if key not in known:
+        known[key] = _find_mistakes(list(_test_scans(run)), predict, report)
+    return known[key]
 
 
 def known_mistakes(run: RunListing) -> list[Mistake] | None:
-    """What `find_mistakes` found before, or None."""
-    return _kept_mistakes().get(meta(run).model_sha256)
+    """Returns what `find_mistakes` found before, or None."""
+    return _mistakes_by_model().get(meta(run).model_sha256)
 
 
 @st.cache_resource(show_spinner=False)
-def _kept_mistakes() -> dict[str, list[Mistake]]:
-    """By the model's hash."""
+def _mistakes_by_model() -> dict[str, list[Mistake]]:
+    """Returns the mistakes found so far, by the SHA-256 of the model."""
     return {}
 
 
@@ -215,7 +215,7 @@ def _find_mistakes(
 
 
 def _chunks(scans: Sequence[tuple[str, SplitImage]]) -> Iterator[tuple[int, str, list[SplitImage]]]:
-    """At most CHUNK scans of one hospital, with its name and how many came before."""
+    """Yields (number of scans before, hospital, at most CHUNK scans of that hospital)."""
     start = 0
     while start < len(scans):
         hospital = scans[start][0]
@@ -225,12 +225,12 @@ def _chunks(scans: Sequence[tuple[str, SplitImage]]) -> Iterator[tuple[int, str,
 
 
 def running() -> list[tuple[str, Progress, list[HistoryEntry]]]:
-    """Runs that wrote their progress within the last minute: name, where it stands, rounds so far."""
+    """Returns (name, progress, rounds so far) of each run that reported progress within the last minute."""
     found = []
     for listing in list_runs():
-        standing = progress(listing) if listing.record is None else None
-        if standing and artifacts.age(standing.updated_at) < STILL:
-            found.append((listing.name, standing, _history_so_far(listing)))
+        current = progress(listing) if listing.record is None else None
+        if current and artifacts.age(current.updated_at) < SILENCE:
+            found.append((listing.name, current, _history_so_far(listing)))
     return found
 
 
@@ -248,27 +248,27 @@ def _fetch(run: RunListing, name: str) -> Any:
 
 @st.cache_resource(max_entries=16, show_spinner="Reading the run…")
 def _read(folder: Path, name: str, sha256: str) -> Any:  # noqa: ARG001
-    """Records are immutable, so all sessions share one; the hash in the key tells a rewritten file from the old one."""
+    """Returns a record that all sessions share: records are immutable, and the hash in the key identifies a file's version."""
     return artifacts.read(folder, name)
 
 
 Load = Callable[[Path, Path, StoredModel, str], Classifier]
-"""Comes from the page, so that nothing here needs torch."""
+"""Passed in by the caller, so that this module does not import torch."""
 
 
 def classifier(run: RunListing, load: Load[Classifier], hospital: str = "") -> Classifier:
-    """The run's model for scans of that hospital, loaded once per process."""
+    """Returns the run's model for scans of that hospital, loaded once per process."""
     weights, distribution = run.folder / artifacts.MODEL, run.folder / artifacts.DISTRIBUTION
     found: Classifier = _load_classifier(weights, meta(run).model_sha256, hospital, distribution, meta(run), load)
     return found
 
 
-def own_classifiers(run: RunListing, load: Load[Classifier]) -> dict[str, Classifier]:
-    """Each hospital's own model, by hospital, where the run kept it and it is still there."""
+def local_classifiers(run: RunListing, load: Load[Classifier]) -> dict[str, Classifier]:
+    """Returns the local models that the run stored and that are still there, by hospital."""
     compared = baselines(run)
     found = {}
-    for place, each in enumerate(compared.models if compared else []):
-        weights, distribution = (run.folder / name for name in artifacts.local_files(place))
+    for index, each in enumerate(compared.models if compared else []):
+        weights, distribution = (run.folder / name for name in artifacts.local_files(index))
         if each.kind == "local" and each.stored and weights.is_file() and distribution.is_file():
             sha256 = each.stored.model_sha256
             found[each.trained_at[0]] = _load_classifier(weights, sha256, "", distribution, each.stored, load)
@@ -284,5 +284,5 @@ def _load_classifier(
     _stored: StoredModel,
     _load: Load[Any],
 ) -> Any:
-    """The hash in the key tells new weights from old ones under the same name."""
+    """Returns a model that all sessions share; the hash in the key identifies the version of its weights."""
     return _load(weights, _distribution, _stored, hospital)

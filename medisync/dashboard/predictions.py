@@ -1,6 +1,6 @@
-"""What pages ask of a run's models. The only place of the dashboard that needs torch, which is imported when first asked.
+"""Predictions of a run's models, for pages. The only module of the dashboard that needs torch; it imports it when asked.
 
-What was made of an upload is kept in the session of the person who sent it, while the upload is there.
+Results for an upload stay in the session of the person who sent it, for as long as the upload does.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -24,45 +24,38 @@ from medisync.workspace.artifacts import RunListing
 if TYPE_CHECKING:
     from medisync.inference.predictor import Classifier
 
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
-KEPT = "made-of-uploads"
+RESULTS_KEY = "upload-results"
+"""The key in the session state of the results for uploads."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the global model says about one image, and the image uint8 [S, S] as it saw it."""
+class PredictedScan:
+    """One upload, the image uint8 [S, S] as the network received it, and the global model's prediction for it."""
 
     scan: Scan
     hospital: str
-    """Where the scan is from, if that matters to the model; empty otherwise."""
-    slice: int | None
+    """The hospital where the scan was made, if the model has running statistics of that hospital; empty otherwise."""
+    slice_number: int | None
     pixels: Pixels
     prediction: Prediction
 
 
 def classifier(run: RunListing, hospital: str = "") -> "Classifier":
-    """For scans of that hospital. Raises ModelError where the weights are not those that the run wrote."""
+    """Returns the run's model for scans of that hospital. Raises ModelError if its weights are not those the run wrote."""
     from medisync.inference import predictor
 
     return data.classifier(run, predictor.load, hospital)
 
 
-def own_classifiers(run: RunListing) -> dict[str, "Classifier"]:
-    """Each hospital's own model, by hospital; none where the run did not keep them, or they were removed."""
-    from medisync.inference import predictor
-
-    return data.own_classifiers(run, predictor.load)
-
-
-def answer(run: RunListing, scan: Scan, hospital: str = "", slice_number: int | None = None) -> Answer | str:
-    """The answer, or the sentence that says why there is none. The file is decoded once."""
-    return _once(
-        ("answer", scan.key, run.name, hospital, slice_number), lambda: _answer(run, scan, hospital, slice_number)
-    )
+def predict(run: RunListing, scan: Scan, hospital: str = "", slice_number: int | None = None) -> PredictedScan | str:
+    """Returns the prediction, or the reason why there is none."""
+    key = ("prediction", scan.key, run.name, hospital, slice_number)
+    return _once(key, lambda: _predict(run, scan, hospital, slice_number))
 
 
-def _answer(run: RunListing, scan: Scan, hospital: str, slice_number: int | None) -> Answer | str:
+def _predict(run: RunListing, scan: Scan, hospital: str, slice_number: int | None) -> PredictedScan | str:
     from medisync.inference import predictor
 
     if scan.problem:
@@ -73,54 +66,58 @@ def _answer(run: RunListing, scan: Scan, hospital: str, slice_number: int | None
     except ImageError as problem:
         return str(problem)
     pixels = standardise(decoded.pixels, model.meta.image_size)
-    return Answer(scan, hospital, slice_number, pixels, predictor.predict_decoded(model, decoded))
+    prediction = predictor.with_file_checks(predictor.predict_standardised(model, pixels), decoded)
+    return PredictedScan(scan, hospital, slice_number, pixels, prediction)
 
 
-def heat(run: RunListing, found: Answer) -> NDArray[np.float32]:
-    """Where the global model looked: [S, S], from 0 to 1."""
+def heat(run: RunListing, found: PredictedScan) -> NDArray[np.float32]:
+    """Returns the heat map of the global model's prediction, [S, S] in [0, 1]."""
     from medisync.inference import explanation
 
     def explain() -> NDArray[np.float32]:
         return explanation.explain(classifier(run, found.hospital), found.pixels, found.prediction.label)
 
-    return _once(("heat", found.scan.key, run.name, found.hospital, found.slice), explain)
+    return _once(("heat", found.scan.key, run.name, found.hospital, found.slice_number), explain)
 
 
-def opinions(run: RunListing, found: Answer) -> dict[str, Prediction]:
-    """What each hospital's own model says about the same image, by hospital."""
+def local_predictions(run: RunListing, found: PredictedScan) -> dict[str, Prediction]:
+    """Returns the local models' predictions for the same image, by hospital; none if the run did not store them."""
     from medisync.inference import predictor
 
-    def ask() -> dict[str, Prediction]:
-        asked = own_classifiers(run)
-        return {name: predictor.predict_standardised(model, found.pixels) for name, model in asked.items()}
+    def predict_all() -> dict[str, Prediction]:
+        models = data.local_classifiers(run, predictor.load)
+        return {name: predictor.predict_standardised(model, found.pixels) for name, model in models.items()}
 
-    return _once(("opinions", found.scan.key, run.name, found.slice), ask)
+    return _once(("local", found.scan.key, run.name, found.slice_number), predict_all)
 
 
-def _once(key: tuple[Hashable, ...], make: Callable[[], Made]) -> Made:
-    """What `make` gave for this key in this session."""
-    kept = st.session_state.setdefault(KEPT, {})
-    if key not in kept:
-        kept[key] = make()
-    found: Made = kept[key]
+def _once(key: tuple[Hashable, ...], make: Callable[[], Result]) -> Result:
+    """Returns the result for this key, computed once per session."""
+    results = st.session_state.setdefault(RESULTS_KEY, {})
+    if key not in results:
+        results[key] = make()
+    found: Result = results[key]
     return found
 
 
 def forget_all_but(scans: Sequence[Scan]) -> None:
-    """What was made of uploads that were taken away goes with them."""
-    kept, present = st.session_state.setdefault(KEPT, {}), {scan.key for scan in scans}
-    for key in [key for key in kept if key[1] not in present]:
-        del kept[key]
+    """Drops the results for uploads that were removed."""
+    results, present = st.session_state.setdefault(RESULTS_KEY, {}), {scan.key for scan in scans}
+    for key in [key for key in results if key[1] not in present]:
+        del results[key]
 
 
 def find_mistakes(run: RunListing, report: Callable[[float], object]) -> list[Mistake]:
-    """The test scans that the global model gets wrong, most confident first; `report` is told the share that is done."""
+    """Returns the test scans that the global model misclassifies, most confident first.
+
+    `report` receives the fraction of the scans that are done.
+    """
     from medisync.inference import predictor
 
     own = data.meta(run).statistics_of
 
-    def predict(hospital: str, paths: Sequence[Path]) -> Iterator[Prediction | None]:
+    def predict_all(hospital: str, paths: Sequence[Path]) -> Iterator[Prediction | None]:
         model = classifier(run, hospital if hospital in own else "")
         return (reading.prediction for reading in predictor.predict_files(model, paths))
 
-    return data.find_mistakes(run, predict, report)
+    return data.find_mistakes(run, predict_all, report)

@@ -1,4 +1,4 @@
-"""Files as they were uploaded -> the images in them, in memory; no streamlit, no torch."""
+"""Uploaded files -> the images in them, in memory."""
 
 import io
 import lzma
@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from medisync.data.decoding import UPLOAD_SUFFIXES
 
 ACCEPTED = tuple(suffix.rpartition(".")[2] for suffix in UPLOAD_SUFFIXES)
-"""File name endings for the uploader, which knows no double ones: `.nii.gz` ends in `.gz`."""
+"""File name endings for the uploader, which does not support double ones: `.nii.gz` ends in `.gz`."""
 
 MAX_MEMBERS = 200
 MAX_UNPACKED = 200 * 2**20
@@ -22,31 +22,33 @@ MAX_CONTENTS = 2 * 2**20
 UNREADABLE = (
     zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError, zlib.error, lzma.LZMAError, struct.error
 )  # fmt: skip
-"""What `zipfile` raises for arbitrary bytes; NotImplementedError is a RuntimeError."""
+"""The exceptions that `zipfile` raises for arbitrary bytes; NotImplementedError is a RuntimeError."""
 
 ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".tgz", ".tar.gz")
 
 
 @dataclass(frozen=True)
 class Scan:
-    """One image file: its name, a key that tells it from all others of the session, and its bytes."""
+    """One image file: its name, a key that is unique in the session, and its bytes."""
 
     name: str
     key: str
     content: bytes
     problem: str = ""
-    """Why there is no content."""
+    """The reason why there is no content; empty if there is one."""
 
 
 def expand(name: str, key: str, content: bytes) -> list[Scan]:
-    """The file itself, or the images in it if it is a ZIP archive. One that is over a limit, or not what a person packs, is
-    refused before anything is unpacked; that is a scan's problem, as is anything else amiss.
+    """Returns the file itself, or the images in it if it is a ZIP archive.
+
+    An archive that is over a limit or looks hostile is refused before anything is unpacked. Refusals and errors are
+    reported as the `problem` of a scan.
     """
     if not content.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return [Scan(name, key, content)]
     try:
         if _contents_bytes(content) > MAX_CONTENTS:
-            return [Scan(name, key, b"", f"the archive lists too many files: upload at most {MAX_MEMBERS} at once")]
+            return [Scan(name, key, b"", f"the archive lists too many files; upload at most {MAX_MEMBERS} at once")]
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if problem := _refusal(archive.infolist()):
                 return [Scan(name, key, b"", problem)]
@@ -56,23 +58,23 @@ def expand(name: str, key: str, content: bytes) -> list[Scan]:
 
 
 def _contents_bytes(content: bytes) -> int:
-    """How long the archive's table of contents is, by its last record (APPNOTE 4.3.16): reading it is what takes memory."""
+    """Returns the size of the archive's table of contents, from its last record (APPNOTE 4.3.16): reading it takes memory."""
     end = content.rfind(b"PK\x05\x06")
     return int(struct.unpack_from("<I", content, end + 12)[0]) if end >= 0 else 0
 
 
 def _refusal(members: Sequence[zipfile.ZipInfo]) -> str:
-    """Why nothing is unpacked; empty where there is no reason."""
+    """Returns the reason why nothing is unpacked; empty if there is none."""
     if any(_leads_outside(member.filename) for member in members):
-        return "the archive has members that lead out of it (..), so nothing of it was unpacked"
+        return "the archive has members with paths outside it (..), so nothing was unpacked"
     chosen = [member for member in members if _is_image(member)]
     if len(chosen) > MAX_MEMBERS:
-        return f"the archive holds {len(chosen):,} images: upload at most {MAX_MEMBERS} at once"
+        return f"the archive contains {len(chosen):,} images; upload at most {MAX_MEMBERS} at once"
     if sum(member.file_size for member in chosen) > MAX_UNPACKED:
         return f"the archive unpacks to more than the limit of {MAX_UNPACKED >> 20} MB"
     if not chosen and any(member.filename.lower().endswith(ARCHIVES) for member in members):
-        return "the archive holds another archive, which is not opened: upload the images"
-    return "" if chosen else "the archive holds no image"
+        return "the archive contains another archive, which is not opened; upload the images themselves"
+    return "" if chosen else "the archive contains no images"
 
 
 def _leads_outside(name: str) -> bool:
@@ -81,15 +83,17 @@ def _leads_outside(name: str) -> bool:
 
 
 def _members(archive: zipfile.ZipFile, name: str, key: str) -> Iterator[Scan]:
-    for place, member in enumerate(filter(_is_image, archive.infolist())):
-        inner, inner_key = f"{name}: {member.filename}", f"{key}-{place}"
+    for index, member in enumerate(filter(_is_image, archive.infolist())):
+        inner, inner_key = f"{name}: {member.filename}", f"{key}-{index}"
         if member.flag_bits & 1:
-            yield Scan(inner, inner_key, b"", "it is encrypted in the archive; upload it without a password")
+            yield Scan(inner, inner_key, b"", "the file is encrypted in the archive; upload it without a password")
             continue
         try:
-            yield Scan(inner, inner_key, archive.read(member))  # never more than its entry says, which was added up
+            yield Scan(
+                inner, inner_key, archive.read(member)
+            )  # never more than its entry says, and entries were added up
         except UNREADABLE:
-            yield Scan(inner, inner_key, b"", "it is damaged in the archive")
+            yield Scan(inner, inner_key, b"", "the file is damaged in the archive")
 
 
 def _is_image(member: zipfile.ZipInfo) -> bool:

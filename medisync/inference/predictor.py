@@ -110,7 +110,7 @@ def predict(classifier: Classifier, data: bytes, slice_number: int | None = None
 def predict_decoded(classifier: Classifier, decoded: Decoded) -> Prediction:
     """The prediction for an image that is decoded already."""
     pixels = standardise(decoded.pixels, classifier.meta.image_size)
-    return _with_file(predict_standardised(classifier, pixels), decoded)
+    return with_file_checks(predict_standardised(classifier, pixels), decoded)
 
 
 def predict_standardised(classifier: Classifier, pixels: Pixels) -> Prediction:
@@ -137,7 +137,9 @@ def predict_files(classifier: Classifier, paths: Iterable[Path]) -> Iterator[Rea
             usable = [pixels for _, _, pixels, _ in batch if pixels is not None]
             outputs = zip(*forward(classifier, np.stack(usable)), strict=True) if usable else iter(())
             for path, decoded, _, problem in batch:
-                prediction = None if decoded is None else _with_file(_interpret(classifier, *next(outputs)), decoded)
+                prediction = (
+                    None if decoded is None else with_file_checks(_interpret(classifier, *next(outputs)), decoded)
+                )
                 yield Reading(path, prediction, problem)
 
 
@@ -174,7 +176,8 @@ def _interpret(classifier: Classifier, logits: NDArray[np.float32], distance: fl
     )
 
 
-def _with_file(prediction: Prediction, decoded: Decoded) -> Prediction:
+def with_file_checks(prediction: Prediction, decoded: Decoded) -> Prediction:
+    """Returns the prediction with the checks, the notes and the number of slices of the file that it is for."""
     about = {"checks": check_image(decoded), "notes": list(decoded.notes), "slices": decoded.slices}
     return prediction.model_copy(update=about)
 

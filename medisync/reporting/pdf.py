@@ -1,4 +1,4 @@
-"""One prediction as a PDF to take along; no streamlit, no torch. It names no file and no patient."""
+"""The PDF report on one prediction. It names neither the file nor the patient."""
 
 from collections.abc import Mapping
 
@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from medisync.reporting.charts.theme import CLASS_COLOURS
-from medisync.reporting.formatting import CLASS_NAMES, interval, moment, percent, plausible
+from medisync.reporting.formatting import CLASS_NAMES, count, moment, percent, prediction_set, with_interval
 from medisync.reporting.pictures import overlay
-from medisync.schemas import LABELS, Interval, ModelMeta, Prediction
+from medisync.schemas import LABELS, ModelMeta, Prediction
 
 MARGIN, WIDTH = 18, 174
 """Millimetres on A4."""
@@ -23,14 +23,15 @@ def write(
     pixels: NDArray[np.uint8],
     heat: NDArray[np.floating],
     prediction: Prediction,
-    opinions: Mapping[str, Prediction],
+    local: Mapping[str, Prediction],
     meta: ModelMeta,
     made_at: str,
     hospital: str = "",
 ) -> bytes:
-    """The report on a standardised image uint8 [S, S] and its heat map [S, S]; `made_at` in ISO 8601.
+    """Returns the report on a standardised image uint8 [S, S] and its heat map [S, S] in [0, 1].
 
-    `opinions` are those of the hospitals' own models, by hospital; `hospital` is where the scan is from, as `inference.load` has it.
+    `local` holds the predictions of the hospitals' local models, by hospital. `made_at` is in ISO 8601. `hospital` is where
+    the scan was made if that is a hospital of the federation, as in `predictor.load`.
     """
     page = FPDF(format="A4")
     page.set_title("MediSync FL: prediction for one MRI slice")
@@ -39,9 +40,9 @@ def write(
     _head(page, made_at)
     _pictures(page, pixels, heat, prediction)
     _answer(page, prediction)
-    _rows(page, "What to look at twice", _checks(prediction))
-    _rows(page, "What hospitals' own models say", {name: _words(each) for name, each in opinions.items()})
-    _rows(page, "The model", {**_model(meta), **_statistics(meta, hospital)})
+    _rows(page, "Points to review", _checks(prediction))
+    _rows(page, "Predictions of the local models", {f"{name} alone": _summary(each) for name, each in local.items()})
+    _rows(page, "The model", {**_model(meta), **_running_statistics(meta, hospital)})
     _line(page, DISCLAIMER, 9, "B", gap=4)
     return bytes(page.output())
 
@@ -53,7 +54,7 @@ def _line(page: FPDF, text: str, size: float, style: str = "", gap: float = 1) -
 
 
 def _latin(text: str) -> str:
-    """The fonts that every PDF reader has know Latin-1 only."""
+    """Returns `text` in Latin-1, which is all that the standard PDF fonts cover."""
     return text.replace("–", "-").replace("…", "...").encode("latin-1", "replace").decode("latin-1")
 
 
@@ -68,31 +69,31 @@ def _head(page: FPDF, made_at: str) -> None:
 
 def _pictures(page: FPDF, pixels: NDArray[np.uint8], heat: NDArray[np.floating], prediction: Prediction) -> None:
     side, top = 70, page.get_y() + 4
-    for place, picture in enumerate((pixels, overlay(pixels, heat, 0.6))):
-        page.image(Image.fromarray(picture), MARGIN + place * (side + 6), top, side, side)
+    for column, picture in enumerate((pixels, overlay(pixels, heat, 0.6))):
+        page.image(Image.fromarray(picture), MARGIN + column * (side + 6), top, side, side)
     page.set_y(top + side)
     label = CLASS_NAMES[prediction.label].lower()
-    _line(page, f"Left: the slice as the network gets it. Right: the warmer, the more a place spoke for {label}.", 8)
+    _line(page, f"Left: the slice as the network receives it. Right: warmer regions contributed more to {label}.", 8)
 
 
 def _answer(page: FPDF, prediction: Prediction) -> None:
     name, confidence = CLASS_NAMES[prediction.label], percent(prediction.confidence)
     _line(page, f"{name}, calibrated confidence {confidence}", 14, "B", gap=4)
-    _line(page, f"90 % prediction set: {plausible(prediction.plausible)}", 10)
+    _line(page, f"90 % prediction set: {prediction_set(prediction.plausible)}", 10)
     if prediction.unlike_training:
-        _line(page, "Unlike the training scans: do not rely on this prediction.", 11, "B")
+        _line(page, "Out of distribution: do not rely on this prediction.", 11, "B")
     page.ln(2)
     for label in LABELS:
         _bar(page, CLASS_NAMES[label], prediction.probabilities[label], CLASS_COLOURS[label])
 
 
-def _bar(page: FPDF, name: str, share: float, colour: str) -> None:
+def _bar(page: FPDF, name: str, probability: float, colour: str) -> None:
     page.set_font("Helvetica", "", 10)
     page.cell(38, 6, _latin(name))
     page.set_fill_color(*(int(colour[start : start + 2], 16) for start in (1, 3, 5)))
-    page.rect(page.get_x(), page.get_y() + 1.2, max(0.3, 100 * share), 3.6, style="F")
+    page.rect(page.get_x(), page.get_y() + 1.2, max(0.3, 100 * probability), 3.6, style="F")
     page.set_x(page.get_x() + 104)
-    page.cell(20, 6, _latin(percent(share)), new_x=XPos.LMARGIN, new_y=YPos.NEXT)
+    page.cell(20, 6, _latin(percent(probability)), new_x=XPos.LMARGIN, new_y=YPos.NEXT)
 
 
 def _rows(page: FPDF, title: str, rows: Mapping[str, str]) -> None:
@@ -107,14 +108,14 @@ def _rows(page: FPDF, title: str, rows: Mapping[str, str]) -> None:
         page.multi_cell(WIDTH - 46, 5, _latin(text), new_x=XPos.LMARGIN, new_y=YPos.NEXT)
 
 
-def _words(prediction: Prediction) -> str:
-    unlike = "; unlike its own training scans" if prediction.unlike_training else ""
-    return f"{CLASS_NAMES[prediction.label]}, {percent(prediction.confidence)}{unlike}"
+def _summary(prediction: Prediction) -> str:
+    flagged = "; out of distribution for this model" if prediction.unlike_training else ""
+    return f"{CLASS_NAMES[prediction.label]}, {percent(prediction.confidence)}{flagged}"
 
 
 def _checks(prediction: Prediction) -> dict[str, str]:
     failed = {check.name.capitalize(): check.detail for check in prediction.checks if not check.passed}
-    return {**failed, **{f"Note {place}": note for place, note in enumerate(prediction.notes, start=1)}}
+    return {**failed, **{f"Note {index}": note for index, note in enumerate(prediction.notes, start=1)}}
 
 
 def _model(meta: ModelMeta) -> dict[str, str]:
@@ -122,20 +123,16 @@ def _model(meta: ModelMeta) -> dict[str, str]:
     trained = f"{meta.run}, {moment(meta.trained_at)}, {meta.image_size} x {meta.image_size} pixels"
     return {
         "Run": f"{trained}; SHA-256 {meta.model_sha256[:16]}",
-        "Data": "synthetic phantoms, no patients"
+        "Data": "synthetic phantoms, not patients"
         if meta.synthetic
         else f"simulated hospitals: {', '.join(meta.datasets)}",
-        "Test accuracy": f"{percent(test.accuracy)}{_range(test.intervals.get('accuracy'))}, {test.n} slices",
+        "Test accuracy": f"{with_interval(test, 'accuracy')}, {count(test.n, 'slice')}; 95 % interval in brackets",
         "By hospital": "; ".join(f"{name} {percent(each.accuracy)}" for name, each in meta.metrics.hospitals.items()),
         "Calibration error": percent(test.ece),
     }
 
 
-def _statistics(meta: ModelMeta, hospital: str) -> dict[str, str]:
-    """Whose statistics the scan was normalised by, where hospitals have their own."""
+def _running_statistics(meta: ModelMeta, hospital: str) -> dict[str, str]:
+    """Returns whose running statistics normalised the scan, for a model in which hospitals have their own."""
     whose = f"those of {hospital}" if hospital else "the mean of the hospitals'"
-    return {"Statistics": whose} if meta.statistics_of else {}
-
-
-def _range(found: Interval | None) -> str:
-    return f" (95 %: {interval(found)})" if found else ""
+    return {"Running statistics": whose} if meta.statistics_of else {}

@@ -1,4 +1,4 @@
-"""The dashboard as it is served, and a browser that is told which requests leave for another host."""
+"""The served dashboard, and a browser in which every request to another host is recorded."""
 
 import io
 import os
@@ -30,9 +30,9 @@ CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.whic
 QUIET = ["no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"]
 QUIET += ["disable-component-update", "disable-sync"]
 QUIET += ["host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"]  # nothing else can be reached
-WAIT = 60_000
-"""Milliseconds for what loads torch or a model on a busy machine."""
-expect.set_options(timeout=30_000)  # all else is quick, but not where several work at once
+WAIT = 300_000
+"""Milliseconds for steps that load torch or a model on a busy machine."""
+expect.set_options(timeout=180_000)  # all else is quick on an idle machine
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -51,7 +51,7 @@ class Server:
 
 @dataclass
 class Visit:
-    """A browser tab on the running dashboard, and every address on another host that it asked for in vain."""
+    """A browser tab on the running dashboard, and the addresses on other hosts that it requested in vain."""
 
     page: Page
     address: str
@@ -62,7 +62,7 @@ class Visit:
         expect(self.page.locator("h1")).to_be_visible(timeout=WAIT)
 
     def settle(self) -> None:
-        """Until the script has run to its end."""
+        """Waits until the page's script has ended."""
         expect(self.page.get_by_test_id("stApp")).to_have_attribute(
             "data-test-script-state", "notRunning", timeout=WAIT
         )
@@ -83,7 +83,7 @@ class Visit:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The real `medisync serve` on a workspace with two runs, the second on synthetic scans that it has."""
+    """Runs the real `medisync serve` on a workspace with two runs; the scans of the second, a synthetic one, are there."""
     workspace = artifacts.locate(tmp_path_factory.mktemp("workspace"))
     weights = serialise(build_resnet18().state_dict())
     paths = {label: f"one/{label}.png" for label in LABELS}
@@ -106,7 +106,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def window(browser: Browser) -> BrowserContext:
-    """All tabs are of one, so that only the first fetches Streamlit's own files; each has a session of its own."""
+    """Returns one context for all tabs, so that only the first fetches Streamlit's files; each tab has its own session."""
     return browser.new_context(viewport={"width": 1440, "height": 900})
 
 
@@ -117,7 +117,7 @@ def theme() -> Literal["light", "dark"]:
 
 @pytest.fixture
 def visit(server: Server, window: BrowserContext, theme: Literal["light", "dark"]) -> Iterator[Visit]:
-    """A new tab; the test fails if anything on it asked another host."""
+    """Opens a new tab; the test fails if it requested anything from another host."""
     page = window.new_page()
     page.emulate_media(color_scheme=theme)
     found = Visit(page, server.address)
@@ -130,7 +130,7 @@ def visit(server: Server, window: BrowserContext, theme: Literal["light", "dark"
 
 @pytest.fixture(scope="session")
 def scan() -> bytes:
-    """A grey disc with a bright spot: an image, and no one's scan."""
+    """Returns a grey disc with a bright spot: an image, but not a scan of anybody."""
     y, x = np.mgrid[-80:80, -80:80]
     pixels = np.where(x**2 + y**2 < 70**2, 90, 0) + np.where((x - 20) ** 2 + y**2 < 15**2, 120, 0)
     stream = io.BytesIO()

@@ -1,4 +1,4 @@
-"""axe-core on every page in both themes, and the way to a prediction without a mouse."""
+"""axe-core on every page in both themes, and a prediction by keyboard alone."""
 
 from typing import Literal
 
@@ -11,11 +11,11 @@ from test_pages import PAGES
 GRAVE = ("serious", "critical")
 
 NOT_OURS = ("list", "listitem")
-"""Rules that Streamlit 1.67's own sidebar breaks, with headings in its list of pages; the pages themselves have no list."""
+"""Rules that Streamlit 1.67's own sidebar breaks with headings in its list of pages; the pages themselves have no lists."""
 
 
 def violations(visit: Visit) -> list[str]:
-    """Grave violations that are ours to mend: rule, and the element."""
+    """Returns the grave violations that are ours to fix: rule and element."""
     rules = {rule: {"enabled": False} for rule in NOT_OURS}
     found = Axe().run(visit.page, options={"rules": rules}).response["violations"]
     return [
@@ -60,11 +60,11 @@ def test_keyboard_alone_reaches_a_prediction(visit: Visit) -> None:
 
 
 def press_tab_until(visit: Visit, text: str) -> None:
-    """At most as often as a patient person would."""
+    """Presses Tab until the focus is on an element with this text, at most 60 times."""
     for _ in range(60):
         visit.page.keyboard.press("Tab")
         lines = str(visit.page.evaluate("document.activeElement.innerText")).split("\n")
         said = [line.strip() for line in lines if line.strip()]
-        if text in said and len(said) <= 2:  # an icon beside it, but not a whole region that holds it
+        if text in said and len(said) <= 2:  # the element and its icon, but not a whole region around it
             return
     pytest.fail(f"the keyboard does not reach {text}")

@@ -1,4 +1,4 @@
-"""What a person does on the pages: open each, switch the run, click a hospital, choose, search, read it on a phone."""
+"""User actions on the pages: open each, switch the run, click a hospital, choose, search, read on a phone."""
 
 import contextlib
 
@@ -8,10 +8,10 @@ from playwright.sync_api import expect
 
 PAGES = {
     "": ("Overview", "2 of 3 hospitals lack a class"),
-    "hospitals": ("Hospitals", "are used, by class"),
+    "hospitals": ("Hospitals", "found are used"),
     "data_audit": ("Data audit", "Files left out"),
-    "training": ("Training", "What the rounds took"),
-    "evaluation": ("Evaluation", "Most frequent mistake"),
+    "training": ("Training", "Participation, time and traffic"),
+    "evaluation": ("Evaluation", "Most frequent error"),
     "prediction": ("Prediction", "not a diagnosis"),
     "runs": ("Runs", "Parameters that differ"),
     "logs": ("Logs", "not in this workspace"),
@@ -71,13 +71,13 @@ def test_click_on_a_hospital_of_the_map_opens_it(visit: Visit) -> None:
     expect(visit.page.locator("h1")).to_have_text("Overview")  # and stays there: the click is spent
 
 
-def test_worst_mistakes_appear_when_asked_for(visit: Visit) -> None:
+def test_most_confident_errors_appear_on_request(visit: Visit) -> None:
     visit.open("evaluation")
     visit.page.get_by_role("button", name="Predict all test scans").click()
-    expect(visit.page.get_by_text("3 test scans of these were given a wrong class")).to_be_visible(timeout=WAIT)
-    expect(visit.page.get_by_role("img", name="A test scan:")).to_have_count(3)
+    expect(visit.page.get_by_text("3 test scans were misclassified")).to_be_visible(timeout=WAIT)
+    expect(visit.page.get_by_role("img", name="A test scan of class")).to_have_count(3)
 
 
 def test_copies_stand_side_by_side(visit: Visit, server: Server) -> None:
     visit.open("data_audit")
-    expect(visit.page.get_by_role("img", name="A copy of the other picture")).to_have_count(2, timeout=WAIT)
+    expect(visit.page.get_by_role("img", name="One of two copies of a slice")).to_have_count(2, timeout=WAIT)

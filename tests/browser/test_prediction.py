@@ -1,4 +1,4 @@
-"""What a person does with a scan in a real browser: upload it, look at the heat map, take the results along."""
+"""User actions with a scan in a real browser: upload it, look at the heat map, download the results."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ SCAN_NAME = "scan-of-nobody.png"
 
 
 def predicted(server: Server, content: bytes) -> Prediction:
-    """What the run's model says, asked without the dashboard."""
+    """Returns the prediction of the run's model without the dashboard."""
     run = server.workspace.artifacts / "run-002"
     return predictor.predict(predictor.open_run(run), content)
 
@@ -37,7 +37,7 @@ def test_uploaded_scan_gets_a_class_and_a_broken_file_a_sentence(visit: Visit, s
     assert visit.metric("Predicted class") == CLASS_NAMES[expected.label]
     assert visit.metric("Calibrated confidence") == percent(expected.confidence)
     expect(visit.page.get_by_test_id("stAlertContentError")).to_contain_text("Not an image that can be read here")
-    expect(visit.page.get_by_text("1 of 1 hospital would say the same")).to_be_visible()
+    expect(visit.page.get_by_text("1 of 1 local model predicts the same")).to_be_visible()
     expect(visit.page.get_by_text("Traceback")).to_have_count(0)
     assert "of-nobody" not in server.log.read_text()
 
@@ -45,7 +45,7 @@ def test_uploaded_scan_gets_a_class_and_a_broken_file_a_sentence(visit: Visit, s
 def test_overlay_slider_changes_the_picture_and_nothing_else(visit: Visit, scan: bytes) -> None:
     visit.open("prediction")
     visit.upload((SCAN_NAME, scan))
-    picture = visit.page.get_by_role("img", name="The scan; the warmer")
+    picture = visit.page.get_by_role("img", name="The scan with its heat map")
     before = picture.get_attribute("src", timeout=WAIT)
     slider = visit.page.get_by_role("slider", name="Heat map")
     slider.press("Home")
@@ -53,7 +53,7 @@ def test_overlay_slider_changes_the_picture_and_nothing_else(visit: Visit, scan:
     expect(visit.page.get_by_test_id("stMetric").filter(has_text="Predicted class")).to_be_visible()
 
 
-def test_table_and_report_are_taken_along(visit: Visit, server: Server, scan: bytes) -> None:
+def test_table_and_report_are_downloaded(visit: Visit, server: Server, scan: bytes) -> None:
     visit.open("prediction")
     visit.upload((SCAN_NAME, scan), ("no.png", b"no image"))
     expected = predicted(server, scan)

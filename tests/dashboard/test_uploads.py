@@ -1,4 +1,4 @@
-"""What comes out of an upload: the file itself, or what is in an archive."""
+"""Uploads are expanded to the file itself, or to the images in an archive."""
 
 from bad_inputs import archive
 
@@ -9,11 +9,11 @@ def problems(content: bytes) -> list[str]:
     return [scan.problem for scan in uploads.expand("a.zip", "k", content)]
 
 
-def test_a_file_that_is_no_archive_stays_as_it_is() -> None:
+def test_a_file_that_is_not_an_archive_is_returned_unchanged() -> None:
     assert uploads.expand("a.png", "k", b"bytes") == [uploads.Scan("a.png", "k", b"bytes")]
 
 
-def test_images_come_out_of_an_archive_and_nothing_else() -> None:
+def test_only_images_come_out_of_an_archive() -> None:
     content = archive({"one.png": b"1", "in/two.DCM": b"2", "notes.txt": b"3", "__MACOSX/x.png": b"4"})
     found = uploads.expand("a.zip", "k", content)
     assert [(scan.name, scan.content) for scan in found] == [("a.zip: one.png", b"1"), ("a.zip: in/two.DCM", b"2")]
@@ -21,7 +21,7 @@ def test_images_come_out_of_an_archive_and_nothing_else() -> None:
 
 
 def test_an_archive_without_images_says_so() -> None:
-    assert problems(archive({"notes.txt": b"x"})) == ["the archive holds no image"]
+    assert problems(archive({"notes.txt": b"x"})) == ["the archive contains no images"]
 
 
 def test_a_damaged_archive_says_so() -> None:

@@ -24,8 +24,8 @@ SURE = Prediction(
 
 def text(prediction: Prediction, meta: ModelMeta | None = None, hospital: str = "") -> str:
     heat = np.linspace(0, 1, 64 * 64, dtype=np.float32).reshape(64, 64)
-    made_at, opinions = "2026-11-24T09:30:00+00:00", {"AIIMS Delhi": SURE}
-    data = pdf.write(texture(1, 64), heat, prediction, opinions, meta or factories.meta(), made_at, hospital)
+    made_at, local = "2026-11-24T09:30:00+00:00", {"AIIMS Delhi": SURE}
+    data = pdf.write(texture(1, 64), heat, prediction, local, meta or factories.meta(), made_at, hospital)
     reader = PdfReader(io.BytesIO(data))
     assert len(reader.pages) == 1
     assert len(reader.pages[0].images) == 2
@@ -36,24 +36,24 @@ def test_report_says_what_the_page_says() -> None:
     found = text(SURE)
     assert "Glioma, calibrated confidence 91.3 %" in found
     assert "Glioma or meningioma." in found
-    assert "AIIMS Delhi\nGlioma, 91.3 %" in found or "AIIMS Delhi Glioma, 91.3 %" in found
+    assert "AIIMS Delhi alone\nGlioma, 91.3 %" in found or "AIIMS Delhi alone Glioma, 91.3 %" in found
     assert "90 x 90 pixels" in found
     assert "run-001" in found
-    assert "89.6 % (95 %: 86.6 to 92.1 %), 405 slices" in found
+    assert "89.6 % (86.6 to 92.1), 405 slices; 95 % interval in brackets" in found
     assert found.count("nothing here is a diagnosis") == 2
     assert "do not rely on this prediction" not in found
 
 
-def test_report_on_a_strange_scan_says_so() -> None:
-    assert "Unlike the training scans: do not rely" in text(SURE.model_copy(update={"unlike_training": True}))
+def test_report_on_an_out_of_distribution_scan_says_so() -> None:
+    assert "Out of distribution: do not rely" in text(SURE.model_copy(update={"unlike_training": True}))
 
 
-def test_report_says_whose_statistics_were_used_where_hospitals_have_their_own() -> None:
-    assert "Statistics" not in text(SURE)
+def test_report_says_whose_running_statistics_were_used_if_hospitals_have_their_own() -> None:
+    assert "Running statistics" not in text(SURE)
     own = factories.meta().model_copy(update={"statistics_of": ["AIIMS Delhi"]})
     assert "those of AIIMS Delhi" in text(SURE, own, "AIIMS Delhi")
     assert "the mean of the hospitals'" in text(SURE, own)
 
 
-def test_text_that_the_fonts_lack_does_not_stop_the_report() -> None:
+def test_characters_outside_the_fonts_do_not_stop_the_report() -> None:
     assert "Note 1" in text(SURE.model_copy(update={"notes": ["\N{SNOWMAN} नमस्ते"]}))

@@ -1,61 +1,45 @@
-"""What the run's model says about uploaded scans. They stay in this session's memory and are named in no log."""
+"""Prediction: the global model's answer for uploaded scans. They stay in this session's memory and are named in no log."""
 
 from collections.abc import Sequence
 
 import streamlit as st
 
 from medisync.dashboard import components, data, predictions, uploads
-from medisync.dashboard.predictions import Answer
+from medisync.dashboard.predictions import PredictedScan
 from medisync.dashboard.uploads import Scan
 from medisync.errors import ModelError
-from medisync.reporting import formatting, pictures
+from medisync.reporting import formatting, pictures, prediction_tables
 from medisync.reporting.charts import performance
-from medisync.reporting.tables import metric_tables
 from medisync.schemas import Prediction
 from medisync.workspace import artifacts
+from medisync.workspace.artifacts import RunListing
 
-PLAUSIBLE = "The 90 % prediction set: for scans like the training scans, nine of ten such sets hold the true class."
-HEAT_HELP = "Layer-CAM, from the gradient of the predicted class. Checked on phantoms, whose lesions are known."
-ORIGIN_HELP = "Each hospital of the federation normalises scans by its own statistics; scans from elsewhere by the mean of theirs."
-SAMPLE_HELP = "No patient's scans: a model that was trained on real ones may well get them wrong."
+SET_HELP = "The 90 % prediction set. For scans like the training scans, 90 % of such sets contain the true class."
+HEAT_HELP = "Layer-CAM, from the gradient of the predicted class. Checked on phantoms whose lesions are known."
+ORIGIN_HELP = (
+    "In this model each hospital normalises scans by its own running statistics. Scans from elsewhere are normalised by "
+    "the mean of the hospitals' statistics."
+)
+SAMPLE_HELP = "These are not scans of patients. A model that was trained on real scans may misclassify them."
 SHOWN_AT_ONCE = 4
 
 
 def choose_scans() -> list[Scan]:
-    """The uploaded images, or the sample that was asked for."""
+    """Returns the uploaded images, or the chosen sample."""
     found = st.file_uploader(
-        "MRI slices (PNG, JPEG, TIFF, WebP, DICOM, NIfTI), or a ZIP of them",
+        "MRI slices (PNG, JPEG, TIFF, WebP, DICOM, NIfTI), or a ZIP archive of them",
         [*uploads.ACCEPTED, "zip"],
         accept_multiple_files=True,
     )
     if found:
         return [scan for file in found for scan in uploads.expand(file.name, file.file_id, file.getvalue())]
     samples = list(data.samples())
-    sample = st.pills("Or try a sample, drawn by a computer", samples, format_func=formatting.plain, help=SAMPLE_HELP)
+    sample = st.pills("Or try a computer-drawn sample", samples, format_func=formatting.plain, help=SAMPLE_HELP)
     return [Scan(f"sample: {sample}", f"sample-{sample}", data.samples()[sample])] if sample else []
 
 
-def show(scan: Scan, found: Answer | str) -> None:
-    with st.container(border=True):
-        if not isinstance(found, str):
-            number = choose_slice(scan, found.prediction.slices)
-            found = predictions.answer(run, scan, origin, number) if number else found
-        if isinstance(found, str):
-            st.text(formatting.plain(scan.name, 80))
-            st.error(formatting.sentence(found), icon=":material/broken_image:")
-            return
-        picture, answer = st.columns([2, 3], gap="large")
-        with picture:
-            show_picture(found)
-            offer_report(found)
-        with answer:
-            show_prediction(found.prediction, scan.key)
-            show_opinions(found)
-            st.caption("Research use only, not a diagnosis.")
-
-
-def choose_origin() -> str:
-    """The hospital that the scans are from, where that matters to the model; empty for any other."""
+def choose_origin(run: RunListing) -> str:
+    """Returns the hospital where the scans were made, if the model distinguishes hospitals; empty for any other."""
     own = data.meta(run).statistics_of
     if not own:
         return ""
@@ -65,22 +49,40 @@ def choose_origin() -> str:
 
 
 def choose_slice(scan: Scan, count: int) -> int | None:
-    """The slice of a volume, from 1; None for the one that is predicted unasked: the middle one, or the only one."""
+    """Returns the chosen slice of a volume, from 1; None for the default, the middle one."""
     middle = count // 2 + 1
     chosen = st.slider("Slice", 1, count, middle, key=f"slice-{scan.key}") if count > 1 else middle
     return None if chosen == middle else chosen
 
 
+def show(run: RunListing, scan: Scan, found: PredictedScan | str) -> None:
+    """Draws one upload: its prediction, or the reason why there is none."""
+    with st.container(border=True):
+        if isinstance(found, PredictedScan) and (number := choose_slice(scan, found.prediction.slices)):
+            found = predictions.predict(run, scan, found.hospital, number)
+        if isinstance(found, str):
+            st.text(formatting.plain(scan.name, 80))
+            st.error(formatting.sentence(found), icon=":material/broken_image:")
+            return
+        picture, answer = st.columns([2, 3], gap="large")
+        with picture:
+            show_picture(run, found)
+            offer_report(run, found)
+        with answer:
+            show_prediction(found.prediction, scan.key)
+            show_local_predictions(run, found)
+            st.caption(formatting.RESEARCH_ONLY)
+
+
 @st.fragment
-def show_picture(found: Answer) -> None:
-    """The scan as the network gets it, and where it looked; the slider redraws only this."""
-    place = st.empty()
-    label = formatting.CLASS_NAMES[found.prediction.label]
-    key = f"opacity-{found.scan.key}"
-    opacity = st.slider("Heat map", 0, 100, 50, format="%d %%", key=key, help=HEAT_HELP) / 100
+def show_picture(run: RunListing, found: PredictedScan) -> None:
+    """Draws the scan under its heat map; the slider redraws only this."""
+    slot = st.empty()
+    label = formatting.CLASS_NAMES[found.prediction.label].lower()
+    opacity = st.slider("Heat map", 0, 100, 50, format="%d %%", key=f"opacity-{found.scan.key}", help=HEAT_HELP) / 100
     drawn = pictures.overlay(found.pixels, predictions.heat(run, found), opacity)
-    place.image(drawn, width="stretch", alt=f"The scan; the warmer, the more it spoke for {label}")
-    st.caption(f"The warmer, the more a place spoke for *{label}*. An aid to doubt by, not evidence.")
+    slot.image(drawn, width="stretch", alt=f"The scan with its heat map: warmer regions contributed more to {label}")
+    st.caption(f"Warmer regions contributed more to *{label}*. Use it to question the prediction; it is not evidence.")
     st.text(formatting.plain(found.scan.name, 80))
 
 
@@ -89,37 +91,40 @@ def show_prediction(result: Prediction, key: str) -> None:
         st.metric("Predicted class", formatting.CLASS_NAMES[result.label])
         st.metric("Calibrated confidence", formatting.percent(result.confidence))
     if result.unlike_training:
-        st.warning("**Unlike the training scans.** Do not rely on this prediction.", icon=":material/warning:")
-    st.markdown(f"**{formatting.plausible(result.plausible)}**", help=PLAUSIBLE)
+        st.warning(f"**Do not rely on this prediction.** {formatting.OUT_OF_DISTRIBUTION}", icon=":material/warning:")
+    st.markdown(f"**Plausible classes:** {formatting.prediction_set(result.plausible)}", help=SET_HELP)
     components.chart(performance.probabilities(result), key=key)
     for note in result.notes:
         st.info(formatting.sentence(note), icon=":material/info:")
-    with st.expander(metric_tables.checks_summary(result), expanded=metric_tables.failed_checks(result) > 0):
-        components.table(metric_tables.checks(result), "Checks of the image")
+    needs_review = prediction_tables.failed_checks(result) > 0
+    with st.expander(prediction_tables.checks_summary(result), expanded=needs_review):
+        components.table(prediction_tables.image_checks(result), "Checks of the image")
 
 
-def show_opinions(found: Answer) -> None:
-    """What each hospital would have said without the federation."""
+def show_local_predictions(run: RunListing, found: PredictedScan) -> None:
+    """Draws the predictions of the hospitals' local models."""
     try:
-        others = predictions.opinions(run, found)
+        local = predictions.local_predictions(run, found)
     except ModelError as problem:
-        st.caption(f"Hospitals' own models cannot be asked: {formatting.sentence(str(problem))}")
+        st.caption(f"The local models cannot be used: {formatting.sentence(str(problem))}")
         return
-    if not others:
-        st.caption("This run has no hospitals' own models beside it, so only the global one is asked.")
+    if not local:
+        st.caption("This run did not store local models, so only the global model is shown.")
         return
-    st.markdown(f"##### {metric_tables.agreement(found.prediction, others)}")
-    components.table(metric_tables.opinions(found.prediction, others), "What each hospital's own model says")
+    components.heading(prediction_tables.agreement(found.prediction, local))
+    components.table(
+        prediction_tables.by_model(found.prediction, local), "Predictions of the global and the local models"
+    )
 
 
-def offer_report(found: Answer) -> None:
-    """The PDF is written when it is asked for."""
+def offer_report(run: RunListing, found: PredictedScan) -> None:
+    """Draws the button of the PDF report, which is written when it is asked for."""
 
     def written() -> bytes:
         from medisync.reporting import pdf  # its PDF library takes long to import
 
-        heat, others = predictions.heat(run, found), predictions.opinions(run, found)
-        return pdf.write(found.pixels, heat, found.prediction, others, data.meta(run), artifacts.now(), found.hospital)
+        heat, local = predictions.heat(run, found), predictions.local_predictions(run, found)
+        return pdf.write(found.pixels, heat, found.prediction, local, data.meta(run), artifacts.now(), found.hospital)
 
     st.download_button(
         "Report as PDF",
@@ -132,31 +137,23 @@ def offer_report(found: Answer) -> None:
     )
 
 
-def show_overview(scans: Sequence[Scan], answers: Sequence[Answer | str]) -> None:
-    """All of them in one table, to look at and to take away."""
-    results = [found if isinstance(found, str) else found.prediction for found in answers]
-    overview = metric_tables.predictions([(scan.name, result) for scan, result in zip(scans, results, strict=True)])
-    thumbnails = ["" if isinstance(found, str) else pictures.thumbnail(found.pixels) for found in answers]
-    shown = overview.assign(Scan=thumbnails)[["Scan", *overview.columns]]
-    st.dataframe(
-        shown,
-        hide_index=True,
-        alt="One row per scan",
-        column_config={"Scan": st.column_config.ImageColumn("Scan", width="small")},
-    )
-    st.download_button(
-        "Predictions as CSV", overview.to_csv(index=False), "predictions.csv", "text/csv", icon=":material/download:"
-    )
+def show_all(found: Sequence[tuple[Scan, PredictedScan | str]]) -> None:
+    """Draws all predictions in one table, which can be downloaded."""
+    results = [(scan.name, each if isinstance(each, str) else each.prediction) for scan, each in found]
+    listed = prediction_tables.predictions(results)
+    thumbnails = ["" if isinstance(each, str) else pictures.thumbnail(each.pixels) for _, each in found]
+    shown = prediction_tables.with_thumbnails(listed, thumbnails)
+    column = st.column_config.ImageColumn("Scan", width="small")
+    components.grid(shown, "One row per scan", columns={"Scan": column})
+    st.download_button("Predictions as CSV", listed.to_csv(), "predictions.csv", "text/csv", icon=":material/download:")
 
 
 run = components.require_run()
 st.title("Prediction")
-st.markdown("Upload brain MRI slices; the global model of the chosen run says which class each one shows.")
-st.info(
-    "**Research use only, not a diagnosis.** Never base a decision about a patient on it.", icon=":material/gpp_maybe:"
-)
+st.markdown("Upload brain MRI slices. The global model of the selected run predicts the class of each.")
+st.info(f"**{formatting.RESEARCH_ONLY}** Never base a decision about a patient on it.", icon=":material/gpp_maybe:")
 scans = choose_scans()
-origin = choose_origin()
+origin = choose_origin(run)
 predictions.forget_all_but(scans)
 if not scans:
     st.caption("Nothing uploaded yet. Images stay in memory for this session and are never written to disk.")
@@ -165,14 +162,14 @@ if not scans:
 try:
     predictions.classifier(run, origin)
 except ModelError as problem:
-    st.error(f"The model of this run cannot be used: {formatting.sentence(str(problem))}", icon=":material/error:")
+    components.model_error(problem)
     st.stop()
 with st.spinner("Reading the scans…"):
-    answers = [predictions.answer(run, scan, origin) for scan in scans]
+    found = [(scan, predictions.predict(run, scan, origin)) for scan in scans]
 if len(scans) > 1:
-    show_overview(scans, answers)
-places = list(range(len(scans)))
+    show_all(found)
+indices = list(range(len(scans)))
 if len(scans) > SHOWN_AT_ONCE:
-    places = [st.selectbox("Show", places, format_func=lambda place: formatting.plain(scans[place].name, 80))]
-for place in places:
-    show(scans[place], answers[place])
+    indices = [st.selectbox("Show", indices, format_func=lambda index: formatting.plain(scans[index].name, 80))]
+for index in indices:
+    show(run, *found[index])

@@ -1,19 +1,19 @@
-"""How the rounds went: loss and accuracy, globally and hospital by hospital, and what was refused."""
+"""Training: loss, accuracy, client drift and participation over the rounds, and runs in progress."""
 
 import streamlit as st
 
 from medisync.dashboard import components, data
+from medisync.reporting import headlines, sentences, tables
 from medisync.reporting.charts import training_curves
-from medisync.reporting.tables import history_tables
 
 
 @st.fragment(run_every=2)
 def show_running() -> None:
-    """Runs in progress, redrawn every two seconds without the rest of the page."""
-    for name, standing, history in data.running():
+    """Draws runs in progress, every two seconds, without the rest of the page."""
+    for name, progress, history in data.running():
         with st.container(border=True):
-            st.markdown(history_tables.standing(name, standing))
-            st.progress(standing.round / max(1, standing.rounds))
+            st.markdown(sentences.run_in_progress(name, progress))
+            components.round_progress(progress)
             if history:
                 components.chart(training_curves.accuracies(history, history[-1].epoch), key=f"live-{name}")
 
@@ -26,22 +26,22 @@ hospitals = list(meta.datasets)
 
 st.title("Training")
 if not history:
-    st.info("This run recorded no round, so there is nothing to draw.", icon=":material/info:")
+    st.info("This run recorded no rounds.", icon=":material/info:")
     st.stop()
-components.headlines(history_tables.training_headlines(history, meta))
+components.headlines(headlines.training(history, meta))
 
-st.subheader("The global model")
+st.subheader("Global model")
 left, right = st.columns(2, gap="large")
 with left:
     components.chart(training_curves.losses(history, meta.best_epoch))
 with right:
     components.chart(training_curves.accuracies(history, meta.best_epoch))
 st.caption(
-    "Training figures are of images as they are changed for training, which is harder (the model card says how); validation "
-    "figures are of images as they are."
+    "Training figures are measured on augmented images, which are harder (the model card says how they are augmented). "
+    "Validation figures are measured on unchanged images."
 )
 
-st.subheader("Hospital by hospital")
+st.subheader("By hospital")
 left, right = st.columns(2, gap="large")
 with left:
     components.chart(training_curves.hospital_losses(history, meta.best_epoch, hospitals))
@@ -55,18 +55,18 @@ with right:
     if drifts:
         components.chart(drifts)
     else:
-        st.markdown("##### Client drift")
-        st.caption("This run is from before the distance between hospitals' updates was measured.")
+        components.heading("Client drift")
+        st.caption("This run did not measure client drift.")
 
-st.subheader("What the rounds took")
-components.table(history_tables.hospitals(history), "Rounds, time and traffic of each hospital")
-refusals = history_tables.refusals(history)
+st.subheader("Participation, time and traffic")
+components.table(tables.participation(history), "Rounds, training time and network traffic of each hospital")
+refusals = sentences.refusals(history)
 if refusals:
     st.warning("\n\n".join(refusals), icon=":material/block:")
 else:
-    st.success("Every hospital answered, and every update entered the average.", icon=":material/check_circle:")
-if remarks := history_tables.remarks(history):
-    st.markdown("##### Updates that stood out")
+    st.success("Every hospital answered in every round, and every update was accepted.", icon=":material/check_circle:")
+if remarks := sentences.remarks(history):
+    components.heading("Accepted updates with remarks")
     st.warning("\n\n".join(remarks), icon=":material/troubleshoot:")
-with st.expander("All rounds as a table"):
-    components.table(history_tables.rounds(history), "Loss, accuracy, learning rate and time of every round")
+with st.expander("Validated rounds as a table"):
+    components.table(tables.rounds(history, meta.best_epoch), "Loss, accuracy, learning rate and time of each round")

@@ -1,4 +1,4 @@
-"""The hospitals on a map that needs no other host; no streamlit, no torch."""
+"""A map of the hospitals that needs no server but the dashboard's own."""
 
 import json
 import math
@@ -16,13 +16,14 @@ from medisync.reporting.formatting import count, plain
 from medisync.schemas import DatasetStats
 
 LAND = Path(__file__).parent / "land.geojson"
-"""Natural Earth 1:110m land (public domain), a tenth of a degree; no borders, so none that someone disputes."""
+"""Natural Earth 1:110m land (public domain), to a tenth of a degree; without borders, because some are disputed."""
 
 
 def draw(datasets: Mapping[str, DatasetStats], *, leaflet: str, dark: bool, online_tiles: bool = False) -> folium.Map:
-    """Circles whose area grows with the scans, on a schematic outline, or on OpenStreetMap's tiles from its servers.
+    """Returns a map with one circle per hospital, whose area is proportional to its number of scans.
 
-    `leaflet` is the address of our own Leaflet.
+    The background is a schematic outline or, with `online_tiles`, OpenStreetMap's tiles from its servers. `leaflet` is the
+    address of the dashboard's own copy of Leaflet.
     """
     tiles = "OpenStreetMap" if online_tiles else None
     found = folium.Map(
@@ -49,7 +50,7 @@ def draw(datasets: Mapping[str, DatasetStats], *, leaflet: str, dark: bool, onli
 def _marker(
     name: str, stats: DatasetStats, colour: str, radius: float, side: str, labelled: bool
 ) -> folium.CircleMarker:
-    """Its label is on the outer side, away from the other hospitals."""
+    """Returns a hospital's circle, with its label on the outer side, away from the other hospitals."""
     offset = max(radius, 6) * (-1 if side == "left" else 1)
     lines = "<br>".join(_html(line) for line in textwrap.wrap(plain(name), 14))
     text = f"<b>{lines}</b><br>{count(stats.total, 'scan')}"
@@ -65,21 +66,21 @@ def _marker(
 
 
 def _html(text: str) -> str:
-    """Folium puts a tooltip into a JavaScript template literal, where a backtick and a dollar are code too."""
+    """Returns `text` escaped for a tooltip: Folium puts it into a JavaScript template literal, where ` and $ are code too."""
     return escape(plain(text)).replace("`", "&#96;").replace("$", "&#36;").replace("\\", "&#92;")
 
 
 def _bounds(datasets: Iterable[DatasetStats]) -> list[list[float]]:
-    """The corners around all hospitals, with room for context."""
-    places = [stats.location for stats in datasets]
-    lats, lons = [place.lat for place in places], [place.lon for place in places]
+    """Returns the south-west and north-east corners around all hospitals, with a margin."""
+    locations = [stats.location for stats in datasets]
+    lats, lons = [location.lat for location in locations], [location.lon for location in locations]
     return [[max(min(lats) - 4, -85), min(lons) - 8], [min(max(lats) + 4, 85), max(lons) + 8]]
 
 
 def clicked(event: Mapping[str, Any] | None, datasets: Mapping[str, DatasetStats]) -> str | None:
-    """The hospital whose circle a click was in, from what the map reports of it: Leaflet gives the place of the click."""
-    place = (event or {}).get("last_object_clicked")
-    if not place:
+    """Returns the hospital whose circle was clicked: the nearest to the position that the map reports. None without a click."""
+    position = (event or {}).get("last_object_clicked")
+    if not position:
         return None
-    found = (place["lat"], place["lng"])
+    found = (position["lat"], position["lng"])
     return min(datasets, key=lambda name: math.dist(found, (datasets[name].location.lat, datasets[name].location.lon)))

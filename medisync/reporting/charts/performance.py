@@ -1,4 +1,4 @@
-"""How well a model does -> charts: confusion, calibration, ROC, hospitals, one prediction; no streamlit, no torch."""
+"""Charts of a model's performance: confusion matrix, calibration, ROC curves, accuracy by hospital, one prediction."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,40 +19,57 @@ from medisync.reporting.charts.theme import (
     percents,
     scores,
 )
-from medisync.reporting.formatting import CLASS_NAMES, NARROW_CLASS_NAMES, axis_label, count, interval, percent
-from medisync.schemas import LABELS, Metrics, ModelMeta, Prediction, ReliabilityBin
+from medisync.reporting.formatting import (
+    CLASS_NAMES,
+    NARROW_CLASS_NAMES,
+    axis_label,
+    count,
+    decimal,
+    number,
+    percent,
+    plain,
+    points,
+    with_interval,
+)
+from medisync.schemas import LABELS, Label, Metrics, ModelMeta, Prediction, ReliabilityBin
 
 DASHES = ("solid", "dash", "dashdot", "longdash")
 
 
 def confusion(metrics: Metrics) -> Chart:
-    """Counts, with the share of the row (the true class) below them and as the colour."""
+    """Returns the confusion matrix: counts, and below them and as the colour the fraction of the true class (row)."""
     labels = [NARROW_CLASS_NAMES[label] for label in LABELS]
-    shares = [[cell / sum(row) if sum(row) else None for cell in row] for row in metrics.confusion_matrix]
+    fractions = [[cell / sum(row) if sum(row) else None for cell in row] for row in metrics.confusion_matrix]
     texts = [
-        [f"{cell:,}<br>{percent(share)}" for cell, share in zip(row, row_shares, strict=True)]
-        for row, row_shares in zip(metrics.confusion_matrix, shares, strict=True)
+        [f"{number(cell)}<br>{percent(fraction)}" for cell, fraction in zip(row, of_row, strict=True)]
+        for row, of_row in zip(metrics.confusion_matrix, fractions, strict=True)
     ]
     figure = matrix(
-        shares,
+        fractions,
         labels,
         labels,
         text=texts,
         texttemplate="%{text}",
         zmin=0,
         zmax=1,
-        customdata=[[[CLASS_NAMES[true], CLASS_NAMES[said]] for said in LABELS] for true in LABELS],
+        customdata=[[[CLASS_NAMES[true], CLASS_NAMES[predicted]] for predicted in LABELS] for true in LABELS],
         hovertemplate="true: %{customdata[0]}<br>predicted: %{customdata[1]}<br>%{text} of this true class<extra></extra>",
     )
     return Chart(
         _confusion_title(metrics),
         layout(figure, x="Predicted class", y="True class", height=400),
-        "Confusion matrix, rows true, columns predicted, classes " + f"{', '.join(LABELS)}: {metrics.confusion_matrix}",
+        f"Confusion matrix. {'; '.join(_row_in_words(row) for row in zip(LABELS, metrics.confusion_matrix, strict=True))}.",
     )
 
 
+def _row_in_words(row: tuple[Label, Sequence[int]]) -> str:
+    true, cells = row
+    predicted = [f"{number(cell)} {CLASS_NAMES[label].lower()}" for label, cell in zip(LABELS, cells, strict=True)]
+    return f"True class {CLASS_NAMES[true].lower()}, predicted as: {', '.join(predicted)}"
+
+
 def _confusion_title(metrics: Metrics) -> str:
-    """Names the most frequent mistake: it is what a reader looks for first."""
+    """Returns the most frequent misclassification, which is what a reader looks for first."""
     wrong = [
         (cell, LABELS[row], LABELS[column])
         for row, cells in enumerate(metrics.confusion_matrix)
@@ -60,10 +77,10 @@ def _confusion_title(metrics: Metrics) -> str:
         if row != column and cell
     ]
     if not wrong:
-        return "No scan was given a wrong class"
+        return "No scan was misclassified"
     most, true, predicted = max(wrong, key=lambda mistake: mistake[0])
-    names = f"{CLASS_NAMES[true].lower()} taken for {CLASS_NAMES[predicted].lower()}"
-    return f"Most frequent mistake: {names} ({count(most, 'scan')})"
+    names = f"{CLASS_NAMES[true].lower()} predicted as {CLASS_NAMES[predicted].lower()}"
+    return f"Most frequent error: {names} ({count(most, 'scan')})"
 
 
 def _diagonal() -> go.Figure:
@@ -75,16 +92,17 @@ def _diagonal() -> go.Figure:
 
 
 def reliability(metrics: Metrics) -> Chart:
-    """Accuracy against confidence; on the diagonal, a confidence of 80 % is right in 80 % of the cases."""
+    """Returns a reliability diagram: accuracy against confidence, which agree on the diagonal."""
     bins = [found for found in metrics.reliability if found.images]
     figure = _diagonal()
     figure.add_scatter(**_reliability_points(bins))
     return Chart(
-        "Confidence against accuracy"
+        "Reliability diagram"
         if metrics.ece is None
-        else f"Confidence and accuracy differ by {percent(metrics.ece)} on average (larger: more scans)",
+        else f"Reliability: confidence and accuracy differ by {percent(metrics.ece)} on average (larger points: more scans)",
         layout(figure, x="Confidence", y="Accuracy", height=400),
-        "Reliability diagram. " + "; ".join(f"confidence {b.confidence:.2f}: accuracy {b.accuracy:.2f}" for b in bins),
+        "Reliability diagram. "
+        + "; ".join(f"confidence {percent(each.confidence)}: accuracy {percent(each.accuracy)}" for each in bins),
     )
 
 
@@ -103,39 +121,38 @@ def _reliability_points(bins: Sequence[ReliabilityBin]) -> dict[str, object]:
 
 
 def roc(metrics: Metrics) -> Chart:
-    """One curve per class, the class against the rest; the diagonal is chance."""
+    """Returns one ROC curve per class, the class against the rest; the diagonal is chance."""
     known = {label: found for label, found in metrics.per_class.items() if found.roc}
     figure = _diagonal()
     for (label, found), dash in zip(known.items(), DASHES, strict=False):
         figure.add_scatter(
-            name=f"{CLASS_NAMES[label]} {found.auc:.3f}",
+            name=f"{CLASS_NAMES[label]} {decimal(found.auc)}",
             x=percents(point[0] for point in found.roc),
             y=percents(point[1] for point in found.roc),
             mode="lines",
             line={"color": CLASS_COLOURS[label], "dash": dash, "width": 2.5},
-            hovertemplate=f"{CLASS_NAMES[label]}<br>false positives %{{x:.1f}} %<br>sensitivity %{{y:.1f}} %"
+            hovertemplate=f"{CLASS_NAMES[label]}<br>false positive rate %{{x:.1f}} %<br>sensitivity %{{y:.1f}} %"
             "<extra></extra>",
         )
-    areas = [f"{CLASS_NAMES[label].lower()} {found.auc:.3f}" for label, found in known.items()]
+    areas = [f"{CLASS_NAMES[label].lower()} {decimal(found.auc)}" for label, found in known.items()]
     return Chart(
-        "ROC curves" if metrics.macro_auc is None else f"Area under the ROC curves: {metrics.macro_auc:.3f} on average",
+        "ROC curves"
+        if metrics.macro_auc is None
+        else f"ROC curves: mean area under the curve {decimal(metrics.macro_auc)}",
         layout(figure, x="False positive rate", y="Sensitivity", height=420, legend=True),
-        f"ROC curves, class against rest. Areas: {'; '.join(areas)}",
+        f"ROC curves of each class against the rest. Areas under the curves: {'; '.join(areas)}.",
     )
 
 
 def hospital_accuracy(meta: ModelMeta) -> Chart:
-    """Test accuracy per hospital with its interval; a hospital without test scans has no point."""
+    """Returns test accuracy per hospital with its interval; a hospital without test scans has no point."""
     known = {name: found for name, found in meta.metrics.hospitals.items() if found.accuracy is not None}
     colours, symbols = hospital_colours(meta.datasets), hospital_symbols(meta.datasets)
     rows = [
         (axis_label(name), found, colours.get(name, NEUTRAL), symbols.get(name, NEUTRAL_SYMBOL))
         for name, found in known.items()
     ]
-    spoken = [
-        f"{name}: {percent(found.accuracy)} ({interval(found.intervals.get('accuracy'))})"
-        for name, found in known.items()
-    ]
+    spoken = [f"{plain(name)}: {with_interval(found, 'accuracy')}" for name, found in known.items()]
     return Chart(
         _spread_title(known),
         scores(rows, "Test accuracy (95 % interval)"),
@@ -147,12 +164,12 @@ def _spread_title(known: Mapping[str, Metrics]) -> str:
     values = sorted(found.accuracy for found in known.values() if found.accuracy is not None)
     if len(values) < 2:
         return "Test accuracy by hospital"
-    points = (values[-1] - values[0]) * 100
-    return f"The global model's accuracy differs by {points:.1f} percentage points between hospitals"
+    gap = points(values[-1] - values[0]).lstrip("+")
+    return f"The global model's accuracy differs by up to {gap} percentage points between hospitals"
 
 
 def probabilities(prediction: Prediction) -> Chart:
-    """All classes, in their fixed order."""
+    """Returns the calibrated probability of each class, in their fixed order."""
     values = [prediction.probabilities.get(label, 0.0) for label in LABELS]
     figure = go.Figure(
         go.Bar(
@@ -167,6 +184,8 @@ def probabilities(prediction: Prediction) -> Chart:
         )
     )
     figure.update_yaxes(autorange="reversed")
-    figure.update_xaxes(**WHOLE_PERCENT_AXIS | {"range": [0, 118]})  # room for the numbers at the bars' ends
+    figure.update_xaxes(
+        **WHOLE_PERCENT_AXIS | {"range": [0, 140], "dtick": 50}
+    )  # room for the numbers at the bars' ends
     alt = ", ".join(f"{CLASS_NAMES[label]} {percent(value)}" for label, value in zip(LABELS, values, strict=True))
     return Chart("Probability of each class", layout(figure, x="Calibrated probability", height=230), alt)

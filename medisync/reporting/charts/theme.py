@@ -1,17 +1,19 @@
-"""What all figures share: the palettes, the layout, a matrix and a score with its interval; no streamlit, no torch.
+"""Common parts of all charts: palettes, layout, the heat map of a table and the plot of accuracies with intervals.
 
-A hospital has one colour and one symbol everywhere, a class one colour everywhere. All keep at least 3:1 against the light
-and the dark background. The four classes and the first three hospitals stay apart for eyes that lack a cone, and symbols,
-dashes, labels or their order tell all of them apart where no colour is seen.
+A hospital has one colour and one symbol everywhere, and a class has one colour everywhere. All have a contrast of at least
+3:1 against the light and the dark background. The four classes and the first three hospitals can be told apart with any
+colour vision deficiency; symbols, dashes, labels or order distinguish all of them without colour.
 """
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any, Literal
 
 import plotly.graph_objects as go
 
-from medisync.reporting.formatting import interval, percent
+from medisync.reporting.formatting import number, percent, with_interval
 from medisync.schemas import Label, Metrics
 
 HOSPITAL_COLOURS = ("#0077BB", "#E07020", "#CC3377", "#009988", "#7A6A00", "#8855CC")
@@ -33,16 +35,43 @@ GLOBAL = "#0B8793"
 GLOBAL_SYMBOL, NEUTRAL_SYMBOL = "star", "circle-open"
 
 INK: Mapping[str, str] = {"light": "#56646A", "dark": "#B4C2C6"}
-"""Words beside the axes, by theme: Streamlit's own grey is too pale to read."""
+"""Colour of axis labels, by theme: Streamlit's own grey has too little contrast."""
+
+SEQUENTIAL = [(0, "#F3F8F9"), (0.55, "#94C2C9"), (0.67, "#2B7F89"), (1, "#06454D")]
+"""Colours of a heat map outside Streamlit, as in its light theme: hardly any are too dark for black and too light for white."""
+
+TITLE_WIDTH = 95
+"""Characters in a line of a title inside a figure of usual width."""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure with the title above it and the text for who cannot see it."""
+    """A figure, the title that stands above it and its alternative text, both plain."""
 
     title: str
     figure: go.Figure
     alt: str
+
+    def titled(self) -> go.Figure:
+        """Returns a copy of the figure on white with its title inside, for a notebook or an exported picture."""
+        figure, lines = go.Figure(self.figure), textwrap.wrap(self.title, TITLE_WIDTH)
+        room = 14 + 22 * len(lines)
+        text = "<br>".join(escape(line) for line in lines)
+        position = {
+            "x": 0,
+            "xref": "container",
+            "y": 1,
+            "yref": "container",
+            "yanchor": "top",
+            "pad": {"t": 18 * len(lines) - 8, "l": 10},
+        }
+        figure.update_traces(colorscale=SEQUENTIAL, selector={"type": "heatmap"})
+        return figure.update_layout(
+            template="plotly_white",
+            title={"text": text, "font_size": 16, **position},
+            margin_t=(figure.layout.margin.t or 0) + room,
+            height=(figure.layout.height or 320) + room,
+        )
 
 
 def hospital_colours(names: Iterable[str]) -> dict[str, str]:
@@ -54,13 +83,14 @@ def hospital_symbols(names: Iterable[str]) -> dict[str, str]:
 
 
 def ink_on(colour: str) -> Literal["black", "white"]:
-    """What is legible on a fill of that colour: WCAG 2.2 asks for 4.5:1, and one of the two always has it."""
+    """Returns the text colour with a contrast of at least 4.5:1 on that fill (WCAG 2.2); one of the two always has it."""
     parts = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
     red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
     return "black" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 else "white"
 
 
 def layout(figure: go.Figure, *, x: str = "", y: str = "", height: int = 320, legend: bool = False) -> go.Figure:
+    """Returns the figure with axis titles, narrow margins and, if asked, a legend above the plot."""
     figure.update_layout(
         height=height,
         margin={"l": 8, "r": 8, "t": 28 if legend else 8, "b": 8},
@@ -75,33 +105,36 @@ def layout(figure: go.Figure, *, x: str = "", y: str = "", height: int = 320, le
 
 
 def percents(fractions: Iterable[float | None]) -> list[float | None]:
-    """For an axis that counts in percent, with a space before the sign as everywhere else."""
+    """Returns the values for an axis in percent."""
     return [None if fraction is None else 100 * fraction for fraction in fractions]
 
 
 PERCENT_AXIS = {"ticksuffix": "\N{NO-BREAK SPACE}%"}
 
-WHOLE_PERCENT_AXIS = {**PERCENT_AXIS, "range": [0, 104], "dtick": 20}
+WHOLE_PERCENT_AXIS = {**PERCENT_AXIS, "range": [0, 104], "dtick": 20, "tickangle": 0}
 
 
 def matrix(
     cells: Sequence[Sequence[float | None]], columns: Sequence[str], rows: Sequence[str], **options: Any
 ) -> go.Figure:
-    """A heat map with its first row on top, and labels that stay level on a phone."""
+    """Returns a heat map with the first row on top and labels that stay horizontal on a phone."""
     figure = go.Figure(
         go.Heatmap(z=cells, x=columns, y=rows, showscale=False, xgap=2, ygap=2, hoverongaps=False, **options)
     )
-    figure.update_xaxes(showgrid=False, tickangle=0, tickfont_size=11)
+    figure.update_xaxes(showgrid=False, tickangle=0, tickfont_size=10)
     figure.update_yaxes(showgrid=False, autorange="reversed", tickfont_size=11)
     return figure
 
 
 def scores(found: Sequence[tuple[str, Metrics, str, str]], axis: str) -> go.Figure:
-    """Accuracies with their intervals, one row each, from 0 to 100 %: (label, metrics, colour, symbol)."""
+    """Returns a forest plot: one accuracy with its 95 % interval per row, from 0 to 100 %.
+
+    `found` holds (label, metrics, colour, symbol) per row.
+    """
     figure = go.Figure([_score(*each) for each in found])
     figure.update_yaxes(autorange="reversed", type="category")
     figure.update_xaxes(**WHOLE_PERCENT_AXIS)
-    return layout(figure, x=axis, height=100 + 44 * len(found))
+    return layout(figure, x=axis, height=100 + 52 * len(found))
 
 
 def _score(label: str, metrics: Metrics, colour: str, symbol: str) -> go.Scatter:
@@ -110,8 +143,12 @@ def _score(label: str, metrics: Metrics, colour: str, symbol: str) -> go.Scatter
     return go.Scatter(
         x=percents([accuracy]),
         y=[label],
-        mode="markers",
+        mode="markers+text",
+        text=percent(metrics.accuracy),
+        textposition="top center",
+        textfont_size=11,
+        cliponaxis=False,
         error_x={"type": "data", "symmetric": False, "color": colour, "thickness": 2, "width": 6, **bars},
         marker={"color": colour, "symbol": symbol, "size": 13},
-        hovertemplate=f"{label}<br>{percent(accuracy)}<br>{interval(found)}<br>{metrics.n:,} test scans<extra></extra>",
+        hovertemplate=f"{label}<br>{with_interval(metrics, 'accuracy')}<br>{number(metrics.n)} test scans<extra></extra>",
     )

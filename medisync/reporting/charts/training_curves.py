@@ -1,10 +1,11 @@
-"""The history of a run -> its curves over the rounds; no streamlit, no torch."""
+"""Curves over the rounds of a run, from its history."""
 
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from medisync.reporting.charts.theme import (
     GLOBAL,
@@ -16,51 +17,68 @@ from medisync.reporting.charts.theme import (
     layout,
     percents,
 )
-from medisync.reporting.formatting import percent, plain
+from medisync.reporting.formatting import decimal, percent, plain
 from medisync.schemas import HistoryEntry
 
 
 def losses(history: Sequence[HistoryEntry], best: int) -> Chart:
-    """The global model's validation loss beside the mean training loss of the hospitals."""
+    """Returns the global model's validation loss and the hospitals' mean training loss."""
     figure = _curves(
         history, {"Training, mean of hospitals": "train_loss", "Validation, global model": "val_loss"}, best
     )
-    if (highest := _highest_settled_loss(history)) is not None:
-        figure.update_yaxes(range=[0, 1.05 * highest])
+    _fit_to_settled(figure, [(entry.train_loss, entry.val_loss) for entry in history])
     return Chart(
         _loss_title(history),
         layout(figure, x="Round", y="Cross-entropy loss", legend=True),
-        _described("Loss", history, "val_loss"),
+        _in_words("Loss", history, "val_loss"),
     )
 
 
-def _highest_settled_loss(history: Sequence[HistoryEntry]) -> float | None:
-    """Of many short rounds the first hundredth belongs to a network that knows nothing yet: its losses would press all others
-    together, and may leave the chart.
+def _fit_to_settled(figure: go.Figure, values: Sequence[Sequence[float | None]]) -> None:
+    """Fits the y axis to the values after the first hundredth of many rounds; `values` holds those of each round.
+
+    At first the network is untrained: its losses and updates would compress the rest of the curve, and may leave the chart.
     """
-    settled = history[len(history) // 100 :] if len(history) > SINGLE_POINTS else []
-    return max(
-        (loss for entry in settled for loss in (entry.train_loss, entry.val_loss) if loss is not None), default=None
-    )
+    settled = values[len(values) // 100 :] if len(values) > SINGLE_POINTS else []
+    known = [value for each in settled for value in each if value is not None]
+    if known:
+        figure.update_yaxes(range=[0, 1.05 * max(known)])
 
 
 def _loss_title(history: Sequence[HistoryEntry]) -> str:
     known = {entry.epoch: entry.val_loss for entry in history if entry.val_loss is not None}
     if not known:
-        return "Loss per round"
+        return "Loss by round"
     lowest = min(known, key=lambda epoch: known[epoch])
     return f"Validation loss was lowest in round {lowest}"
 
 
 def accuracies(history: Sequence[HistoryEntry], best: int) -> Chart:
+    """Returns the global model's validation accuracy and the hospitals' mean training accuracy."""
     names = {"Training, mean of hospitals": "train_accuracy", "Validation, global model": "val_accuracy"}
     figure = _curves(history, names, best, fraction=True)
-    kept = {entry.epoch: entry.val_accuracy for entry in history}.get(best)
+    selected = {entry.epoch: entry.val_accuracy for entry in history}.get(best)
     return Chart(
-        "Accuracy per round" if kept is None else f"Validation accuracy is {percent(kept)} in the kept round",
+        "Accuracy by round" if selected is None else f"Validation accuracy in the selected round: {percent(selected)}",
         layout(figure, x="Round", y="Accuracy", legend=True),
-        _described("Accuracy", history, "val_accuracy"),
+        _in_words("Accuracy", history, "val_accuracy"),
     )
+
+
+def loss_and_accuracy(history: Sequence[HistoryEntry], best: int) -> Chart:
+    """Returns both as one figure with two panels, for a notebook."""
+    panels = {"Cross-entropy loss": losses(history, best), "Accuracy": accuracies(history, best)}
+    figure = make_subplots(rows=1, cols=2, subplot_titles=list(panels), horizontal_spacing=0.08)
+    for column, chart in enumerate(panels.values(), start=1):
+        for line in chart.figure.data:
+            figure.add_trace(line.update(showlegend=column == 1), row=1, col=column)
+        axes = chart.figure.layout
+        figure.update_yaxes(axes.yaxis.to_plotly_json() | {"title": None}, row=1, col=column)
+        figure.update_xaxes(axes.xaxis.to_plotly_json(), row=1, col=column)
+        _mark_selected(figure, history, best, row=1, col=column)
+    layout(figure, x="Round", height=360, legend=True).update_layout(margin_t=64, legend_y=1.12)
+    figure.update_annotations(font_size=13)
+    return Chart(panels["Accuracy"].title, figure, " ".join(chart.alt for chart in panels.values()))
 
 
 def _curves(
@@ -76,12 +94,12 @@ def _curves(
 
 
 def _measured(history: Sequence[HistoryEntry], field: str) -> list[HistoryEntry]:
-    """Validation takes place every so many rounds: those without it are no gap in its curve."""
+    """Returns the rounds to draw: validation takes place every few rounds, and rounds without it are not gaps in its curve."""
     return [entry for entry in history if not field.startswith("val_") or getattr(entry, field) is not None]
 
 
 SINGLE_POINTS = 60
-"""More rounds than these are drawn as a line alone."""
+"""The largest number of rounds that are drawn as points on the line."""
 
 
 def _line(name: str, rounds: Sequence[int], values: Sequence[float | None], fraction: bool) -> dict[str, object]:
@@ -98,68 +116,74 @@ def _line(name: str, rounds: Sequence[int], values: Sequence[float | None], frac
 
 
 def _round_axis(figure: go.Figure, history: Sequence[HistoryEntry], best: int, fraction: bool) -> go.Figure:
-    """Whole rounds on the x axis, with the kept one marked."""
+    """Returns the figure with whole rounds on the x axis and the selected round marked."""
     figure.update_xaxes(dtick=max(1, math.ceil(len(history) / 10)), range=[0.5, max(len(history), 1) + 0.5])
     if fraction:
         figure.update_yaxes(**PERCENT_AXIS)
+    _mark_selected(figure, history, best)
+    return figure
+
+
+def _mark_selected(figure: go.Figure, history: Sequence[HistoryEntry], best: int, **panel: int) -> None:
     if any(entry.epoch == best for entry in history):
         figure.add_vline(
             best,
             line={"color": NEUTRAL, "width": 1, "dash": "dash"},
             annotation={
-                "text": "kept",
+                "text": "selected",
                 "font_color": NEUTRAL,
-                "yref": "paper",
                 "y": 0,
                 "yanchor": "bottom",
                 "xanchor": "right" if best > len(history) / 2 else "left",
             },
+            **panel,
         )
-    return figure
 
 
-def _described(what: str, history: Sequence[HistoryEntry], field: str) -> str:
+def _in_words(what: str, history: Sequence[HistoryEntry], field: str) -> str:
     known = [(entry.epoch, getattr(entry, field)) for entry in history if getattr(entry, field) is not None]
     if not known:
-        return f"{what} per round: no validation figure."
+        return f"{what} by round. No validation figures."
     (first, start), (last, end) = known[0], known[-1]
-    return f"{what} per round. Validation: {start:.3f} in round {first}, {end:.3f} in round {last}."
+    return f"{what} by round. Validation: {decimal(start)} in round {first}, {decimal(end)} in round {last}."
 
 
 def hospital_losses(history: Sequence[HistoryEntry], best: int, names: Sequence[str]) -> Chart:
-    return _by_hospital(
-        history, "val_loss", best, names, "Validation loss of the global model at each hospital", "Cross-entropy loss"
-    )
+    """Returns the global model's validation loss at each hospital."""
+    title = "Validation loss of the global model at each hospital"
+    return _by_hospital(history, "val_loss", best, names, title, "Cross-entropy loss")
 
 
 def hospital_accuracies(history: Sequence[HistoryEntry], best: int, names: Sequence[str]) -> Chart:
+    """Returns the global model's validation accuracy at each hospital."""
     title = _accuracy_title(history, best)
     return _by_hospital(history, "val_accuracy", best, names, title, "Accuracy", fraction=True)
 
 
 def _accuracy_title(history: Sequence[HistoryEntry], best: int) -> str:
-    """Says how unequal the hospitals are served by the round that was kept."""
-    kept = next((entry.hospitals for entry in history if entry.epoch == best), {})
-    known = {name: scores.val_accuracy for name, scores in kept.items() if scores.val_accuracy is not None}
+    """Returns the range between the hospitals in the selected round."""
+    selected = next((entry.hospitals for entry in history if entry.epoch == best), {})
+    known = {name: scores.val_accuracy for name, scores in selected.items() if scores.val_accuracy is not None}
     if len(known) < 2:
         return "Validation accuracy of the global model at each hospital"
     low, high = (choose(known, key=lambda name: known[name]) for choose in (min, max))
     return (
-        f"In the kept round, validation accuracy is {percent(known[low])} at {plain(low, 40)} and "
+        f"Validation accuracy in the selected round: from {percent(known[low])} at {plain(low, 40)} to "
         f"{percent(known[high])} at {plain(high, 40)}"
     )
 
 
 def update_sizes(history: Sequence[HistoryEntry], best: int, names: Sequence[str]) -> Chart:
-    title = "How far each hospital moved the weights"
+    """Returns the L2 norm of each hospital's update."""
+    title = "Update size: distance from the received to the returned weights"
     return _by_hospital(history, "update_norm", best, names, title, "Update size (L2 norm)")
 
 
 def drifts(history: Sequence[HistoryEntry], best: int, names: Sequence[str]) -> Chart | None:
-    """How far apart the hospitals pull; None for a run that did not measure it."""
+    """Returns each hospital's client drift; None for a run that did not measure it."""
     if all(scores.drift is None for entry in history for scores in entry.hospitals.values()):
         return None
-    title = "How far each hospital ended from what they became together"
+    title = "Client drift: distance from the hospital's update to the aggregate"
     return _by_hospital(history, "drift", best, names, title, "Client drift (L2 distance)")
 
 
@@ -174,20 +198,22 @@ def _by_hospital(
     fraction: bool = False,
 ) -> Chart:
     figure = _hospital_curves(history, field, best, names, fraction=fraction)
-    spoken = [f"{name} {_ends(history, name, field)}" for name in names]
-    return Chart(title, layout(figure, x="Round", y=axis, legend=True), f"{axis} per round. {'; '.join(spoken)}.")
+    if not fraction:
+        _fit_to_settled(figure, [[getattr(each, field) for each in entry.hospitals.values()] for entry in history])
+    spoken = [f"{plain(name)} {_ends(history, name, field)}" for name in names]
+    return Chart(title, layout(figure, x="Round", y=axis, legend=True), f"{axis} by round. {'; '.join(spoken)}.")
 
 
 def _ends(history: Sequence[HistoryEntry], name: str, field: str) -> str:
     values = [getattr(entry.hospitals[name], field) for entry in history if name in entry.hospitals]
     known = [value for value in values if value is not None]
-    return f"from {known[0]:.3f} to {known[-1]:.3f}" if known else "without figures"
+    return f"from {decimal(known[0])} to {decimal(known[-1])}" if known else "without figures"
 
 
 def _hospital_curves(
     history: Sequence[HistoryEntry], field: str, best: int, names: Sequence[str], *, fraction: bool = False
 ) -> go.Figure:
-    """One line per hospital; a round in which a hospital has no figure is a gap."""
+    """Returns one line per hospital; a round without a figure of the hospital is a gap."""
     figure, colours, symbols = go.Figure(), hospital_colours(names), hospital_symbols(names)
     shown = _measured(history, field)
     for name in names:

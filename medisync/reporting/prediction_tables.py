@@ -1,0 +1,85 @@
+"""Predictions for single scans: records -> tables, and sentences as Markdown."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from medisync.reporting.formatting import CLASS_NAMES, NO_VALUE, count, percent, plain, yes_no
+from medisync.reporting.tables import table
+from medisync.schemas import Label, Prediction
+
+
+def predictions(found: Sequence[tuple[str, Prediction | str]]) -> pd.DataFrame:
+    """Returns one row per upload: (file name, prediction or the reason why there is none)."""
+    columns = ("File", "Class", "Confidence", "Out of distribution", "Note")
+    return table(columns, [_prediction_row(name, result) for name, result in found])
+
+
+def with_thumbnails(found: pd.DataFrame, thumbnails: Sequence[str]) -> pd.DataFrame:
+    """Returns a table of predictions with a first column of pictures, given as data addresses."""
+    return found.reset_index().set_index(pd.Index(thumbnails, name="Scan"))
+
+
+def _prediction_row(name: str, result: Prediction | str) -> tuple[str, ...]:
+    if isinstance(result, str):
+        return plain(name, 80), NO_VALUE, NO_VALUE, NO_VALUE, plain(result)
+    return plain(name, 80), *_answer(result), plain("; ".join(result.notes))
+
+
+def _answer(found: Prediction) -> tuple[str, str, str]:
+    return CLASS_NAMES[found.label], percent(found.confidence), yes_no(found.unlike_training)
+
+
+def by_model(federated: Prediction, local: Mapping[str, Prediction]) -> pd.DataFrame:
+    """Returns the federated model's prediction beside that of each hospital's local model."""
+    named = {"Federated": federated, **{f"{plain(name, 40)} alone": each for name, each in local.items()}}
+    columns = ("Model", "Class", "Confidence", "Out of distribution")
+    return table(columns, [(name, *_answer(each)) for name, each in named.items()])
+
+
+def agreement(federated: Prediction, local: Mapping[str, Prediction]) -> str:
+    """Returns how many of the local models predict the same class, as a sentence."""
+    agreed = sum(each.label == federated.label for each in local.values())
+    verb = "predicts" if len(local) == 1 else "predict"
+    return f"{agreed} of {count(len(local), 'local model')} {verb} the same class"
+
+
+def image_checks(prediction: Prediction) -> pd.DataFrame:
+    """Returns the checks of the image, their results and what was found."""
+    rows = [
+        (plain(check.name).capitalize(), "passed" if check.passed else "review", plain(check.detail))
+        for check in prediction.checks
+    ]
+    return table(("Check", "Result", "Found"), rows)
+
+
+def failed_checks(prediction: Prediction) -> int:
+    return sum(not check.passed for check in prediction.checks)
+
+
+def checks_summary(prediction: Prediction) -> str:
+    """Returns how many checks of the image failed, as a sentence."""
+    failed, made = failed_checks(prediction), len(prediction.checks)
+    if not failed:
+        return f"All {made} image checks passed"
+    return f"{failed} of {count(made, 'image check')} {'needs' if failed == 1 else 'need'} review"
+
+
+def mistake_caption(label: Label, prediction: Prediction) -> str:
+    """Returns the true class of a scan and the wrong one that was predicted, as Markdown."""
+    predicted = f"predicted **{CLASS_NAMES[prediction.label].lower()}**, {percent(prediction.confidence)}"
+    flagged = ", flagged as out of distribution" if prediction.unlike_training else ""
+    return f"**{CLASS_NAMES[label]}**, {predicted}{flagged}"
+
+
+def mistake_alt(label: Label, prediction: Prediction) -> str:
+    """Returns the alternative text of a misclassified scan."""
+    return f"A test scan of class {CLASS_NAMES[label].lower()}, predicted as {CLASS_NAMES[prediction.label].lower()}"
+
+
+def mistakes_summary(found: int, shown: int) -> str:
+    """Returns how many test scans were misclassified and how many of them are shown, as a sentence."""
+    if not found:
+        return "No test scan was misclassified."
+    rest = f"; the {shown} with the highest confidence:" if found > shown else ":"
+    return f"{count(found, 'test scan')} {'was' if found == 1 else 'were'} misclassified{rest}"

@@ -1,0 +1,123 @@
+"""Sentences about a run, as Markdown in which text from outside is escaped."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from medisync.reporting.formatting import (
+    CLASS_NAMES,
+    count,
+    decimal,
+    duration,
+    escape,
+    listed,
+    moment,
+    number,
+    plain,
+    sentence,
+)
+from medisync.reporting.tables import missing_classes
+from medisync.schemas import (
+    SPLITS,
+    AuditRecord,
+    CopyPair,
+    DatasetStats,
+    HistoryEntry,
+    LabelConflict,
+    ModelMeta,
+    Progress,
+    Refusal,
+    RunRecord,
+    Transport,
+)
+
+TRANSPORTS: Mapping[Transport, str] = {
+    "in one process": "all hospitals simulated in one process",
+    "over the network": "one process per hospital, over a network",
+}
+
+
+def run_summary(run: RunRecord, meta: ModelMeta) -> str:
+    """Returns what a run trained, on what and when."""
+    scans = sum(stats.total for stats in meta.datasets.values())
+    return (
+        f"A ResNet18 trained by federated learning across **{count(len(meta.datasets), 'simulated hospital')}** on "
+        f"**{count(scans, 'scan')}** ({meta.image_size} × {meta.image_size} pixels; {TRANSPORTS[run.transport]}). "
+        f"Round **{meta.best_epoch} of {meta.num_epochs}** was selected by validation accuracy. "
+        f"{escape(run.run)} finished {moment(run.finished_at)}."
+    )
+
+
+def test_set_note(meta: ModelMeta) -> str:
+    """Returns which scans the figures are for, and what their intervals are."""
+    return (
+        f"{count(meta.metrics.test.n, 'test scan')}, held out from training, calibration and model selection within the "
+        "run. Intervals are 95 % bootstrap confidence intervals, resampled by group of related scans."
+    )
+
+
+def hospital_summary(name: str, stats: DatasetStats) -> str:
+    """Returns a hospital's name and specialty, the classes that it lacks and the sizes of its splits."""
+    missing = missing_classes(stats)
+    lacks = f" It has no scans of the class {listed(missing, 'or').lower()}." if missing else ""
+    parts = {part: sum(stats.splits.get(part, {}).values()) for part in SPLITS}
+    sizes = (
+        f" {number(parts['train'])} training, {number(parts['val'])} validation and {number(parts['test'])} test scans."
+    )
+    specialty = f", {escape(stats.specialty)}" if stats.specialty else ""
+    return f"**{escape(name)}** (simulated){specialty}.{lacks}{sizes if stats.splits else ''}"
+
+
+def audit_notes(audit: AuditRecord) -> list[str]:
+    """Returns the audit's notes, one sentence each, with the hospital's name."""
+    return [f"**{escape(name)}:** {sentence(note)}" for name, found in audit.hospitals.items() for note in found.notes]
+
+
+def pair_name(pair: CopyPair) -> str:
+    """Returns two file names that show the same slice, for a list to choose from."""
+    return f"{plain(pair.first, 60)}  =  {plain(pair.second, 60)}{' (mirrored)' if pair.mirrored else ''}"
+
+
+def pair_caption(pair: CopyPair) -> str:
+    """Returns how similar the two images of a pair are."""
+    mirrored = " The second image is mirrored; it is shown flipped back." if pair.mirrored else ""
+    return f"Correlation of fine detail: {decimal(pair.correlation, 4)} (identical images have 1).{mirrored}"
+
+
+def conflict_name(conflict: LabelConflict) -> str:
+    """Returns the labels under which one slice occurs, and its first file."""
+    names = listed(list(dict.fromkeys(CLASS_NAMES[label].lower() for label in conflict.labels)))
+    return f"{names}: {plain(conflict.paths[0], 60)}"
+
+
+def refusals(history: Sequence[HistoryEntry]) -> list[str]:
+    """Returns one line per update that did not enter the average."""
+    return list(_by_round((entry.epoch, entry.refused) for entry in history))
+
+
+def remarks(history: Sequence[HistoryEntry]) -> list[str]:
+    """Returns one line per remark on an update that did enter the average."""
+    return list(_by_round((entry.epoch, entry.remarks) for entry in history))
+
+
+def _by_round(found: Iterable[tuple[int, Sequence[Refusal]]]) -> Iterable[str]:
+    for number_of_round, each in found:
+        for said in each:
+            yield f"**Round {number_of_round}, {escape(said.hospital)}:** {escape(said.reason)}"
+
+
+def run_in_progress(run: str, progress: Progress) -> str:
+    """Returns the round, the hospital, the speed and the time left of a run that is training."""
+    rate = f", {progress.images_per_second:,.0f} images/s" if progress.images_per_second else ""
+    left = f", {duration(progress.seconds_left)} left" if progress.seconds_left else ""
+    at = f"round {progress.round} of {progress.rounds}" if progress.rounds else progress.stage
+    return f"**{escape(run)}** is training: {at}, {escape(progress.hospital)}{rate}{left}"
+
+
+def unreadable_run(run: str, reason: str, progress: Progress | None) -> str:
+    """Returns why a run cannot be shown and, for an unfinished one, how far it got."""
+    return f"**{escape(run)}:** {escape(reason)}{f' ({_last_seen(progress)})' if progress else ''}."
+
+
+def _last_seen(progress: Progress) -> str:
+    at = f", round {progress.round} of {progress.rounds}" if progress.rounds else ""
+    when = f", {moment(progress.updated_at)}" if progress.updated_at else ""
+    return f"last seen in {progress.stage}{at}{when}"

@@ -1,1 +1,0 @@
-"""Tables from records, with every figure formatted for a reader."""
