@@ -32,9 +32,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import dashboard_load
 import numpy as np
 import psutil  # type: ignore[import-untyped]
-import visitors
 from PIL import Image
 
 from medisync import notebook
@@ -345,10 +345,10 @@ def crowd_dashboard(sessions: int, seconds: int) -> list[Row]:
         for seed in range(2):
             if said := finish(workspace.root, SEED=seed, BASELINES=["local"]):
                 raise MediSyncError(f"a run to look at failed: {said}")
-        visits = visitors.crowd(workspace.root, sessions, seconds)
+        visits = dashboard_load.crowd(workspace.root, sessions, seconds)
     row.outcomes.update({"pages opened": visits.openings, "scans predicted": visits.predictions})
     row.measured.append(f"a page in {statistics.median(visits.seconds):.1f} s (median)")
-    grown = visitors.growth(visits.megabytes)
+    grown = dashboard_load.growth(visits.megabytes)
     row.measured.append(f"memory {grown:+.1%} after the first minute (at most {MORE_MEMORY:+.0%})")
     row.lost += visits.lost + ["memory grew"] * (grown > MORE_MEMORY)
     return [row]
@@ -369,12 +369,12 @@ def run_long(rounds: int) -> list[Row]:
             raise MediSyncError(f"the long run failed: {said}")
         log = sum(file.stat().st_size for file in workspace.logs.rglob("*.log"))
     memory, files, written = zip(*looks, strict=True)
-    grown = visitors.growth(memory)
+    grown = dashboard_load.growth(memory)
     row.outcomes["rounds looked at"] = len(looks)
     row.measured += [f"memory {grown:+.1%}", f"open files {files[0]:.0f} to {max(files):.0f} at most"]
     row.measured += [f"{written[-1] / 1e3:.0f} kB of records", f"{log / 1e3:.0f} kB of log"]
     row.lost += ["memory grew"] * (grown > MORE_MEMORY)
-    row.lost += ["open files grew"] * (visitors.growth(files) > 0)
+    row.lost += ["open files grew"] * (dashboard_load.growth(files) > 0)
     row.lost += ["records grow faster than the rounds"] * (written[-1] > 1.2 * written[0] * rounds / FIRST_LOOK)
     return [row]
 

@@ -11,7 +11,7 @@ import shutil
 import sys
 from pathlib import Path
 
-import visitors
+import dashboard_load
 from playwright.sync_api import Page, expect, sync_playwright
 
 from medisync.workspace import artifacts
@@ -35,7 +35,7 @@ def main() -> int:
     if not CHROMIUM:
         print("no Chromium: install Debian's `chromium` or set $CHROMIUM", file=sys.stderr)
         return 1
-    with visitors.served(artifacts.locate(None).root) as (host, _), sync_playwright() as playwright:
+    with dashboard_load.served(artifacts.locate(None).root) as (host, _), sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         for name, (path, theme, width, height) in SHOTS.items():
             context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=theme)

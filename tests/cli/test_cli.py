@@ -10,9 +10,9 @@ import urllib.request
 from functools import partial
 from pathlib import Path
 
+import dashboard_load
 import factories
 import pytest
-import visitors
 from scans import save, texture
 
 from medisync.cli.common import DEMO_PARAMETERS
@@ -95,7 +95,7 @@ def test_predict_keeps_the_rows_of_unreadable_files_and_exits_with_1(
 
 
 def test_the_dashboard_ends_with_the_command_that_serves_it_however_that_ends(workspace: Workspace) -> None:
-    with visitors.served(workspace.root) as (address, command):
+    with dashboard_load.served(workspace.root) as (address, command):
         assert command.children() == []
         command.kill()
         command.wait()

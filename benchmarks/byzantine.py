@@ -1,6 +1,6 @@
 """What one hostile hospital of five does to the global model, by attack and by strategy, on phantoms.
 
-    python benchmarks/hostile.py
+    python benchmarks/byzantine.py
 
 Prints a Markdown table and writes it beside this file: accuracy on 2000 phantoms that no hospital has, and what the
 record says about the hostile hospital. Twenty-four federations of three minutes on one core. `--attacks` and `--strategies` run
@@ -191,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def kept(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The rows of the last time; none where it had other settings."""
-    file = HERE / "hostile.json"
+    file = HERE / "byzantine.json"
     content = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"settings": None}
     rows: list[dict[str, Any]] = content["rows"] if content["settings"] == settings else []
     return rows
@@ -227,8 +227,8 @@ def keep(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> None
     caption = (
         f"Accuracy in percent on {UNSEEN} phantoms, and points against the same strategy without an attack; one seed"
     )
-    (HERE / "hostile.md").write_text(f"{caption} (`python benchmarks/hostile.py`).\n\n{table}\n", encoding="utf-8")
-    (HERE / "hostile.json").write_text(
+    (HERE / "byzantine.md").write_text(f"{caption} (`python benchmarks/byzantine.py`).\n\n{table}\n", encoding="utf-8")
+    (HERE / "byzantine.json").write_text(
         json.dumps({"settings": settings, "rows": rows}, indent=1) + "\n", encoding="utf-8"
     )
 

@@ -1,6 +1,6 @@
 """How often the published model calls unlike the training scans what is no scan at all.
 
-    python benchmarks/strangers.py [--workspace DIR]
+    python benchmarks/ood.py [--workspace DIR]
 
 Crops of the two photographs that come with scikit-learn, noise, blurs, discs and nearly blank images, all drawn from one
 seed; and the hospitals' test scans, of which it should call few so, where DIR has the dataset. Prints a Markdown table and
@@ -75,10 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, pixels in (*_strangers(meta.image_size), *_tested(options.workspace, meta.run, meta.image_size)):
         flagged = [predictor.predict_standardised(classifier, each).unlike_training for each in pixels]
         lines.append(f"| {name} | {len(flagged)} | {100 * np.mean(flagged):.1f} % |")
-    command = f"python benchmarks/strangers.py{' --workspace DIR' if options.workspace else ''}"
+    command = f"python benchmarks/ood.py{' --workspace DIR' if options.workspace else ''}"
     table = "\n".join([f"The model of {meta.run} (`{command}`).", "", *lines])
     print(table)
-    (HERE / "strangers.md").write_text(f"{table}\n", encoding="utf-8")
+    (HERE / "ood.md").write_text(f"{table}\n", encoding="utf-8")
     return 0
 
 

@@ -1,6 +1,6 @@
 """How the cost of a federation grows: with hospitals that share the same images, with images, with rounds.
 
-    python benchmarks/growth.py [--repeats 2] [--side 224]
+    python benchmarks/scaling.py [--repeats 2] [--side 224]
 
 Prints a Markdown table and writes it, with every figure as JSON, beside this file. Each line is a process of its own, on noise.
 """
@@ -138,12 +138,12 @@ def keep(cases: Sequence[Case], costs: Sequence[Cost], options: argparse.Namespa
         what = f"{case.hospitals} hospitals, {case.images} images together"
         lines.append(f"| {what} | {seconds:.1f} s | {times:.2f} | {cost.megabytes:.0f} MB |")
     device = describe_device(select_device("auto"))
-    command = f"python benchmarks/growth.py --repeats {options.repeats} --side {options.side}"
+    command = f"python benchmarks/scaling.py --repeats {options.repeats} --side {options.side}"
     table = "\n".join([f"On {device}, images of {options.side} pixels (`{command}`).", "", *lines])
     print(f"\n{table}", flush=True)
-    (HERE / "growth.md").write_text(f"{table}\n", encoding="utf-8")
+    (HERE / "scaling.md").write_text(f"{table}\n", encoding="utf-8")
     rows = [{**asdict(case), **asdict(cost)} for case, cost in zip(cases, costs, strict=True)]
-    (HERE / "growth.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    (HERE / "scaling.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
 def _of_rounds(case: Case, cost: Cost) -> str:

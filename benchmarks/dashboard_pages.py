@@ -1,6 +1,6 @@
 """How long the dashboard takes: the script of every page, a prediction and its heat map, as medians after warming up.
 
-    .venv/bin/python benchmarks/dashboard.py [--repeats 5]
+    .venv/bin/python benchmarks/dashboard_pages.py [--repeats 5]
 
 Shows the run that comes with the project, or the workspace that MEDISYNC_WORKSPACE names.
 """
