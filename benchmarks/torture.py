@@ -345,12 +345,12 @@ def crowd_dashboard(sessions: int, seconds: int) -> list[Row]:
         for seed in range(2):
             if said := finish(workspace.root, SEED=seed, BASELINES=["local"]):
                 raise MediSyncError(f"a run to look at failed: {said}")
-        visits = dashboard_load.crowd(workspace.root, sessions, seconds)
-    row.outcomes.update({"pages opened": visits.openings, "scans predicted": visits.predictions})
-    row.measured.append(f"a page in {statistics.median(visits.seconds):.1f} s (median)")
-    grown = dashboard_load.growth(visits.megabytes)
+        load = dashboard_load.crowd(workspace.root, sessions, seconds)
+    row.outcomes.update({"pages opened": load.openings, "scans predicted": load.predictions})
+    row.measured.append(f"a page in {statistics.median(load.seconds):.1f} s (median)")
+    grown = dashboard_load.growth(load.megabytes)
     row.measured.append(f"memory {grown:+.1%} after the first minute (at most {MORE_MEMORY:+.0%})")
-    row.lost += visits.lost + ["memory grew"] * (grown > MORE_MEMORY)
+    row.lost += load.lost + ["memory grew"] * (grown > MORE_MEMORY)
     return [row]
 
 
