@@ -185,7 +185,7 @@ def _open_phantom(file: Path) -> Image.Image | None:
 def bare_steps(steps: int) -> None:
     """Runs steps on one batch: forward, backward and fused Adam, in the device's fastest precision and memory format."""
     device = select_device("auto")
-    network = restore_for_training(build_resnet18("averaged").state_dict(), device, 0.0)
+    network = restore_for_training(build_resnet18("averaged").state_dict(), device)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
     batch = torch.rand(BATCH, 3, SIZE, SIZE).to(device.kind, memory_format=torch.channels_last)
     labels = torch.arange(BATCH, device=device.kind) % len(LABELS)
