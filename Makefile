@@ -1,4 +1,4 @@
-# The commands a person types. `make demo SERVE=0` trains without opening the dashboard.
+# The commands that people type. `make demo SERVE=0` trains without opening the dashboard.
 PYTHON ?= python3.11
 BIN := .venv/bin
 SERVE ?= 1
@@ -9,13 +9,13 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 .DEFAULT_GOAL := help
 .PHONY: help setup demo train serve test bench screenshots lint format lock torture audit-deps clean
 
-help:  ## this list
+help:  ## lists the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup: .venv/installed  ## the virtual environment, with every package pinned by hash
+setup: .venv/installed  ## makes the virtual environment, every package pinned by hash
 
-# uv installs in seconds what pip installs in minutes; it comes from the lock itself. Compiled once, here: a process that
-# imports torch takes twice as long where Python may not keep what it compiled (PYTHONDONTWRITEBYTECODE).
+# uv installs in seconds what takes pip minutes; it comes from the lock itself. Bytecode is compiled once, here: importing torch
+# takes twice as long where Python may not store it (PYTHONDONTWRITEBYTECODE).
 .venv/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep -oE '^uv==[0-9.]+' requirements.txt)"
@@ -23,44 +23,44 @@ setup: .venv/installed  ## the virtual environment, with every package pinned by
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
 
-demo: setup  ## phantom hospitals, a federation trained on them, the dashboard
+demo: setup  ## draws phantom hospitals, trains a federation on them, opens the dashboard
 	$(BIN)/medisync demo $(if $(filter 0,$(SERVE)),--no-serve)
 
-train: setup  ## execute notebook.ipynb on the datasets under dataset/
+train: setup  ## executes notebook.ipynb on the datasets under dataset/
 	$(BIN)/medisync train
 
-serve: setup  ## the dashboard on the newest run
+serve: setup  ## opens the dashboard on the newest run
 	$(BIN)/medisync serve
 
-test: setup  ## everything that CI runs
+test: setup  ## runs everything that CI runs
 	$(MAKE) lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-screenshots: setup  ## the pictures of the README, taken anew; needs Debian's chromium
+screenshots: setup  ## takes the pictures of the documentation; needs Debian's chromium
 	PYTHONPATH=benchmarks $(BIN)/python docs/screenshots.py
 
-lint: setup  ## format, lint and types
+lint: setup  ## checks format, lint and types
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-format: setup  ## rewrite to the house format
+format: setup  ## rewrites the code to the house format
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-lock: setup  ## compile requirements.txt from pyproject.toml
+lock: setup  ## compiles requirements.txt from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra download --extra export --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --quiet --custom-compile-command "make lock" --output-file requirements.txt
 
-torture: setup  ## kills, full disks, several runs at once: what is lost, in a table (an hour)
+torture: setup  ## kills runs, fills disks, loads the dashboard; prints what was lost (up to an hour)
 	$(BIN)/python benchmarks/torture.py
 
-bench: setup  ## how fast it is against what the machine can do, in a table (half an hour of an idle machine)
+bench: setup  ## compares the speed with what the machine can do (half an hour on an idle machine)
 	$(BIN)/python benchmarks/speed.py
 
-# Strict: a package that could not be looked up fails the audit, so that no connection does not read as no vulnerability.
-audit-deps: setup  ## known vulnerabilities of the locked packages
+# Strict: a package that cannot be looked up fails the audit; otherwise no connection would look like no vulnerability.
+audit-deps: setup  ## looks for known vulnerabilities of the locked packages
 	$(BIN)/uv tool run pip-audit==2.10.1 --strict --require-hashes --disable-pip --progress-spinner off -r requirements.txt
 
-clean:  ## the virtual environment, caches and the demo; never a run
+clean:  ## deletes the virtual environment, caches and the demo, never a run
 	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache demo

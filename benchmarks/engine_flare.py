@@ -2,9 +2,10 @@
 
     .venv/bin/python benchmarks/engine_flare.py --folder FOLDER [--rounds 3] [--images IMAGES]
 
-Started by engines.py, which draws the images and says where FLARE is. FLARE runs this file once more for each hospital, with
-`--hospital`. As is FLARE's custom, a hospital validates the weights that it gets and then trains from them, in one task: as many
-validations as under the other engines, for half of the messages. Leaves the weights of the last round in FOLDER/weights.pth.
+engines.py starts it, draws the images and says where FLARE is installed. FLARE runs this file again for each hospital, with
+`--hospital`. As is usual with FLARE, a hospital validates the weights that it receives and then trains from them, in one task:
+as many validations as under the other engines, with half of the messages. Writes the last round's weights to
+FOLDER/weights.pth.
 """
 
 import argparse
@@ -18,7 +19,7 @@ HERE = Path(__file__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the job, or a hospital's part of it; returns 0."""
+    """Runs the job, or one hospital's part of it; returns 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def simulate(folder: Path, rounds: int, images: Path | None) -> None:
-    """A process for each hospital, which lives as long as the job: with fewer, FLARE starts one for every task."""
+    """Runs the job with a process for each hospital for the whole job: with fewer, FLARE starts one for every task."""
     import engines
     from nvflare.app_opt.pt.recipes.fedavg import FedAvgRecipe  # type: ignore[import-not-found]
     from nvflare.client.config import ExchangeFormat  # type: ignore[import-not-found]
@@ -56,7 +57,7 @@ def simulate(folder: Path, rounds: int, images: Path | None) -> None:
 
 
 def take_part(images: Path | None) -> None:
-    """A hospital's part of all rounds."""
+    """Takes part in all rounds as one hospital."""
     from nvflare import client  # type: ignore[import-not-found]
     from nvflare.app_common.abstract.fl_model import FLModel  # type: ignore[import-not-found]
 
@@ -72,8 +73,9 @@ def take_part(images: Path | None) -> None:
 def work(
     state: Mapping[str, torch.Tensor], hospital: str, round_number: int, images: Path
 ) -> tuple[dict[str, torch.Tensor], int, float]:
-    """The weights after training, the images behind them, and the accuracy of the weights before it: what medisync's
-    client app does with the same functions.
+    """Returns the weights after training, the number of images, and the accuracy before training.
+
+    Calls the functions that medisync's client app calls.
     """
     import engines
 

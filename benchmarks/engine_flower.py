@@ -1,9 +1,9 @@
-"""The federation of engines.py as Flower's apps, under our grid or under Flower's simulation engine with Ray.
+"""The federation of engines.py as Flower apps, under MediSync's grid or under Flower's simulation engine with Ray.
 
     .venv/bin/python benchmarks/engine_flower.py --grid ours|flower --folder FOLDER [--rounds 3] [--images IMAGES]
 
-Started by engines.py, which draws the images and says where Ray is. Both grids run the same server and client; without images the
-client returns the weights that it got. Leaves the weights of the last round in FOLDER/weights.pth.
+engines.py starts it, draws the images and says where Ray is installed. Both grids run the same server and client; without
+images the client returns the weights that it received. Writes the last round's weights to FOLDER/weights.pth.
 """
 
 import argparse
@@ -33,7 +33,7 @@ PARTITION = "partition-id"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the federation; returns 0. Raises RuntimeError where a hospital was missing in a round."""
+    """Runs the federation; returns 0. Raises RuntimeError if a hospital was missing in a round."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--grid", choices=("ours", "flower"), required=True)
     parser.add_argument("--folder", type=Path, required=True)
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def build_server(rounds: int, file: Path) -> ServerApp:
-    """The rounds, with validation after each, and nothing else: no calibration, no test."""
+    """Returns a server that runs the rounds with validation after each, without calibration and test."""
     server, federation = (
         ServerApp(),
         FederationConfig(rounds=rounds, patience=rounds, validate_every=1, normalisation="averaged"),
@@ -75,14 +75,14 @@ def build_server(rounds: int, file: Path) -> ServerApp:
             lambda state: None,
         )
         if problems := [refusal for entry in end.history for refusal in entry.refused]:
-            raise RuntimeError(f"not every hospital took part in every round: {problems}")
+            raise RuntimeError(f"expected every hospital in every round, but some were refused: {problems}")
         torch.save(dict(end.arrays.to_torch_state_dict()), file)
 
     return server
 
 
 def await_nodes(members: Grid) -> Sequence[int]:
-    """The hospitals' nodes: Flower starts the server before it registers them."""
+    """Waits for the hospitals' nodes, which Flower registers after it has started the server."""
     while len(nodes := list(members.get_node_ids())) < len(engines.HOSPITALS):
         time.sleep(0.05)
     return nodes
@@ -94,8 +94,9 @@ def open_hospital(images: Path, context: Context, image_size: int) -> tuple[str,
 
 
 def build_idle_client() -> ClientApp:
-    """A hospital that has nothing to do. Its functions name no module of ours, so that a process that runs them alone need
-    not even import torch.
+    """Returns a client that has nothing to compute.
+
+    Its functions use no module of medisync, so a process that runs only them need not import torch.
     """
     app = ClientApp()
 
@@ -115,13 +116,14 @@ def build_idle_client() -> ClientApp:
 
 
 def simulate(server: ServerApp, client: ClientApp, folder: Path) -> None:
-    """One client at a time, with all cores, as ours: faster on two cores than two clients with a core each, which also start
-    two processes that import torch.
+    """Runs one client at a time with all cores, as MediSync's grid does.
+
+    On two cores that is faster than two clients with a core each, which start two processes that import torch.
     """
     from flwr.server.superlink.fleet.vce.backend.backend import BackendConfig
     from flwr.simulation import run_simulation
 
-    messages.POLL_SECONDS = 0.1  # as often as Flower's own grid looks; ours never waits
+    messages.POLL_SECONDS = 0.1  # as often as Flower's own grid polls; ours never waits
     cores = os.cpu_count() or 1
     setting: BackendConfig = {
         "init_args": {"num_cpus": cores, "_temp_dir": str(folder / "ray"), "log_to_driver": False},

@@ -1,21 +1,21 @@
-"""One federation under three engines: our grid, Flower's simulation with Ray, NVIDIA FLARE's simulator.
+"""Measures one federation under three engines: MediSync's grid, Flower's simulation with Ray, NVIDIA FLARE's simulator.
 
     .venv/bin/python benchmarks/engines.py [--repeats 5] [--images 24]
 
-Three hospitals, three rounds, ResNet18 on the CPU; a hospital trains and validates with medisync.training under every engine,
-from the same weights, on the same images of noise, with the same seeds. `--images` is how many a hospital trains on, on average,
-at 224 pixels, and it validates a third as many. What is always measured too is a hospital that returns the weights that it got:
-the engine alone. A run is a whole process, from the start of python to its exit; the engines take turns. Memory is what the
-process and all that it started have at once: proportional set size, looked at twice a second.
+Three hospitals, three rounds, ResNet18 on the CPU. Under every engine a hospital trains and validates with medisync.training,
+from the same weights, on the same images of noise, with the same seeds. `--images` is the mean number of training images of a
+hospital, at 224 pixels; it validates a third as many. A hospital that returns the weights that it received is always measured
+too: that is the engine alone. A run is a whole process, from the start of python to its exit; the engines take turns. Memory is
+the proportional set size of the process and all its children, sampled twice a second.
 
-Ours and Flower's run the same ServerApp and ClientApp (engine_flower.py), FLARE's the same functions in a script of its client
-API (engine_flare.py). That they do the same is checked after one round, with one thread each, where nothing but the order of a
-float sum may differ: by less than SAME. Later rounds tell nothing: Adam's first steps are as long for a gradient of 1e-9 as for
-one of 1, so that ours with one thread and ours with two part as far.
+MediSync's and Flower's engines run the same ServerApp and ClientApp (engine_flower.py), FLARE's runs the same functions in a
+script of its client API (engine_flare.py). After one round, with one thread each, their weights must agree to within SAME,
+because only the order of a float sum may differ. Later rounds cannot be compared: Adam's first steps are as long for a gradient
+of 1e-9 as for one of 1, so even MediSync's weights with one thread and with two diverge as far.
 
-Each engine has the setting that was fastest in single runs on two busy cores, see SETTINGS; for FLARE one thread or two a process
-made no difference without training, and was not compared with it. What the others need beyond our lock is installed on
-first use into .cache/bench. Prints a table and writes it, with every measurement, to benchmarks/results/engines.json.
+Each engine has the setting that was fastest in single runs on two busy cores, see SETTINGS. For FLARE, one or two threads a
+process made no difference without training; with training they were not compared. What the other engines need beyond the lock
+is installed on first use into .cache/bench. Prints a table and writes it, with every measurement, to results/engines.json.
 """
 
 import argparse
@@ -49,7 +49,7 @@ PACKAGES = {
     "flower": ["--no-deps", f"ray=={RAY}", f"msgpack=={MESSAGE_PACK}"],
     "flare": [f"nvflare=={FLARE}", f"protobuf=={PROTOBUF}", f"numpy=={np.__version__}"],
 }
-"""Beside the environment that this runs in: Ray's other needs are there, FLARE brings its own, and torch's numpy stays."""
+"""Packages beside this environment's own: Ray's other needs are met by it, FLARE brings its own, numpy stays torch's."""
 
 COMMANDS = {
     "ours": ["engine_flower.py", "--grid", "ours"],
@@ -71,7 +71,7 @@ WORKLOADS = ("training", "no training")
 HOSPITALS = ("North", "South", "West")
 ROUNDS = 3
 SAME = 1e-5
-"""How far weights may be apart after one round; they change by 1e-4 in each step, and statistics by up to 1."""
+"""Largest difference of weights after one round; a step changes weights by 1e-4, and running statistics by up to 1."""
 LIMIT = 3600.0
 """Seconds after which a run has failed."""
 IMAGES, SIZE = 24, 224
@@ -95,32 +95,34 @@ Rows = list[dict[str, Any]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures, prints and keeps; returns 0."""
+    """Measures, prints and saves; returns 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5, help="of every engine and workload (default: 5)")
-    parser.add_argument("--images", type=int, default=IMAGES, help="that a hospital trains on; 0: no training at all")
+    parser.add_argument(
+        "--images", type=int, default=IMAGES, help="training images of a hospital; 0: no training at all"
+    )
     options = parser.parse_args(arguments)
     rows = measure(options.repeats, options.images)
     print(markdown(rows))
-    keep(rows)
+    save(rows)
     return 0
 
 
 def measure(repeats: int, images: int = IMAGES) -> Rows:
-    """A row for each workload and engine: seconds, memory, processes, and how far the weights of one round are from ours.
+    """Returns a row for each workload and engine: seconds, memory, processes, distance of one round's weights from MediSync's.
 
-    Raises RuntimeError where the engines did not do the same.
+    Raises RuntimeError if the engines did not compute the same.
     """
     install()
     for engine in COMMANDS:
-        run(engine)  # from the disk for the first time, which does not count
+        run(engine)  # the first run reads everything from disk and does not count
     return [
         row for workload in WORKLOADS if images or workload == "no training" for row in _rows(workload, repeats, images)
     ]
 
 
 def install() -> None:
-    """What the engines need, where it is missing; compiled, or every one of their processes would compile it anew."""
+    """Installs what the engines need and lack, compiled: otherwise each of their processes would compile it again."""
     for engine, packages in PACKAGES.items():
         target = CACHE / engine
         done = target / "installed.txt"
@@ -132,11 +134,11 @@ def install() -> None:
         done.write_text(wanted, encoding="utf-8")
 
 
-# What is measured
+# Workload
 
 
 def draw_hospitals(folder: Path, images: int) -> None:
-    """Files of noise for each hospital; the hospitals differ in size, so that an average without weights is another one."""
+    """Writes images of noise for each hospital; hospitals differ in size, so an unweighted mean would be noticed."""
     generator = np.random.default_rng(0)
     for number, hospital in enumerate(HOSPITALS):
         counts = {"train": images + (number - 1) * images // 6, "val": images // 3}
@@ -145,7 +147,7 @@ def draw_hospitals(folder: Path, images: int) -> None:
 
 
 def open_hospital(folder: Path, hospital: str) -> HospitalData:
-    """The images of a hospital, read from its files when they are needed."""
+    """Returns the images of a hospital, read from its files when needed."""
     return {split: _open_set(_file(folder, hospital, split)) for split in ("train", "val")}
 
 
@@ -158,20 +160,20 @@ def _file(folder: Path, hospital: str, split: str) -> Path:
     return folder / f"{hospital}-{split}.npy"
 
 
-# How it is measured
+# Measurement
 
 
 @dataclass(frozen=True)
 class Run:
-    """One process from its start to its exit."""
+    """The cost and the result of one process, from its start to its exit."""
 
     seconds: float
     memory: int
-    """The most that it and all that it started had at once, in bytes."""
+    """Peak memory of the process and its children together, in bytes."""
     processes: int
-    """The most of them at once."""
+    """Largest number of processes at once."""
     state: Mapping[str, torch.Tensor]
-    """The global weights at the end."""
+    """The last round's global weights."""
 
 
 def _rows(workload: str, repeats: int, images: int) -> Rows:
@@ -189,10 +191,10 @@ def _rows(workload: str, repeats: int, images: int) -> Rows:
 
 
 def compare(images: Path | None) -> dict[str, float]:
-    """How far the weights of each engine are from ours after one round with one thread, at most.
+    """Returns the largest difference between each engine's weights and MediSync's after one round with one thread.
 
-    Raises RuntimeError where that is more than the order of a sum explains. Counters of batches are left out, which FLARE
-    averages and we do not.
+    Leaves out counters of batches, which FLARE averages and MediSync does not. Raises RuntimeError if a difference is larger
+    than the order of a sum explains.
     """
     states = {engine: run(engine, images, rounds=1, threads=1).state for engine in COMMANDS}
     floats = [key for key, tensor in states["ours"].items() if tensor.is_floating_point()]
@@ -201,14 +203,16 @@ def compare(images: Path | None) -> dict[str, float]:
         for engine, state in states.items()
     }
     if max(apart.values()) > SAME:
-        raise RuntimeError(f"the engines did not compute the same; how far their weights are from ours: {apart}")
+        raise RuntimeError(
+            f"the engines did not compute the same: their weights differ from MediSync's by {apart}, expected at most {SAME}"
+        )
     return apart
 
 
 def run(engine: str, images: Path | None = None, rounds: int = ROUNDS, threads: int | None = None) -> Run:
-    """A federation under an engine, in a folder of its own; without images nothing is trained.
+    """Runs a federation under an engine in a folder of its own; without images nothing is trained.
 
-    Raises RuntimeError where it fails, with its last words.
+    Raises RuntimeError with the end of its log if it fails.
     """
     with tempfile.TemporaryDirectory(prefix="medisync-") as name:
         folder = Path(name)
@@ -228,8 +232,9 @@ def run(engine: str, images: Path | None = None, rounds: int = ROUNDS, threads: 
 
 
 def _environment(engine: str, folder: Path) -> dict[str, str]:
-    """Nothing reports or updates itself, what Flower keeps in the user's home stays in the run's folder, and Ray's workers are
-    as nice to other processes as the other engines' are.
+    """Returns an engine's environment variables.
+
+    No telemetry, no self-update, Flower's home in the run's folder, and Ray's workers at the priority of the other engines.
     """
     settings = {
         "FLWR_TELEMETRY_ENABLED": "0",
@@ -243,7 +248,7 @@ def _environment(engine: str, folder: Path) -> dict[str, str]:
 
 
 def watch(process: psutil.Popen) -> tuple[int, int]:
-    """Waits for a process, at most LIMIT seconds; the most bytes and processes that it and all that it started had at once."""
+    """Waits for a process, at most LIMIT seconds; returns the peak bytes and the largest number of processes of its tree."""
     memory, processes, end = 0, 0, time.monotonic() + LIMIT
     tree: list[psutil.Process] = [process]
     try:
@@ -253,13 +258,13 @@ def watch(process: psutil.Popen) -> tuple[int, int]:
     finally:
         for left in tree:
             with contextlib.suppress(psutil.NoSuchProcess):
-                left.kill()  # or the next engine would be measured beside what is left of this one
+                left.kill()  # leftovers would disturb the measurement of the next engine
     process.wait()
     return memory, processes
 
 
 def _is_running(process: psutil.Popen) -> bool:
-    """Looks for half a second."""
+    """True if the process is still running after half a second."""
     try:
         process.wait(0.5)
     except psutil.TimeoutExpired:
@@ -268,7 +273,7 @@ def _is_running(process: psutil.Popen) -> bool:
 
 
 def _bytes_of(process: psutil.Process) -> int:
-    """Its proportional set size: pages that it shares with others count in part. 0 for a process that has ended."""
+    """Returns a process's proportional set size, in which shared pages count in part; 0 if it has ended."""
     try:
         rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text(encoding="utf-8")
     except OSError:
@@ -292,13 +297,13 @@ def _row(workload: str, engine: str, runs: Sequence[Run], ours: Sequence[Run], a
     }
 
 
-# What is told
+# Results
 
 
 def markdown(rows: Rows) -> str:
-    """A table with a line for each row."""
+    """Returns a table with a line for each row."""
     lines = [
-        "| workload | engine | median, s | fastest, slowest | ours / it | memory, GB | processes | apart after one round |",
+        "| workload | engine | median, s | fastest, slowest | MediSync / it | memory, GB | processes | difference after one round |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
@@ -309,8 +314,8 @@ def markdown(rows: Rows) -> str:
     return "\n".join(lines) + "\n"
 
 
-def keep(rows: Rows) -> None:
-    """Every measurement, on disk."""
+def save(rows: Rows) -> None:
+    """Writes every measurement to disk."""
     RESULT.parent.mkdir(exist_ok=True)
     content = {
         "command": " ".join(["python benchmarks/engines.py", *sys.argv[1:]]),

@@ -1,11 +1,11 @@
-"""What a choice is worth: whole federations on the splits of one run, everything equal but the choice.
+"""Compares choices by whole federations on the splits of one run, with everything else equal.
 
     python benchmarks/federations.py normalisation --workspace DIR --run run-001 -p IMAGE_SIZE 64
     python benchmarks/federations.py label-skew --workspace DIR --run run-001 -p IMAGE_SIZE 64
     python benchmarks/federations.py label-skew --dirichlet 0.1 --workspace DIR --run run-001 -p IMAGE_SIZE 64
 
-Prints a Markdown table and writes it, with every figure as JSON, beside this file. Validation only: what is chosen with
-these tables must not have seen the test images.
+Prints a Markdown table and writes it, with every figure as JSON, beside this file. Reads validation images only: what is
+selected with these tables must not have seen the test images.
 """
 
 import argparse
@@ -62,23 +62,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, choice in CHOICES[options.comparison].items():
         for seed in options.seeds:
             rows.append({"choice": name, "seed": seed, **run(hospitals, {**fixed, **choice, "SEED": seed})})
-            keep(options, fixed, rows)
+            save(options, fixed, rows)
     return 0
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("comparison", choices=CHOICES)
-    parser.add_argument("--workspace", help="where the run and the scans are")
-    parser.add_argument("--run", required=True, help="whose splits to use")
+    parser.add_argument("--workspace", help="folder with the run and the scans")
+    parser.add_argument("--run", required=True, help="the run whose splits to use")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="one federation each (default: 0)")
-    parser.add_argument("--dirichlet", type=float, help="deal the images out anew, with this concentration per class")
+    parser.add_argument("--dirichlet", type=float, help="redistribute the images with this concentration")
     parser.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     return parser.parse_args(arguments)
 
 
 def open_chosen_hospitals(options: argparse.Namespace, fixed: Mapping[str, Any]) -> dict[str, HospitalData]:
-    """The images of the run's splits, at their hospitals or dealt out anew."""
+    """Returns the images of the run's splits, at their hospitals or redistributed."""
     workspace = artifacts.locate(options.workspace)
     split = artifacts.read(workspace.artifacts / options.run, artifacts.SPLITS)
     size = notebook.configuration(fixed).training.image_size
@@ -89,23 +89,23 @@ def open_chosen_hospitals(options: argparse.Namespace, fixed: Mapping[str, Any])
 def deal(
     hospitals: Mapping[str, HospitalData], concentration: float, generator: np.random.Generator
 ) -> dict[str, HospitalData]:
-    """Every class's groups dealt to the hospitals in shares drawn from Dirichlet(concentration), one draw for all splits.
+    """Redistributes each class's groups in fractions drawn from Dirichlet(concentration), one draw for all splits.
 
     Hsu et al. 2019, https://arxiv.org/abs/1909.06335. A group goes where its first image's class goes.
     """
     names = sorted(hospitals)
-    shares = generator.dirichlet([concentration] * len(names), size=len(LABELS))
+    fractions = generator.dirichlet([concentration] * len(names), size=len(LABELS))
     pools = baselines.pool(hospitals)
-    owners = {split: _owners(pools[split], shares, generator) for split in SPLITS}
+    owners = {split: _owners(pools[split], fractions, generator) for split in SPLITS}
     return {
         name: {split: _select(pools[split], owners[split] == number) for split in SPLITS}
         for number, name in enumerate(names)
     }
 
 
-def _owners(data: ImageSet, shares: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def _owners(data: ImageSet, fractions: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     _, first, member = np.unique(data.groups, return_index=True, return_inverse=True)
-    drawn = [generator.choice(shares.shape[1], p=shares[label]) for label in data.labels[first]]
+    drawn = [generator.choice(fractions.shape[1], p=fractions[label]) for label in data.labels[first]]
     return np.array(drawn)[member]
 
 
@@ -114,7 +114,7 @@ def _select(data: ImageSet, chosen: np.ndarray) -> ImageSet:
 
 
 def run(hospitals: Mapping[str, HospitalData], parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """One federation: its best round's validation figures."""
+    """Runs one federation and returns the validation figures of its selected round."""
     started = time.monotonic()
     outcome = simulation.simulate(hospitals, notebook.configuration(parameters))
     about = {"best_round": outcome.best_round, "seconds": round(time.monotonic() - started)}
@@ -122,7 +122,7 @@ def run(hospitals: Mapping[str, HospitalData], parameters: Mapping[str, Any]) ->
 
 
 def _validation(states: Mapping[str, State], hospitals: Mapping[str, HospitalData]) -> dict[str, Any]:
-    """Of the model that each hospital uses."""
+    """Returns the figures of the model that each hospital uses."""
     device = select_device("auto")
     right, recall = {}, np.zeros((2, len(LABELS)))
     for name, data in hospitals.items():
@@ -133,8 +133,8 @@ def _validation(states: Mapping[str, State], hospitals: Mapping[str, HospitalDat
     return {"accuracy": float(recall[0].sum() / recall[1].sum()), "hospitals": right, "recall": by_class}
 
 
-def keep(options: argparse.Namespace, fixed: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
-    """The table so far on the terminal, and with the figures on disk: a federation takes minutes, and the next may fail."""
+def save(options: argparse.Namespace, fixed: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Prints the table so far and writes it to disk: a federation takes minutes, and the next may fail."""
     name = options.comparison + (f"-dirichlet-{options.dirichlet:g}" if options.dirichlet is not None else "")
     settings = ", ".join(f"{key} {value}" for key, value in fixed.items())
     table = f"{name}: validation accuracy in percent ({settings})\n\n{_markdown(rows)}\n"
@@ -145,20 +145,20 @@ def keep(options: argparse.Namespace, fixed: Mapping[str, Any], rows: Sequence[M
 
 
 def _public(arguments: Sequence[str]) -> list[str]:
-    """The command without the path of this machine."""
+    """Returns the command without this machine's path."""
     at = arguments.index("--workspace") + 1 if "--workspace" in arguments else -1
     return ["DIR" if number == at else word for number, word in enumerate(arguments)]
 
 
 def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    places, labels = list(rows[0]["hospitals"]), list(rows[0]["recall"])
-    head = ["choice", "seed", "all", *places, *(f"sensitivity, {label}" for label in labels), "seconds"]
+    hospitals, labels = list(rows[0]["hospitals"]), list(rows[0]["recall"])
+    head = ["choice", "seed", "all", *hospitals, *(f"sensitivity, {label}" for label in labels), "seconds"]
     lines = [
         [
             row["choice"],
             row["seed"],
             _percent(row["accuracy"]),
-            *(_percent(row["hospitals"][place]) for place in places),
+            *(_percent(row["hospitals"][hospital]) for hospital in hospitals),
             *(_percent(row["recall"].get(label)) for label in labels),
             row["seconds"],
         ]

@@ -1,10 +1,10 @@
-"""What the network costs a round: the same federation in this process and over TLS on loopback, one process tree each.
+"""Measures what the network adds to a round: one federation in this process, and over TLS on loopback with a process tree each.
 
     .venv/bin/python benchmarks/network.py [--rounds 5] [--scale 0.05] [--transport float16]
 
-ResNet18 on tiny phantoms at 32 pixels, so that next to nothing of a round is training: what is left is packing, TLS, Flower's
-queues and the processes that it starts. Prints a table and writes it, with every round, beside this file. The first round is
-left out: it waits for imports.
+ResNet18 on tiny phantoms at 32 pixels, so that hardly any of a round is training: what remains is packing, TLS, Flower's
+queues and its processes. Prints a table and writes it, with every round, beside this file. The first round is left out,
+because it waits for imports.
 """
 
 import argparse
@@ -32,23 +32,27 @@ TINY = {**DEMO_PARAMETERS, "IMAGE_SIZE": 32, "DEVICE": "cpu"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures both; returns 0."""
+    """Measures both ways; returns 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--scale", type=float, default=0.05, help="of the phantom hospitals (default: some 150 images)")
-    parser.add_argument("--transport", choices=["float32", "float16"], default="float32", help="of the weights")
+    parser.add_argument(
+        "--scale", type=float, default=0.05, help="size of the phantom hospitals (default: about 150 images)"
+    )
+    parser.add_argument(
+        "--transport", choices=["float32", "float16"], default="float32", help="number format of the weights on the way"
+    )
     options = parser.parse_args(arguments)
     order = {**TINY, "ROUNDS": options.rounds, "PATIENCE": options.rounds, "TRANSPORT": options.transport}
     with tempfile.TemporaryDirectory(prefix="medisync-") as name:
         workspace = artifacts.locate(name)
         write_hospitals(workspace.dataset, seed=0, scale=options.scale)
         rounds = {"in one process": in_process(workspace, order), "over the network": over_network(workspace, order)}
-    keep(rounds)
+    save(rounds)
     return 0
 
 
 def in_process(workspace: artifacts.Workspace, order: Mapping[str, Any]) -> list[float]:
-    """Seconds of each round."""
+    """Returns the seconds of each round of a simulation in this process."""
     configuration = notebook.configuration(order)
     audited = audit.audit_hospitals(configuration.hospitals, workspace.dataset, workspace.cache)
     split = splits.split(audited, configuration.splits, configuration.hospitals)
@@ -58,13 +62,13 @@ def in_process(workspace: artifacts.Workspace, order: Mapping[str, Any]) -> list
 
 
 def over_network(workspace: artifacts.Workspace, order: Mapping[str, Any]) -> list[float]:
-    """The same of `medisync federation local`."""
+    """Returns the seconds of each round of `medisync federation local`."""
     name = local.run(workspace, order)
     return [entry.seconds for entry in artifacts.read(workspace.artifacts / name, artifacts.HISTORY)]
 
 
-def keep(rounds: Mapping[str, Sequence[float]]) -> None:
-    """The table on the terminal and, with every round, on disk."""
+def save(rounds: Mapping[str, Sequence[float]]) -> None:
+    """Prints the table and writes it, with every round, to disk."""
     medians = {place: statistics.median(seconds[1:] or seconds) for place, seconds in rounds.items()}
     alone, networked = medians.values()
     lines = ["| | median round, s | slowest, s |", "| --- | --- | --- |"]
@@ -72,7 +76,7 @@ def keep(rounds: Mapping[str, Sequence[float]]) -> None:
         f"| {place} | {medians[place]:.1f} | {max(seconds[1:] or seconds):.1f} |" for place, seconds in rounds.items()
     ]
     table = (
-        "\n".join([*lines, f"| the network's share | {networked - alone:.1f} (target: {TARGET_SECONDS:g}) | |"]) + "\n"
+        "\n".join([*lines, f"| added by the network | {networked - alone:.1f} (target: {TARGET_SECONDS:g}) | |"]) + "\n"
     )
     print(table)
     (HERE / "network.md").write_text(table, encoding="utf-8")

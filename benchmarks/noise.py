@@ -1,4 +1,4 @@
-"""Hospitals whose images are noise: what they show does not matter for how long they take."""
+"""Hospitals whose images are noise, for benchmarks of time and memory, which do not depend on what images show."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from medisync.training.dataset import HospitalData, ImageSet
 
 
 def hospitals(side: int, images: Mapping[str, int]) -> dict[str, HospitalData]:
-    """So many images to train on at each hospital, a quarter of them, or two, to validate on, and as many to test on."""
+    """Returns hospitals with the given numbers of training images; validation and test have a quarter of them each, at least two."""
     generator = np.random.default_rng(0)
 
     def draw(count: int) -> ImageSet:

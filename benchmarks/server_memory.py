@@ -1,10 +1,11 @@
-"""How much memory a round takes at the server, by the number of hospitals: ResNet18's weights, updates made up, no images.
+"""Measures the server's memory in a round by the number of hospitals, with made-up updates of a ResNet18 and no images.
 
     .venv/bin/python benchmarks/server_memory.py [--hospitals 3 20 100]
 
-A round of federated averaging in this process, each size in a process of its own. Counted is anonymous memory (RssAnon of
-/proc/self/status, every 5 ms), over what the process has before the round, in models of 45 MB; a hospital makes its update
-in the same process, and its part counts too. Pages of files, in which updates wait, the system takes back when it needs them.
+Runs a round of federated averaging for each number of hospitals, in a process of its own. Measures anonymous memory (RssAnon
+of /proc/self/status, every 5 ms) above what the process has before the round, in models of 45 MB. Hospitals make their
+updates in the same process, so their part counts too. Pages of files, in which updates wait, are not counted: the system
+reclaims them when it needs them.
 """
 
 import argparse
@@ -42,7 +43,7 @@ HERE = Path(__file__).parent
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints a table and keeps it beside this file; returns 0."""
+    """Prints a table and writes it beside this file; returns 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hospitals", nargs="+", type=int, default=[3, 20, 100])
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
@@ -67,7 +68,7 @@ def _in_its_own_process(hospitals: int) -> dict[str, Any]:
 
 
 def measure(hospitals: int) -> dict[str, Any]:
-    """One round of that many hospitals."""
+    """Runs one round with that many hospitals and returns its seconds and memory."""
     names = {node: f"hospital {node}" for node in range(2, 2 + hospitals)}
     start = arrays_from_state(build_resnet18().state_dict())
     server, client = ServerApp(), _client()
@@ -108,7 +109,7 @@ def _changed(values: np.ndarray, drawn: np.random.Generator) -> np.ndarray:
 
 
 class Watch:
-    """The most anonymous memory of this process while the block lasts, over what it had before, in bytes."""
+    """Peak of this process's anonymous memory while the block lasts, in bytes above what it had before."""
 
     def __enter__(self) -> "Watch":
         self.base, self.peak = _anonymous(), 0

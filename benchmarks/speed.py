@@ -1,10 +1,10 @@
-"""How fast it is against what the same machine can do: `make bench`.
+"""Measures how fast the program is, compared with what the same machine can do: `make bench`.
 
-    .venv/bin/python benchmarks/speed.py [--repeats 5] [--only training compiling prediction onnxruntime orchestration engines audit large-audit start-up]
+    .venv/bin/python benchmarks/speed.py [--repeats 5] [--only training prediction onnxruntime orchestration engines audit large-audit start-up]
 
-Every comparison is measured in turns, A B A B, in one run, and told as the ratio of the medians; what stands beside each
-other in a row of the table saw the same load. Prints a table and writes it, with every measurement and the machine it ran
-on, to benchmarks/results/latest.json. What was left out by `--only` is kept from the last time.
+Every comparison is measured in turns, A B A B, in one run, and reported as the ratio of the medians, so both sides see the same
+load. Prints a table and writes it, with every measurement and the machine, to results/latest.md and latest.json. Parts left out
+by `--only` stay as they were measured before.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import models, transforms
 
 from medisync import notebook
-from medisync.config import DEMO_PARAMETERS, Normalisation
+from medisync.config import DEMO_PARAMETERS
 from medisync.data import audit
 from medisync.data.cache import open_cache
 from medisync.data.decoding import decode
@@ -68,7 +68,7 @@ TARGETS = {
     "orchestration_seconds_per_round": 0.5,
     "audit_again_vs_first": 20,
 }
-"""Of the ratios: at least for training, at most for the others."""
+"""Targets of the ratios: minima for those in AT_LEAST, maxima for the others."""
 AT_LEAST = (
     *("training_vs_bare_step", "training_vs_plain_loop"),
     *("batch_prediction_vs_bare_forward", "audit_again_vs_first"),
@@ -79,38 +79,38 @@ Ratios = dict[str, float]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures what was asked for; returns 0."""
+    """Measures the chosen parts; returns 0."""
     options = _parse(arguments)
-    kept = _kept()
+    results = _saved()
     for name in options.only:
         rows, ratios = PARTS[name](options.repeats)
-        kept["parts"][name] = {
+        results["parts"][name] = {
             "command": f"python benchmarks/speed.py --only {name}",
             "machine": machine(),
             "rows": rows,
         }
-        kept["ratios"] |= ratios
-        keep(kept)
-    print(markdown(kept))
+        results["ratios"] |= ratios
+        save(results)
+    print(markdown(results))
     return 0
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5, help="of every measurement (default: 5)")
+    parser.add_argument("--repeats", type=int, default=5, help="repeats of every measurement (default: 5)")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
     return parser.parse_args(arguments)
 
 
 def machine() -> str:
-    """The processor as the system names it, and what torch makes of it."""
+    """Returns the processor's name, its cores, and the device and version of torch."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     name = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "unknown processor")
     return f"{name}, {os.cpu_count()} cores, {describe_device(select_device('auto'))}, torch {torch.__version__}"
 
 
 def in_turns(actions: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each action, one after the other, round after round, after one round that does not count."""
+    """Returns the seconds of each action, measured in turns, after one turn that does not count."""
     seconds: dict[str, list[float]] = {name: [] for name in actions}
     for number in range(repeats + 1):
         for name, action in actions.items():
@@ -122,13 +122,13 @@ def in_turns(actions: Mapping[str, Callable[[], object]], repeats: int) -> dict[
 
 
 def per_second(name: str, seconds: Sequence[float], count: int, unit: str = "images/s") -> dict[str, Any]:
-    """A row: how many of `count` things were done in a second, as the median, with every measurement."""
+    """Returns a row: how many of `count` items were done in a second, as the median, with every measurement."""
     rates = [count / each for each in seconds]
     return {"name": name, "unit": unit, "median": statistics.median(rates), "values": rates}
 
 
 def lasting(name: str, seconds: Sequence[float]) -> dict[str, Any]:
-    """A row: how long something took."""
+    """Returns a row: how long something took, as the median, with every measurement."""
     return {"name": name, "unit": "s", "median": statistics.median(seconds), "values": list(seconds)}
 
 
@@ -136,7 +136,7 @@ def lasting(name: str, seconds: Sequence[float]) -> dict[str, Any]:
 
 
 def measure_training(repeats: int) -> tuple[Rows, Ratios]:
-    """A hospital's part of a round, the bare step on one batch that stays in memory, and a loop as in a tutorial."""
+    """Measures a hospital's part of a round, the bare step on one batch that stays in memory, and a tutorial's loop."""
     with phantom_hospital(3 * BATCH) as (data, files):
         labels = data.labels.tolist()
         actions = {
@@ -152,7 +152,7 @@ def measure_training(repeats: int) -> tuple[Rows, Ratios]:
 
 @contextmanager
 def phantom_hospital(count: int) -> Iterator[tuple[ImageSet, list[Path]]]:
-    """So many standardised images in a cache on disk, and the JPEG files of 512 pixels that they were decoded from."""
+    """Yields standardised images in a cache on disk, and the JPEG files of 512 pixels that they were decoded from."""
     with tempfile.TemporaryDirectory(prefix="medisync-") as name:
         files = write_scans(Path(name), count)
         known = [(file, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files]
@@ -162,7 +162,7 @@ def phantom_hospital(count: int) -> Iterator[tuple[ImageSet, list[Path]]]:
 
 
 def write_scans(folder: Path, count: int) -> list[Path]:
-    """Grey JPEG files of 512 x 512 pixels: phantom scans, enlarged and turned, so that no two are of one slice."""
+    """Writes grey JPEG files of 512 x 512 pixels: phantom scans, enlarged and rotated, so that no two show one slice."""
     workspace = artifacts.locate(folder)
     write_hospitals(workspace.dataset, seed=0, scale=0.1)
     drawn = [image for image in map(_open_phantom, sorted(workspace.dataset.rglob("*.jpg"))) if image]
@@ -175,7 +175,7 @@ def write_scans(folder: Path, count: int) -> list[Path]:
 
 
 def _open_phantom(file: Path) -> Image.Image | None:
-    """None for those that are damaged on purpose."""
+    """Returns a phantom's image; None for files that are damaged on purpose."""
     try:
         return Image.fromarray(decode(file.read_bytes()).pixels).convert("L").resize((512, 512))
     except ImageError:
@@ -183,34 +183,22 @@ def _open_phantom(file: Path) -> Image.Image | None:
 
 
 def bare_steps(steps: int) -> None:
-    """Forward, backward and fused Adam on one batch, in the precision and memory format that the device is fastest in."""
-    stepper(steps, SIZE)()
-
-
-def stepper(
-    steps: int, side: int, normalisation: Normalisation = "averaged", *, compiled: bool = False
-) -> Callable[[], None]:
-    """So many steps on one batch that stays in memory, each time from where the last ones ended; compiled where asked for."""
+    """Runs steps on one batch: forward, backward and fused Adam, in the device's fastest precision and memory format."""
     device = select_device("auto")
-    network = restore_for_training(build_resnet18(normalisation).state_dict(), device, 0.0)
+    network = restore_for_training(build_resnet18("averaged").state_dict(), device)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
-    used = torch.compile(network) if compiled else network
-    batch = torch.rand(BATCH, 3, side, side).to(device.kind, memory_format=torch.channels_last)
+    batch = torch.rand(BATCH, 3, SIZE, SIZE).to(device.kind, memory_format=torch.channels_last)
     labels = torch.arange(BATCH, device=device.kind) % len(LABELS)
-
-    def run() -> None:
-        for _ in range(steps):
-            loss = nn.functional.cross_entropy(forward(used, batch, device), labels)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-        float(loss.detach())  # a GPU has done what it was asked for only now
-
-    return run
+    for _ in range(steps):
+        loss = nn.functional.cross_entropy(forward(network, batch, device), labels)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    float(loss.detach())  # waits for a GPU
 
 
 def our_loop(data: ImageSet) -> None:
-    """What a hospital does between two messages: everything from the weights received to the weights returned."""
+    """Does what a hospital does between two messages, from the weights received to the weights returned."""
     train_locally(
         build_resnet18().state_dict(),
         data,
@@ -221,31 +209,8 @@ def our_loop(data: ImageSet) -> None:
     )
 
 
-COMPILED_SIDES = (64, 224)
-"""Of the images of the notebook's first rounds, and of its last."""
-
-
-def measure_compiling(repeats: int) -> tuple[Rows, Ratios]:
-    """Training steps of the notebook's network as they are, and compiled by torch.compile, and what compiling takes the first
-    time.
-    """
-    rows, ratios = Rows(), Ratios()
-    for side in COMPILED_SIDES:
-        plain, compiled = (stepper(3, side, "group", compiled=chosen) for chosen in (False, True))
-        with tempfile.TemporaryDirectory() as nothing, mock.patch.dict(os.environ, TORCHINDUCTOR_CACHE_DIR=nothing):
-            started = time.perf_counter()
-            compiled()
-            first = time.perf_counter() - started
-        seconds = in_turns({f"steps at {side}": plain, f"steps at {side}, compiled": compiled}, repeats)
-        rows += [per_second(name, each, 3 * BATCH) for name, each in seconds.items()]
-        rows.append(lasting(f"compiling for {side}", [first]))
-        slow, fast = (statistics.median(each) for each in seconds.values())
-        ratios[f"compiled_vs_plain_steps_{side}"] = slow / fast
-    return rows, ratios
-
-
 class Files(Dataset[tuple[torch.Tensor, int]]):
-    """Files that are opened, decoded and resized anew each time, as torchvision's tutorials do."""
+    """Files that are opened, decoded and resized in every epoch, as in torchvision's tutorials."""
 
     def __init__(self, files: Sequence[Path], labels: Sequence[int]) -> None:
         self.files, self.labels = files, labels
@@ -262,7 +227,7 @@ class Files(Dataset[tuple[torch.Tensor, int]]):
 
 
 def plain_loop(files: Sequence[Path], labels: Sequence[int]) -> None:
-    """One worker, float32, contiguous channels, the loss read after every step."""
+    """Trains as in a tutorial: one worker, float32, contiguous channels, the loss read after every step."""
     device = select_device("auto").kind
     network = models.resnet18(num_classes=len(LABELS)).to(device).train()
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
@@ -279,7 +244,7 @@ def plain_loop(files: Sequence[Path], labels: Sequence[int]) -> None:
 
 
 def measure_prediction(repeats: int) -> tuple[Rows, Ratios]:
-    """The published model on single files and on a folder, against its forward pass alone and decoding."""
+    """Measures the published model on single files and on a folder, against its forward pass alone and decoding."""
     folder = artifacts.list_runs(artifacts.locate(HERE.parent))[0].folder
     classifier = predictor.open_run(folder)
     with phantom_hospital(4 * BATCH) as (_, files):
@@ -304,21 +269,22 @@ def measure_prediction(repeats: int) -> tuple[Rows, Ratios]:
 
 
 def resident(classifier: predictor.Classifier, count: int) -> Callable[[], object]:
-    """The network's forward pass on a normalised batch that is there already."""
+    """Returns the network's forward pass on a normalised batch that is in memory already."""
     pixels = torch.zeros(count, SIZE, SIZE, dtype=torch.uint8, device=classifier.device.kind)
     batch = normalise(pixels)
 
-    def forward() -> float:
+    def run() -> float:
         with torch.inference_mode():
             return float(forward(classifier.network, batch, classifier.device).sum())
 
-    return forward
+    return run
 
 
 def measure_onnxruntime(repeats: int) -> tuple[Rows, Ratios]:
-    """The exported network, float32, in onnxruntime with as many threads, against what this program uses: the same images.
+    """Measures the exported network in onnxruntime (float32, as many threads) against this program, on the same images.
 
-    Memory is kept, as for a folder of scans; onnxruntime's threads do not spin while torch's work, or torch seems half as fast.
+    Memory is kept, as for a folder of scans. onnxruntime's threads must not spin while torch works: torch would seem half as
+    fast.
     """
     import onnxruntime  # type: ignore[import-untyped]
 
@@ -346,8 +312,9 @@ def measure_onnxruntime(repeats: int) -> tuple[Rows, Ratios]:
 
 
 def measure_orchestration(repeats: int) -> tuple[Rows, Ratios]:
-    """What a round of three hospitals costs beside training and evaluation: at 224 pixels, with as many images as a hospital of
-    the demonstration, and with hardly any training.
+    """Measures what a round of three hospitals costs beyond training and evaluation.
+
+    Once at 224 pixels with as many images as a hospital of the demonstration has, and once with hardly any training.
     """
     real, tiny = (rounds_of(size, count, repeats) for size, count in ((SIZE, 8 * BATCH), (32, 4)))
     rows = [
@@ -362,7 +329,7 @@ def measure_orchestration(repeats: int) -> tuple[Rows, Ratios]:
 
 
 def rounds_of(size: int, count: int, rounds: int) -> list[tuple[float, float]]:
-    """Of each round but the first: its seconds, and those of them that went into training and evaluation."""
+    """Returns for each round except the first its seconds, and the seconds of training and evaluation in it."""
     parameters = {**DEMO_PARAMETERS, "IMAGE_SIZE": size, "BATCH_SIZE": BATCH}
     configuration = notebook.configuration({**parameters, "ROUNDS": rounds + 1, "PATIENCE": rounds + 1})
     hospitals = noise.hospitals(size, dict.fromkeys(("North", "South", "West"), count))
@@ -375,7 +342,7 @@ def rounds_of(size: int, count: int, rounds: int) -> list[tuple[float, float]]:
 
 @contextmanager
 def timed(name: str, seconds: list[float]) -> Iterator[None]:
-    """Adds up in `seconds[0]` what a function that the client app calls takes."""
+    """Adds up in `seconds[0]` the time of a function that the client app calls."""
     function = getattr(client_app, name)
 
     def wrapped(*arguments: Any, **options: Any) -> Any:
@@ -393,7 +360,7 @@ def timed(name: str, seconds: list[float]) -> Iterator[None]:
 
 
 def measure_engines(repeats: int) -> tuple[Rows, Ratios]:
-    """The same federation by our grid, Flower's simulation engine and FLARE's simulator, as whole processes."""
+    """Measures one federation under MediSync's grid, Flower's simulation engine and FLARE's simulator, as processes."""
     rows = engines.measure(repeats)
     medians = {(row["workload"], row["engine"]): row["median"] for row in rows}
     ratios = {}
@@ -407,7 +374,7 @@ def measure_engines(repeats: int) -> tuple[Rows, Ratios]:
 
 
 def measure_audit(repeats: int) -> tuple[Rows, Ratios]:
-    """Reading, hashing, decoding and comparing 512-pixel scans, for the first time and again."""
+    """Measures reading, hashing, decoding and comparing 512-pixel scans, for the first time and again."""
     count = 1000
     with tempfile.TemporaryDirectory(prefix="medisync-") as name:
         files, cache = write_scans(Path(name), count), Path(name) / "cache"
@@ -430,7 +397,7 @@ MANY = 20_000
 
 
 def measure_large_audit(repeats: int) -> tuple[Rows, Ratios]:  # noqa: ARG001  (minutes: once is enough)
-    """How long an audit of 20,000 scans takes, and how much memory of its processes is in use at most, shared pages once."""
+    """Measures the time and the peak memory of an audit of 20,000 scans; shared pages count once."""
     with tempfile.TemporaryDirectory(prefix="medisync-") as name:
         write_scans(Path(name), MANY)
         large = artifacts.locate(name).dataset / "dataset-1"
@@ -456,7 +423,7 @@ def fresh(folder: Path) -> Path:
 
 
 def measure_start_up(repeats: int) -> tuple[Rows, Ratios]:
-    """From the command to its end, as a whole process."""
+    """Measures whole processes, from the command to its end."""
     commands = {
         "medisync --help": ["-m", "medisync", "--help"],
         "import medisync": ["-c", "import medisync"],
@@ -471,7 +438,6 @@ def measure_start_up(repeats: int) -> tuple[Rows, Ratios]:
 
 PARTS: Mapping[str, Callable[[int], tuple[Rows, Ratios]]] = {
     "training": measure_training,
-    "compiling": measure_compiling,
     "prediction": measure_prediction,
     "onnxruntime": measure_onnxruntime,
     "orchestration": measure_orchestration,
@@ -482,28 +448,28 @@ PARTS: Mapping[str, Callable[[int], tuple[Rows, Ratios]]] = {
 }
 
 
-def _kept() -> dict[str, Any]:
+def _saved() -> dict[str, Any]:
     file = RESULTS / "latest.json"
-    kept: dict[str, Any] = (
+    results: dict[str, Any] = (
         json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"ratios": {}, "parts": {}}
     )
-    return kept
+    return results
 
 
-def keep(found: Mapping[str, Any]) -> None:
-    """As JSON and as the table of the README."""
+def save(found: Mapping[str, Any]) -> None:
+    """Writes the results as JSON and as a table."""
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "latest.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     (RESULTS / "latest.md").write_text(markdown(found), encoding="utf-8")
 
 
 def markdown(found: Mapping[str, Any]) -> str:
-    """The ratios with what was aimed at, then every row with where it was measured."""
-    lines = ["| ratio | measured | aim |", "| --- | --- | --- |"]
+    """Returns the ratios with their targets, then every row with its machine."""
+    lines = ["| ratio | measured | target |", "| --- | --- | --- |"]
     for name, value in found["ratios"].items():
-        aim = TARGETS.get(name)
-        lines.append(f"| {name} | {value:.3g} | {_aim(name, aim) if aim else ''} |")
-    lines += ["", "| part | what | median | unit | of | machine |", "| --- | --- | --- | --- | --- | --- |"]
+        target = TARGETS.get(name)
+        lines.append(f"| {name} | {value:.3g} | {_target(name, target) if target else ''} |")
+    lines += ["", "| part | what | median | unit | measurements | machine |", "| --- | --- | --- | --- | --- | --- |"]
     for part, content in found["parts"].items():
         for row in content["rows"]:
             what = f"{row['median']:.3g} | {row['unit']} | {len(row['values'])}"
@@ -511,7 +477,7 @@ def markdown(found: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _aim(name: str, value: float) -> str:
+def _target(name: str, value: float) -> str:
     return f"{'>=' if name in AT_LEAST else '<='} {value:g}"
 
 

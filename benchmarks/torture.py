@@ -1,10 +1,10 @@
-"""Kills, full and read-only disks, several processes and many sessions at once: what is lost, in a table.
+"""Measures what is lost when runs are killed, disks are full or read-only, and many processes and sessions work at once.
 
-    python benchmarks/torture.py            # what `make torture` runs: minutes to an hour
+    python benchmarks/torture.py            # what `make torture` runs: up to an hour
     python benchmarks/torture.py kills --kills 5
 
-Runs are those of the notebook, cell by cell, on tiny phantoms. Needs root for the full and the read-only disk, which are
-small tmpfs of their own; without it those rows say so.
+Runs are the notebook's, cell by cell, on tiny phantoms. The full and the read-only disk are small tmpfs mounts, which need
+root; without it their rows say so.
 """
 
 import argparse
@@ -32,9 +32,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import dashboard_load
 import numpy as np
 import psutil  # type: ignore[import-untyped]
-import visitors
 from PIL import Image
 
 from medisync import notebook
@@ -55,17 +55,17 @@ TINY: Mapping[str, Any] = {
     "DEVICE": "cpu",
 }
 SCALE = 0.02
-"""Of the phantom hospitals: some sixty images."""
+"""Size of the phantom hospitals: about sixty images."""
 
 
 @dataclass
 class Row:
-    """One kind of attempt."""
+    """The outcomes of one kind of attempt."""
 
     attempt: str
     outcomes: Counter[str] = field(default_factory=Counter)
     lost: list[str] = field(default_factory=list)
-    """What was damaged, left behind or wrong; nothing should be."""
+    """Whatever was damaged, left behind or wrong; expected to be empty."""
     measured: list[str] = field(default_factory=list)
 
     def markdown(self) -> str:
@@ -74,7 +74,7 @@ class Row:
 
 
 def cells(parameters: Mapping[str, Any]) -> str:
-    """The notebook's code with some parameters replaced, and without its last section, which only shows a prediction."""
+    """Returns the notebook's code with some parameters replaced, without the last section, which only shows a prediction."""
     content = json.loads(notebook.PATH.read_text(encoding="utf-8"))["cells"]
     sources = []
     for cell in content:
@@ -86,7 +86,7 @@ def cells(parameters: Mapping[str, Any]) -> str:
 
 
 WARM = multiprocessing.get_context("forkserver")
-"""Runs begin in forks of a process that has imported everything: imports would be most of a tiny run, and of its moments."""
+"""Runs begin in forks of a process that has imported everything: otherwise most kills of a tiny run would hit imports."""
 WARM.set_forkserver_preload(
     ["medisync.pipeline", "medisync.inference.predictor", "medisync.reporting.tables", "sklearn.metrics"]
 )
@@ -94,23 +94,23 @@ WARM.set_forkserver_preload(
 
 @dataclass(frozen=True)
 class Started:
-    """A run in a process of its own."""
+    """A run in its own process."""
 
     process: BaseProcess
     errors: Path
-    """What it says to nobody: its standard error."""
+    """File with its standard error."""
 
     def kill_after(self, seconds: float) -> None:
-        """It and what it started, unless it has ended by then."""
+        """Kills the process and its children after some seconds, unless it has ended by then."""
         self.process.join(seconds)
         if self.process.is_alive():
             self.process.kill()
-            with suppress(ProcessLookupError):  # it had not come so far as to have a group
+            with suppress(ProcessLookupError):  # it had not yet become a process group
                 os.killpg(self.process.pid or 0, signal.SIGKILL)
         self.end()
 
     def end(self) -> str:
-        """The last line of what it said if it failed, once it has ended."""
+        """Waits for the end; returns the last line of its errors if it failed, else an empty string."""
         self.process.join()
         said = self.errors.read_text(errors="replace").strip().splitlines()
         self.errors.unlink()
@@ -118,7 +118,7 @@ class Started:
 
 
 def start(root: Path, kill_at: int = 0, **parameters: Any) -> Started:
-    """Begins a run; `kill_at` has it killed before its n-th change of a file's name or existence."""
+    """Starts a run; `kill_at` kills it before its n-th creation, renaming or removal of a file."""
     code = f"{SUICIDE.format(kill_at=kill_at) if kill_at else ''}\n{cells({**TINY, **parameters})}"
     descriptor, name = tempfile.mkstemp()
     os.close(descriptor)
@@ -162,7 +162,7 @@ def make_workspace(root: Path) -> Workspace:
 
 
 def finish(root: Path, **parameters: Any) -> str:
-    """Runs to the end; the last line of what it said if it failed."""
+    """Runs to the end; returns the last line of its errors if it failed, else an empty string."""
     return start(root, **parameters).end()
 
 
@@ -172,7 +172,7 @@ def model_of(workspace: Workspace, run: str) -> str:
 
 
 def damage(workspace: Workspace, *, known: set[str]) -> list[str]:
-    """What a reader would find wrong now: in the list of runs, in models/."""
+    """Returns what a reader would find wrong now, in the list of runs and in models/."""
     found = [f"{run.name}: {run.problem}" for run in artifacts.list_runs(workspace) if _is_damaged(run)]
     try:
         meta = artifacts.read(workspace.models, artifacts.META)
@@ -190,7 +190,7 @@ def _is_damaged(run: artifacts.RunListing) -> bool:
 
 
 def leftovers(workspace: Workspace) -> list[str]:
-    """Temporary files, and what serves a run only while it runs."""
+    """Returns temporary files, and files that serve a run only while it runs."""
     unfinished = (artifacts.START, artifacts.LOCK, artifacts.CHECKPOINTS)
     return [
         f"{entry.name.split('.')[1] or entry.name} left behind"
@@ -201,13 +201,13 @@ def leftovers(workspace: Workspace) -> list[str]:
 
 
 def kill_runs(kills: int, seed: int) -> list[Row]:
-    """SIGKILL at random moments, and before single changes of the disk; then the run is resumed or begun again."""
+    """Kills runs at random moments, and before single changes of the disk; then resumes them or starts again."""
     anywhere = Row(f"SIGKILL at {kills} random moments of a run")
     writing = Row(f"SIGKILL before {kills} random changes of a file")
     with tempfile.TemporaryDirectory() as folder:
         workspace = make_workspace(Path(folder))
         if said := finish(workspace.root):
-            raise MediSyncError(f"the run that the others are compared with failed: {said}")
+            raise MediSyncError(f"the reference run, with which the others are compared, failed: {said}")
         expected, started = model_of(workspace, "run-001"), time.monotonic()
         attempt(workspace, Row("a whole run"), expected, lambda root: start(root).end())
         seconds = time.monotonic() - started
@@ -221,11 +221,11 @@ def kill_runs(kills: int, seed: int) -> list[Row]:
 
 
 CHANGES = 75
-"""About as many as a tiny run makes of the names and the existence of files; a later one never comes."""
+"""About as many creations, renamings and removals of files as a tiny run makes; a later one never comes."""
 
 
 def attempt(workspace: Workspace, row: Row, expected: str, strike: Callable[[Path], Any]) -> None:
-    """A run that is struck, what is there then, and that it can be gone on with to the same bits."""
+    """Runs and strikes once, records what is left, and checks that resuming gives the same bits."""
     before = {run.name for run in artifacts.list_runs(workspace)}
     strike(workspace.root)
     row.lost += damage(workspace, known={expected})
@@ -247,7 +247,7 @@ def attempt(workspace: Workspace, row: Row, expected: str, strike: Callable[[Pat
 
 
 def _delete_all_but_first(workspace: Workspace) -> None:
-    """So that an attempt's cost does not grow with their number; the image cache too, so that it is built again."""
+    """Keeps attempts equally expensive. Removes the image cache too, so that it is built again."""
     import shutil
 
     for run in artifacts.list_runs(workspace)[:-1]:
@@ -266,8 +266,11 @@ def small_disk(size: str) -> Iterator[Path]:
             subprocess.run(["umount", "-l", folder], check=True)
 
 
+REFUSED = "refused in one sentence"
+
+
 def fill_disks() -> list[Row]:
-    """Runs on disks that end somewhere between the dataset and the whole run."""
+    """Runs on disks too small for the dataset, for the run, or for parts of it."""
     row = Row("a disk that fills up during a run")
     if os.geteuid():
         return [Row("a full disk", Counter({"not tried without root": 1}))]
@@ -275,7 +278,7 @@ def fill_disks() -> list[Row]:
         with small_disk(f"{kilobytes}k") as folder:
             workspace = make_workspace(folder)
             said = finish(folder)
-            row.outcomes["complete" if not said else "one sentence" if is_sentence(said) else said[:100]] += 1
+            row.outcomes["complete" if not said else REFUSED if is_sentence(said) else said[:100]] += 1
             row.lost += damage(
                 workspace,
                 known={run.record.files[artifacts.MODEL] for run in artifacts.list_runs(workspace) if run.record},
@@ -285,12 +288,12 @@ def fill_disks() -> list[Row]:
 
 
 def is_sentence(said: str) -> bool:
-    """A message of ours: the name of the error class, and what could not be done."""
+    """True for one of the program's own messages: the name of the error class, and what could not be done."""
     return said.startswith(("medisync.errors.", "ArtifactError", "DataError")) and "Traceback" not in said
 
 
 def refuse_places() -> list[Row]:
-    """A read-only workspace, and a file where each folder should be."""
+    """Runs in a read-only workspace, and with a file in the place of each folder."""
     rows = []
     if not os.geteuid():
         row = Row("a read-only workspace")
@@ -298,7 +301,7 @@ def refuse_places() -> list[Row]:
             workspace = make_workspace(folder)
             subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
             said = finish(folder)
-            row.outcomes["one sentence" if is_sentence(said) else said[:100] or "no complaint"] += 1
+            row.outcomes[REFUSED if is_sentence(said) else said[:100] or "not refused"] += 1
         rows.append(row)
     row = Row("a file where a folder should be")
     for name in ("artifacts", "logs", ".cache", "models"):
@@ -306,14 +309,14 @@ def refuse_places() -> list[Row]:
             workspace = make_workspace(Path(root))
             (workspace.root / name).write_text("in the way")
             said = finish(workspace.root)
-            row.outcomes["one sentence" if is_sentence(said) else f"{name}: {said[:100]}"] += 1
+            row.outcomes[REFUSED if is_sentence(said) else f"{name}: {said[:100]}"] += 1
             if (workspace.root / name).read_text() != "in the way":
                 row.lost.append(f"the file {name}")
     return [*rows, row]
 
 
 def run_together() -> list[Row]:
-    """Two runs begun at once, and a reader who looks all the time."""
+    """Starts two runs at once and reads the workspace all the time."""
     together, reading = Row("two runs started at once"), Row("reading while two runs write")
     with tempfile.TemporaryDirectory() as folder:
         workspace = make_workspace(Path(folder))
@@ -323,7 +326,7 @@ def run_together() -> list[Row]:
             while not over.is_set():
                 made.update(run.record.files[artifacts.MODEL] for run in artifacts.list_runs(workspace) if run.record)
                 reading.lost.extend(damage(workspace, known=made | _complete_models(workspace)))
-                reading.outcomes["looks"] += 1
+                reading.outcomes["reads"] += 1
 
         reader = threading.Thread(target=read)
         reader.start()
@@ -332,34 +335,34 @@ def run_together() -> list[Row]:
         over.set()
         reader.join()
         listed = artifacts.list_runs(workspace)
-        together.outcomes["complete, under its own number"] += sum(1 for run in listed if run.record)
+        together.outcomes["complete, each under its own number"] += sum(1 for run in listed if run.record)
         together.lost += [*damage(workspace, known=_complete_models(workspace)), *leftovers(workspace)]
     return [together, reading]
 
 
 def crowd_dashboard(sessions: int, seconds: int) -> list[Row]:
-    """Visitors who upload scans, open pages and switch between two runs."""
+    """Loads the dashboard with sessions that upload scans, open pages and switch between two runs."""
     row = Row(f"{sessions} sessions of the dashboard at once, {seconds} s")
     with tempfile.TemporaryDirectory() as folder:
         workspace = make_workspace(Path(folder))
         for seed in range(2):
             if said := finish(workspace.root, SEED=seed, BASELINES=["local"]):
-                raise MediSyncError(f"a run to look at failed: {said}")
-        visits = visitors.crowd(workspace.root, sessions, seconds)
-    row.outcomes.update({"pages opened": visits.openings, "scans predicted": visits.predictions})
-    row.measured.append(f"a page in {statistics.median(visits.seconds):.1f} s (median)")
-    grown = visitors.growth(visits.megabytes)
-    row.measured.append(f"memory {grown:+.1%} after the first minute (at most {MORE_MEMORY:+.0%})")
-    row.lost += visits.lost + ["memory grew"] * (grown > MORE_MEMORY)
+                raise MediSyncError(f"a run for the dashboard to show failed: {said}")
+        load = dashboard_load.crowd(workspace.root, sessions, seconds)
+    row.outcomes.update({"pages opened": load.openings, "scans predicted": load.predictions})
+    row.measured.append(f"a page in {statistics.median(load.seconds):.1f} s (median)")
+    grown = dashboard_load.growth(load.megabytes)
+    row.measured.append(f"memory {grown:+.1%} after the first minute (limit: {MORE_MEMORY:+.0%})")
+    row.lost += load.lost + ["memory grew"] * (grown > MORE_MEMORY)
     return [row]
 
 
 MORE_MEMORY = 0.03
-"""Share by which a process may have grown between the end of its warming up and its own."""
+"""Fraction by which a process may have grown from the end of its warming up to its own end."""
 
 
 def run_long(rounds: int) -> list[Row]:
-    """Memory, open files and what is written, looked at once in every round from the tenth on."""
+    """Observes memory, open files and what is written, once a round from the tenth on."""
     row = Row(f"a run of {rounds} rounds")
     with tempfile.TemporaryDirectory() as folder:
         workspace = make_workspace(Path(folder))
@@ -369,22 +372,22 @@ def run_long(rounds: int) -> list[Row]:
             raise MediSyncError(f"the long run failed: {said}")
         log = sum(file.stat().st_size for file in workspace.logs.rglob("*.log"))
     memory, files, written = zip(*looks, strict=True)
-    grown = visitors.growth(memory)
-    row.outcomes["rounds looked at"] = len(looks)
-    row.measured += [f"memory {grown:+.1%}", f"open files {files[0]:.0f} to {max(files):.0f} at most"]
+    grown = dashboard_load.growth(memory)
+    row.outcomes["rounds observed"] = len(looks)
+    row.measured += [f"memory {grown:+.1%}", f"open files {files[0]:.0f}, at most {max(files):.0f}"]
     row.measured += [f"{written[-1] / 1e3:.0f} kB of records", f"{log / 1e3:.0f} kB of log"]
     row.lost += ["memory grew"] * (grown > MORE_MEMORY)
-    row.lost += ["open files grew"] * (visitors.growth(files) > 0)
+    row.lost += ["open files grew"] * (dashboard_load.growth(files) > 0)
     row.lost += ["records grow faster than the rounds"] * (written[-1] > 1.2 * written[0] * rounds / FIRST_LOOK)
     return [row]
 
 
 FIRST_LOOK = 10
-"""The round after which a process has everything that it will need."""
+"""The round after which a process has allocated whatever it needs."""
 
 
 def _look_at_rounds(workspace: Workspace, process: psutil.Process) -> Iterator[tuple[float, float, float]]:
-    """Resident bytes, open files and bytes of the history, as every round ends; until the run's last."""
+    """Yields resident bytes, open files and bytes of the history at the end of every round."""
     history, seen = workspace.artifacts / "run-001" / artifacts.HISTORY, 0
     with suppress(psutil.NoSuchProcess):
         while process.status() != psutil.STATUS_ZOMBIE:
@@ -397,7 +400,7 @@ def _look_at_rounds(workspace: Workspace, process: psutil.Process) -> Iterator[t
 
 
 def measure_inputs() -> list[Row]:
-    """What a prediction costs for every bad file and for the largest good ones, each in a process that has predicted before."""
+    """Measures a prediction of every bad file and of the largest good ones, each in a process that has predicted before."""
     row = Row("a prediction for every bad file, and for scans of the largest size")
     with ProcessPoolExecutor(1, mp_context=WARM, max_tasks_per_child=1) as pool:
         names, contents = zip(*_bad_files(), *_large_files(), strict=True)
@@ -416,7 +419,7 @@ MOST_SECONDS, MOST_MEGABYTES = 1.0, 300.0
 
 
 def _bad_files() -> Iterator[tuple[str, bytes]]:
-    sys.path.append(str(ROOT / "tests"))  # where one builder for each row of the table is
+    sys.path.append(str(ROOT / "tests"))  # it builds one file for each row of the table
     import bad_inputs  # type: ignore[import-not-found]
 
     yield from ((file.name, file.content) for file in bad_inputs.files())
@@ -436,7 +439,7 @@ def _large_files() -> Iterator[tuple[str, bytes]]:
 
 
 def _cost(content: bytes) -> tuple[float, float]:
-    """Seconds, and megabytes beyond what the process had taken at most before, for one answer."""
+    """Returns the seconds of one prediction, and the megabytes above the process's earlier peak."""
     from medisync.inference import predictor
 
     classifier = predictor.open_run(artifacts.locate(ROOT).models)
@@ -451,7 +454,7 @@ SAMPLE = ROOT / "medisync" / "dashboard" / "samples" / "glioma.png"
 
 
 def _peak() -> int:
-    """Kilobytes that this process has had resident at most."""
+    """Returns this process's peak resident memory in kilobytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
@@ -473,21 +476,21 @@ PARTS: Mapping[str, Callable[[argparse.Namespace], list[Row]]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="PART", help=", ".join(PARTS))
-    parser.add_argument("--kills", type=int, default=25, help="of either kind (default: 25)")
-    parser.add_argument("--sessions", type=int, default=20, help="of the dashboard at once (default: 20)")
-    parser.add_argument("--seconds", type=int, default=180, help="that they stay (default: 180)")
-    parser.add_argument("--rounds", type=int, default=200, help="of the long run (default: 200)")
+    parser.add_argument("--kills", type=int, default=25, help="kills of either kind (default: 25)")
+    parser.add_argument("--sessions", type=int, default=20, help="simultaneous sessions of the dashboard (default: 20)")
+    parser.add_argument("--seconds", type=int, default=180, help="duration of the sessions (default: 180)")
+    parser.add_argument("--rounds", type=int, default=200, help="rounds of the long run (default: 200)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     started, rows = time.monotonic(), []
     for name in options.parts or PARTS:
         rows += PARTS[name](options)
-        keep(rows, time.monotonic() - started)
+        save(rows, time.monotonic() - started)
     return int(any(row.lost for row in rows))
 
 
-def keep(rows: Sequence[Row], seconds: float) -> None:
-    """The table so far, on the terminal and on disk."""
+def save(rows: Sequence[Row], seconds: float) -> None:
+    """Prints the table so far and writes it to disk."""
     lines = ["| attempt | outcome | lost |", "| --- | --- | --- |", *(row.markdown() for row in rows)]
     text = "\n".join(lines)
     print(f"\n{text}", flush=True)

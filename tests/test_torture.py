@@ -7,10 +7,10 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import dashboard_load
 import factories
 import pytest
 import torture
-import visitors
 from scans import save, texture
 
 from medisync.data.cache import open_cache
@@ -154,7 +154,7 @@ def test_a_file_where_a_folder_should_be_is_a_sentence_and_stays(workspace: Work
 def test_sessions_at_once_get_answers_and_see_no_others_upload(workspace: Workspace) -> None:
     for seed in range(2):
         factories.make_run(workspace, model=serialise(build_resnet18(seed=seed).state_dict()))
-    visits = visitors.crowd(workspace.root, sessions=4, seconds=10)
+    visits = dashboard_load.crowd(workspace.root, sessions=4, seconds=10)
     assert visits.lost == []
     assert visits.predictions >= 4
 

@@ -16,8 +16,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the factories, also when these tests are run alone
 
+import dashboard_load
 import factories
-import visitors
 from scans import save, texture
 
 from medisync.model.resnet import build_resnet18
@@ -92,7 +92,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     factories.make_run(workspace, synthetic=False, rounds=9)
     factories.make_run(workspace, model=weights, local=weights, splits={"AIIMS Delhi": paths})
     log = workspace.root / "server.log"
-    with log.open("w") as stream, visitors.served(workspace.root, stream) as (address, _):
+    with log.open("w") as stream, dashboard_load.served(workspace.root, stream) as (address, _):
         yield Server(f"http://{address}", log, workspace)
 
 

@@ -11,10 +11,10 @@ import urllib.request
 from functools import partial
 from pathlib import Path
 
+import dashboard_load
 import factories
 import nbformat
 import pytest
-import visitors
 from nbformat.v4 import new_code_cell, new_notebook
 from scans import save, texture
 
@@ -128,7 +128,7 @@ def test_predict_keeps_the_rows_of_unreadable_files_and_exits_with_1(
 
 
 def test_the_dashboard_ends_with_the_command_that_serves_it(workspace: Workspace) -> None:
-    with visitors.served(workspace.root) as (address, command):
+    with dashboard_load.served(workspace.root) as (address, command):
         assert command.children() == []
         command.kill()
         command.wait()

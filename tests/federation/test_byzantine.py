@@ -2,15 +2,15 @@
 
 import dataclasses
 
-import hostile
+import byzantine
 import numpy as np
 import pytest
 import recipes
 import torch
+from byzantine import ATTACKS, HOSTILE
 from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
-from hostile import ATTACKS, HOSTILE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -26,7 +26,7 @@ from medisync.model import adam
 from medisync.model.weights import find_problem
 
 FIVE = {"East": 0, HOSTILE: 10, "North": 20, "South": 30, "West": 40}
-TINY = {**hostile.SETTINGS, "IMAGE_SIZE": 32, "ROUNDS": 1, "PATIENCE": 1, "BATCH_SIZE": 4, "DEVICE": "cpu"}
+TINY = {**byzantine.SETTINGS, "IMAGE_SIZE": 32, "ROUNDS": 1, "PATIENCE": 1, "BATCH_SIZE": 4, "DEVICE": "cpu"}
 
 
 def floats(*values: float) -> dict[str, np.ndarray]:
@@ -100,7 +100,7 @@ def test_what_does_nothing_is_named() -> None:
 
 
 def outcome(attack: str, **parameters: object) -> Outcome:
-    return hostile.simulate({name: hospital(seed) for name, seed in FIVE.items()}, attack, {**TINY, **parameters})
+    return byzantine.simulate({name: hospital(seed) for name, seed in FIVE.items()}, attack, {**TINY, **parameters})
 
 
 @pytest.mark.parametrize(
@@ -179,19 +179,19 @@ SAID = {
 @pytest.mark.parametrize(("attack", "said"), SAID.items())
 def test_the_record_names_the_hostile_hospital_and_no_other(attack: str, said: str) -> None:
     ended = outcome(attack)
-    assert said in hostile.said_of(ended)
-    assert all(hostile.said_of(ended, name) == "nothing" for name in FIVE if name != HOSTILE)
+    assert said in byzantine.said_of(ended)
+    assert all(byzantine.said_of(ended, name) == "nothing" for name in FIVE if name != HOSTILE)
     assert all(torch.isfinite(tensor).all() for tensor in ended.state.values())
 
 
 def test_what_is_refused_leaves_the_same_weights_whatever_it_was() -> None:
-    for one, other in hostile.ALIKE.items():
+    for one, other in byzantine.ALIKE.items():
         left, right = (outcome(attack).state for attack in (one, other))
         assert all(torch.equal(left[key], right[key]) for key in left)
 
 
 def test_every_attack_is_tried() -> None:
-    """Here, or in `benchmarks/hostile.py`: flipped labels look like an honest update, and a flipped sign shows once honest
+    """Here, or in `benchmarks/byzantine.py`: flipped labels look like an honest update, and a flipped sign shows once honest
     updates agree, after a few rounds.
     """
     assert {*SAID, "none", "zeros", "labels flipped", "sign flipped"} == ATTACKS.keys()

@@ -1,8 +1,9 @@
-"""How the cost of a federation grows: with hospitals that share the same images, with images, with rounds.
+"""Measures how the cost of a federation scales with hospitals (that share the same images), with images and with rounds.
 
-    python benchmarks/growth.py [--repeats 2] [--side 224]
+    python benchmarks/scaling.py [--repeats 2] [--side 224]
 
-Prints a Markdown table and writes it, with every figure as JSON, beside this file. Each line is a process of its own, on noise.
+Prints a Markdown table and writes it, with every figure as JSON, beside this file. Each case runs in a process of its own,
+on images of noise.
 """
 
 import argparse
@@ -27,18 +28,19 @@ from medisync.model.device import describe_device, select_device
 
 HERE = Path(__file__).parent
 BATCH, IMAGES, HOSPITALS = 16, 4549, 3
-"""A federation like the published one: as many images to train on, all hospitals together."""
+"""As in the published run: the number of training images of all hospitals together, and of hospitals."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A federation to measure, and what is compared in its line."""
+    """One federation to measure."""
 
     grows: str
+    """What it is compared by: cases with the same value share a baseline."""
     hospitals: int = HOSPITALS
     images: int = IMAGES
     rounds: int = 0
-    """0: as many as are repeated."""
+    """Measured rounds; 0 for `--repeats`."""
 
 
 CASES = (
@@ -47,30 +49,31 @@ CASES = (
     Case("rounds", images=12, rounds=60),
 )
 TINY = 32
-"""Pixels a side where it is rounds that are many."""
+"""Side in pixels of the images in the case with many rounds."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one federation."""
+    """The cost of one federation."""
 
     seconds: list[float]
-    """Of each round but the first."""
+    """Seconds of each round except the first."""
     megabytes: float
-    """Of memory that is no file's, at most."""
+    """Peak of anonymous memory (pages of files excluded)."""
 
 
 @dataclass
 class Peak:
-    """The most that was seen so far."""
+    """The largest value seen so far."""
 
     megabytes: float = 0.0
 
 
 @contextmanager
 def peak_memory() -> Iterator[Peak]:
-    """Looks at this process twenty times a second. Updates that wait in files are not counted: the system takes such memory back
-    when it needs any.
+    """Yields the peak of this process's anonymous memory, sampled twenty times a second.
+
+    Updates that wait in files are not counted: the system reclaims such memory when it needs it.
     """
     peak, over = Peak(), threading.Event()
 
@@ -99,12 +102,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with ProcessPoolExecutor(1, context, parent_watch.end_with, (os.getpid(),)) as pool:
             side = TINY if case.rounds else options.side
             costs.append(pool.submit(measure, case, side, options.repeats).result())
-        keep(CASES[: len(costs)], costs, options)
+        save(CASES[: len(costs)], costs, options)
     return 0
 
 
 def measure(case: Case, side: int, repeats: int) -> Cost:
-    """A federation on noise, in this process."""
+    """Runs a federation on noise in this process and returns its cost."""
     rounds = 1 + (case.rounds or repeats)
     parameters = {
         **DEMO_PARAMETERS,
@@ -113,41 +116,41 @@ def measure(case: Case, side: int, repeats: int) -> Cost:
         "ROUNDS": rounds,
         "PATIENCE": rounds,
     }
-    hospitals, configuration = noise.hospitals(side, dealt(case)), notebook.configuration(parameters)
+    hospitals, configuration = noise.hospitals(side, deal(case)), notebook.configuration(parameters)
     with peak_memory() as peak:
         outcome = simulation.simulate(hospitals, configuration)
     return Cost([entry.seconds for entry in outcome.history][1:], peak.megabytes)
 
 
-def dealt(case: Case) -> dict[str, int]:
-    """The images of each hospital: as many as of any other, or one more."""
+def deal(case: Case) -> dict[str, int]:
+    """Returns the number of images of each hospital: equal, or one more."""
     cuts = [number * case.images // case.hospitals for number in range(case.hospitals + 1)]
     return {f"Hospital {number:03d}": cuts[number] - cuts[number - 1] for number in range(1, case.hospitals + 1)}
 
 
-def keep(cases: Sequence[Case], costs: Sequence[Cost], options: argparse.Namespace) -> None:
-    """The table so far, on the terminal and on disk."""
-    lines = ["| | a round | of the first line of its kind | memory at most |", "| --- | --- | --- | --- |"]
+def save(cases: Sequence[Case], costs: Sequence[Cost], options: argparse.Namespace) -> None:
+    """Prints the table so far and writes it to disk."""
+    lines = ["| | a round | relative to the first of its kind | peak memory |", "| --- | --- | --- | --- |"]
     first: dict[str, float] = {}
     for case, cost in zip(cases, costs, strict=True):
         if case.grows == "rounds":
-            lines += [_of_rounds(case, cost)]
+            lines += [_rounds_row(case, cost)]
             continue
         seconds = statistics.median(cost.seconds)
         times = seconds / first.setdefault(case.grows, seconds)
         what = f"{case.hospitals} hospitals, {case.images} images together"
         lines.append(f"| {what} | {seconds:.1f} s | {times:.2f} | {cost.megabytes:.0f} MB |")
     device = describe_device(select_device("auto"))
-    command = f"python benchmarks/growth.py --repeats {options.repeats} --side {options.side}"
+    command = f"python benchmarks/scaling.py --repeats {options.repeats} --side {options.side}"
     table = "\n".join([f"On {device}, images of {options.side} pixels (`{command}`).", "", *lines])
     print(f"\n{table}", flush=True)
-    (HERE / "growth.md").write_text(f"{table}\n", encoding="utf-8")
+    (HERE / "scaling.md").write_text(f"{table}\n", encoding="utf-8")
     rows = [{**asdict(case), **asdict(cost)} for case, cost in zip(cases, costs, strict=True)]
-    (HERE / "growth.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    (HERE / "scaling.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
-def _of_rounds(case: Case, cost: Cost) -> str:
-    """The last ten rounds against the first ten."""
+def _rounds_row(case: Case, cost: Cost) -> str:
+    """Returns the row that compares the last ten rounds with the first ten."""
     early, late = statistics.median(cost.seconds[:10]), statistics.median(cost.seconds[-10:])
     what = f"{case.rounds} rounds of {case.images} tiny images: the last ten against the first ten"
     return f"| {what} | {late:.2f} s | {late / early:.2f} | {cost.megabytes:.0f} MB |"

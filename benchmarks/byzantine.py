@@ -1,10 +1,10 @@
-"""What one hostile hospital of five does to the global model, by attack and by strategy, on phantoms.
+"""Measures what one hostile hospital of five does to the global model, by attack and by strategy, on phantoms.
 
-    python benchmarks/hostile.py
+    python benchmarks/byzantine.py
 
-Prints a Markdown table and writes it beside this file: accuracy on 2000 phantoms that no hospital has, and what the
-record says about the hostile hospital. Twenty-four federations of three minutes on one core. `--attacks` and `--strategies` run
-some of them and keep the other rows of the last time.
+Prints a Markdown table and writes it beside this file: accuracy on 2000 phantoms that no hospital has, and what the record
+says about the hostile hospital. Twenty-four federations of three minutes on one core. `--attacks` and `--strategies` select
+some of them; the other rows stay as they were measured before.
 """
 
 import argparse
@@ -52,17 +52,17 @@ SETTINGS: Mapping[str, Any] = {
     "VALIDATE_EVERY": 2,
     "MALICIOUS_HOSPITALS": 1,
 }
-"""Like the published run: small steps together, with Adam's moments shared."""
+"""As in the published run: short rounds with shared Adam moments."""
 
 State = dict[str, torch.Tensor]
 Tamper = Callable[[State, State], State]
-"""From the weights sent and the weights trained to the weights returned."""
+"""Maps the weights received and the weights trained to the weights returned."""
 
 
 def _scaled(factor: float) -> Tamper:
-    """As if the training had gone `factor` times as far, Adam's memory of the gradients included.
+    """Returns an attack that scales the update by `factor`, Adam's moments included.
 
-    A variance stays one, because a negative one would be refused.
+    Variances stay non-negative, because an update with a negative one would be refused.
     """
 
     def change(key: str, sent: torch.Tensor, trained: torch.Tensor) -> torch.Tensor:
@@ -88,13 +88,14 @@ ATTACKS: Mapping[str, Tamper | None] = {
     "stale round": None,
 }
 ALIKE: Mapping[str, str] = {"stale round": "not a number"}
-"""Refused before any strategy sees it, as this other one: tests/federation/test_byzantine.py compares the weights."""
+"""Attacks that update validation refuses like another one, so they are not measured; tests/federation/test_byzantine.py
+compares the weights."""
 
 MEASURED = tuple(attack for attack in ATTACKS if attack not in ALIKE)
 
 
 class HostileApp:
-    """The hospitals' app, with one of them under an attacker."""
+    """The hospitals' client app, with one hospital controlled by an attacker."""
 
     def __init__(self, app: ClientApp, node: int, attack: str) -> None:
         self._app, self._node, self._attack = app, node, attack
@@ -114,7 +115,7 @@ class HostileApp:
 
 
 def simulate(hospitals: Mapping[str, HospitalData], attack: str, parameters: Mapping[str, Any]) -> Outcome:
-    """`grid.simulate` with the hospital called HOSTILE under attack."""
+    """Runs a simulated federation in which the hospital called HOSTILE carries out the attack."""
     configuration = notebook.configuration(parameters)
     names = dict(enumerate(sorted(hospitals), start=simulation.SERVER_NODE + 1))
     if attack == "labels flipped":
@@ -138,7 +139,7 @@ def _with_flipped_labels(data: HospitalData) -> HospitalData:
 
 
 def draw(count: int, seed: int, first_group: int = 0) -> ImageSet:
-    """Standardised phantoms, as many of every class, in the styles of the three phantom hospitals by turns."""
+    """Returns standardised phantoms: classes in equal numbers, the styles of the three phantom hospitals in turn."""
     generator, styles = np.random.default_rng(seed), list(STYLES.values())
     slices = [draw_slice(LABELS[k % 4], style=styles[k // 4 % len(styles)], generator=generator) for k in range(count)]
     pixels = np.stack([standardise(each.image, SIDE) for each in slices])
@@ -147,7 +148,7 @@ def draw(count: int, seed: int, first_group: int = 0) -> ImageSet:
 
 
 def draw_hospitals() -> dict[str, HospitalData]:
-    """Four honest ones and HOSTILE, 288 training images each."""
+    """Returns four honest hospitals and HOSTILE, with 288 training images each."""
     sizes = {"train": 288, "val": 48, "test": 8}
     return {
         name: {split: draw(count, 10 * number + place) for place, (split, count) in enumerate(sizes.items())}
@@ -156,7 +157,7 @@ def draw_hospitals() -> dict[str, HospitalData]:
 
 
 def said_of(outcome: Outcome, name: str = HOSTILE) -> str:
-    """How many rounds the record names the hospital in, and the first reason."""
+    """Returns in how many rounds the record names the hospital, and the first reason given."""
     found = [
         (entry.epoch, each.reason)
         for entry in outcome.history
@@ -179,19 +180,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = {**SETTINGS, "SEED": options.seed}
     rows = [
         row
-        for row in kept(settings)
+        for row in saved_rows(settings)
         if row["attack"] not in options.attacks or row["strategy"] not in options.strategies
     ]
     for attack in options.attacks:
         for strategy in options.strategies:
             rows.append(measure(hospitals, unseen, attack, {**settings, "STRATEGY": strategy}))
-            keep(rows, settings)
+            save(rows, settings)
     return 0
 
 
-def kept(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows of the last time; none where it had other settings."""
-    file = HERE / "hostile.json"
+def saved_rows(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns the rows measured before with the same settings."""
+    file = HERE / "byzantine.json"
     content = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"settings": None}
     rows: list[dict[str, Any]] = content["rows"] if content["settings"] == settings else []
     return rows
@@ -214,21 +215,19 @@ def measure(
     }
 
 
-def keep(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> None:
-    """The table so far, on the terminal and on disk."""
+def save(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> None:
+    """Prints the table so far and writes it to disk."""
     accuracy = {(row["attack"], row["strategy"]): row["accuracy"] for row in rows}
-    lines = [["attack", *STRATEGIES, "what the record says of it, under fedavg"], ["---"] * (len(STRATEGIES) + 2)]
+    lines = [["attack", *STRATEGIES, "what the record says about it, under fedavg"], ["---"] * (len(STRATEGIES) + 2)]
     for attack in (attack for attack in MEASURED if any(found == attack for found, _ in accuracy)):
         cells = [_cell(accuracy, attack, strategy) for strategy in STRATEGIES]
         said = next((row["said"] for row in rows if (row["attack"], row["strategy"]) == (attack, "fedavg")), "")
         lines.append([", ".join([attack, *(other for other, same in ALIKE.items() if same == attack)]), *cells, said])
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     print(f"\n{table}", flush=True)
-    caption = (
-        f"Accuracy in percent on {UNSEEN} phantoms, and points against the same strategy without an attack; one seed"
-    )
-    (HERE / "hostile.md").write_text(f"{caption} (`python benchmarks/hostile.py`).\n\n{table}\n", encoding="utf-8")
-    (HERE / "hostile.json").write_text(
+    caption = f"Accuracy in percent on {UNSEEN} phantoms, and the difference in points from no attack; one seed"
+    (HERE / "byzantine.md").write_text(f"{caption} (`python benchmarks/byzantine.py`).\n\n{table}\n", encoding="utf-8")
+    (HERE / "byzantine.json").write_text(
         json.dumps({"settings": settings, "rows": rows}, indent=1) + "\n", encoding="utf-8"
     )
 
@@ -236,8 +235,10 @@ def keep(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> None
 def _cell(accuracy: Mapping[tuple[str, str], float], attack: str, strategy: str) -> str:
     if (attack, strategy) not in accuracy:
         return ""
-    found, calm = 100 * accuracy[attack, strategy], accuracy.get(("none", strategy))
-    return f"{found:.1f}" if attack == "none" or calm is None else f"{found:.1f} ({found - 100 * calm:+.1f})"
+    found, unattacked = 100 * accuracy[attack, strategy], accuracy.get(("none", strategy))
+    return (
+        f"{found:.1f}" if attack == "none" or unattacked is None else f"{found:.1f} ({found - 100 * unattacked:+.1f})"
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Many sessions of the served dashboard at once, without browsers: what `make torture` runs for three minutes.
+"""Many simultaneous sessions of the dashboard, without browsers: `make torture` runs them for three minutes.
 
-A session speaks what Streamlit's page speaks, its messages over a websocket and uploads over HTTP. Each one uploads scans of
-its own under names of its own, opens pages and switches runs; what it receives is searched for the names of the others.
+A session speaks the protocol of Streamlit's front end: messages over a websocket, uploads over HTTP. Each session uploads its
+own scans under its own names, opens pages and switches runs. Whatever it receives is searched for the names of the others.
 """
 
 import io
@@ -35,12 +35,12 @@ ROOT = Path(__file__).parent.parent
 PAGES = ("", "hospitals", "data_audit", "training", "evaluation", "runs", "logs")
 XSRF = "_streamlit_xsrf"
 PATIENCE = 120.0
-"""Seconds that a session waits for a script to end on a machine that many sessions share."""
+"""Seconds that a session waits for a script to end; many sessions share the machine."""
 
 
 @contextmanager
 def served(workspace: Path, output: int | IO[str] = subprocess.DEVNULL) -> Iterator[tuple[str, psutil.Process]]:
-    """`medisync serve` on a workspace: its address, and its process. Raises RuntimeError if it does not start."""
+    """Serves a workspace with `medisync serve`; yields address and process. Raises RuntimeError if it does not start."""
     port = free_port()
     command = [sys.executable, "-m", "medisync", "serve", "--workspace", str(workspace), "--port", str(port)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
@@ -59,29 +59,29 @@ def _wait_until_healthy(process: "subprocess.Popen[bytes]", address: str) -> Non
             return
         with suppress(subprocess.TimeoutExpired):
             process.wait(0.05)
-    raise RuntimeError("the dashboard did not start")
+    raise RuntimeError("the dashboard did not start within 60 s: run `medisync serve` on that workspace to see why")
 
 
 @dataclass
 class Shown:
-    """What a script of the dashboard has sent: the text of all messages, and what can be acted on."""
+    """What a page has sent: the text of all messages, and the widgets that can be used."""
 
     text: str = ""
     errors: list[str] = field(default_factory=list)
     uploader: str = ""
     """The id of the file uploader, if the page has one."""
     runs: tuple[str, Sequence[str]] = ("", ())
-    """The id of the box in which the run is chosen, and its options."""
+    """The id of the select box for the run, and its options."""
 
 
 class Session:
-    """One visitor, from the opening of the dashboard to leaving it."""
+    """One session, from opening the dashboard to leaving it."""
 
     def __init__(self, address: str) -> None:
         self._address = address
         self._stack = ExitStack()
         self._http = self._stack.enter_context(requests.Session())
-        self._http.headers["Connection"] = "close"  # the server ends one that waits for 5 s, maybe as it is used again
+        self._http.headers["Connection"] = "close"  # the server closes idle ones after 5 s, possibly as they are reused
         self._http.get(f"http://{address}/_stcore/health", timeout=PATIENCE)
         self._token = self._http.cookies.get(XSRF, "")
         opened = connect(
@@ -102,7 +102,7 @@ class Session:
         self._stack.close()
 
     def open(self, page: str) -> Shown:
-        """The page, with what was chosen so far."""
+        """Opens a page with the widgets as chosen so far and returns what it sent."""
         message = BackMsg()
         message.rerun_script.page_name = page
         message.rerun_script.widget_states.CopyFrom(WidgetStates(widgets=self._states.values()))
@@ -110,11 +110,11 @@ class Session:
         return self._until_finished()
 
     def choose(self, box: str, option: str) -> None:
-        """In a select box, for the next opening."""
+        """Chooses an option of a select box, for the next opening."""
         self._states[box] = WidgetState(id=box, string_value=option)
 
     def upload(self, uploader: str, name: str, content: bytes) -> None:
-        """A file into the uploader, for the next opening."""
+        """Uploads a file, for the next opening."""
         request = FileURLsRequest(request_id=name, file_names=[name], session_id=self._id)
         self._send(BackMsg(file_urls_request=request))
         urls = self._await_urls(name)
@@ -170,71 +170,72 @@ def _note(message: ForwardMsg, shown: Shown) -> None:
 
 
 @dataclass
-class Visits:
-    """What all sessions met with together."""
+class Load:
+    """The result of all sessions together."""
 
     openings: int = 0
     predictions: int = 0
     seconds: list[float] = field(default_factory=list)
-    """Of every opening of a page."""
+    """Seconds of every opening of a page."""
     megabytes: list[float] = field(default_factory=list)
-    """Memory of the server, resident, once a second after the warming up."""
+    """The server's resident memory, once a second after warming up."""
     lost: list[str] = field(default_factory=list)
+    """Errors, unanswered uploads and uploads seen by another session; there should be none."""
 
 
 def growth(values: Sequence[float]) -> float:
-    """The median of the last quarter against that of the first: 0.03 for 3 % more."""
+    """Returns the relative growth from the median of the first quarter to that of the last: 0.03 for 3 % more."""
     quarter = max(1, len(values) // 4)
     return statistics.median(values[-quarter:]) / statistics.median(values[:quarter]) - 1
 
 
-def visit(address: str, number: int, until: float, visits: Visits, lock: threading.Lock) -> None:
-    """One session: pages by chance, a scan of its own in between, and now and then another run."""
+def run_session(address: str, number: int, until: float, load: Load, lock: threading.Lock) -> None:
+    """Runs one session: random pages of random runs, with a scan of its own in between."""
     generator = random.Random(number)  # noqa: S311
     try:
         with Session(address) as session:
             box, options = session.open("").runs
             while True:
                 session.choose(box, generator.choice(options))
-                _look(session, generator.choice(PAGES), number, visits, lock)
-                _predict(session, number, generator.randrange(10**6), visits, lock)
+                _look(session, generator.choice(PAGES), number, load, lock)
+                _predict(session, number, generator.randrange(10**6), load, lock)
                 if time.monotonic() > until:
                     return
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is what the table is for
+    except Exception as error:  # noqa: BLE001 - any failure of a session is a finding
         with lock:
-            visits.lost.append(f"{type(error).__name__}: {error}")
+            load.lost.append(f"{type(error).__name__}: {error}")
 
 
-def _look(session: Session, page: str, number: int, visits: Visits, lock: threading.Lock) -> Shown:
+def _look(session: Session, page: str, number: int, load: Load, lock: threading.Lock) -> Shown:
     started = time.monotonic()
     shown = session.open(page)
     with lock:
-        visits.openings += 1
-        visits.seconds.append(time.monotonic() - started)
-        visits.lost += shown.errors
-        if _others(shown.text, number):
-            visits.lost.append("a session saw another's upload")
+        load.openings += 1
+        load.seconds.append(time.monotonic() - started)
+        load.lost += shown.errors
+        if _holds_others_uploads(shown.text, number):
+            load.lost.append("a session saw another's upload")
     return shown
 
 
-def _others(text: str, number: int) -> bool:
-    """Whether a name is in it that another session gave a scan."""
-    return "visitor-" in text.replace(f"visitor-{number:02}-", "")
+def _holds_others_uploads(text: str, number: int) -> bool:
+    """True if the text holds a name that another session gave to a scan."""
+    return "loadtest-" in text.replace(f"loadtest-{number:02}-", "")
 
 
-def _predict(session: Session, number: int, seed: int, visits: Visits, lock: threading.Lock) -> None:
-    shown = _look(session, "prediction", number, visits, lock)
-    name = f"visitor-{number:02}-{seed}.png"
+def _predict(session: Session, number: int, seed: int, load: Load, lock: threading.Lock) -> None:
+    shown = _look(session, "prediction", number, load, lock)
+    name = f"loadtest-{number:02}-{seed}.png"
     session.upload(shown.uploader, name, scan(seed))
-    shown = _look(session, "prediction", number, visits, lock)
+    shown = _look(session, "prediction", number, load, lock)
     with lock:
-        visits.predictions += 1
+        load.predictions += 1
         if name not in shown.text or "Calibrated confidence" not in shown.text:
-            visits.lost.append("an upload without an answer")
+            load.lost.append("an upload without an answer")
 
 
 def scan(seed: int) -> bytes:
-    """A grey disc with a bright spot somewhere, as a PNG."""
+    """Returns a grey disc with a bright spot in a random place, as a PNG."""
     generator = np.random.default_rng(seed)
     y, x = np.mgrid[-80:80, -80:80]
     right, down = generator.integers(-30, 30, 2)
@@ -245,17 +246,17 @@ def scan(seed: int) -> bytes:
     return stream.getvalue()
 
 
-def crowd(workspace: Path, sessions: int, seconds: float) -> Visits:
-    """So many sessions at once for so long; the first third of the time is the warming up."""
-    visits, lock = Visits(), threading.Lock()
+def crowd(workspace: Path, sessions: int, seconds: float) -> Load:
+    """Runs so many sessions at once for so many seconds; the first third of the time is warming up."""
+    load, lock = Load(), threading.Lock()
     with served(workspace) as (address, server):
         started = time.monotonic()
-        arguments = [(address, number, started + seconds, visits, lock) for number in range(sessions)]
-        threads = [threading.Thread(target=visit, args=each) for each in arguments]
+        arguments = [(address, number, started + seconds, load, lock) for number in range(sessions)]
+        threads = [threading.Thread(target=run_session, args=each) for each in arguments]
         for thread in threads:
             thread.start()
         while any(thread.is_alive() for thread in threads):
             time.sleep(1)
             if time.monotonic() - started > seconds / 3:
-                visits.megabytes.append(server.memory_info().rss / 1e6)
-    return visits
+                load.megabytes.append(server.memory_info().rss / 1e6)
+    return load

@@ -1,8 +1,8 @@
-"""How long the dashboard takes: the script of every page, a prediction and its heat map, as medians after warming up.
+"""Measures how long the dashboard takes: the script of every page, a prediction and its heat map (medians after warming up).
 
-    .venv/bin/python benchmarks/dashboard.py [--repeats 5]
+    .venv/bin/python benchmarks/dashboard_pages.py [--repeats 5]
 
-Shows the run that comes with the project, or the workspace that MEDISYNC_WORKSPACE names.
+Opens the newest run of the project, or of the workspace in MEDISYNC_WORKSPACE. Prints the medians and writes nothing.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def main() -> int:
         _show(page, [_timed(app.run) for _ in range(repeats)])
         if app.exception:
             raise SystemExit(f"{page}: {app.exception[0].value}")
-    print(f"torch imported by now: {'yes' if 'torch' in sys.modules else 'no'}")
+    print(f"torch imported by the pages: {'yes' if 'torch' in sys.modules else 'no'}")
     for name, ask in _questions().items():
         ask()
         _show(name, [_timed(ask) for _ in range(3 * repeats)])
@@ -41,7 +41,7 @@ def main() -> int:
 
 
 def _questions() -> dict[str, Callable[[], object]]:
-    """What the prediction page asks the model about one scan."""
+    """Returns what the page Prediction asks of the model for one scan, by name."""
     from medisync.data.decoding import decode
     from medisync.data.preprocessing import standardise
     from medisync.inference import explanation, predictor
