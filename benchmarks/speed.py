@@ -50,7 +50,7 @@ from medisync.model.resnet import build_resnet18, forward, restore_for_training
 from medisync.phantom.hospitals import write_hospitals
 from medisync.schemas import LABELS
 from medisync.training.dataset import ImageSet
-from medisync.training.local import train_locally
+from medisync.training.local import RoundInstructions, train_locally
 from medisync.workspace import artifacts
 
 HERE = Path(__file__).parent
@@ -215,8 +215,7 @@ def our_loop(data: ImageSet) -> None:
     train_locally(
         build_resnet18().state_dict(),
         data,
-        notebook.configuration({**DEMO_PARAMETERS, "BATCH_SIZE": BATCH}).training,
-        learning_rate=1e-3,
+        RoundInstructions(notebook.configuration({**DEMO_PARAMETERS, "BATCH_SIZE": BATCH}).training, 1e-3),
         generator=torch.Generator().manual_seed(0),
         device=select_device("auto"),
     )

@@ -300,8 +300,8 @@ def test_hospitals_own_models_are_asked_beside_the_global_one(workspace: Workspa
 
 def test_a_scans_hospital_is_asked_for_where_it_matters_to_the_model(workspace: Workspace) -> None:
     state = build_resnet18("local").state_dict()
-    own = {key: tensor + 0.5 for key, tensor in local_batchnorm.of(state).items()}
-    file = local_batchnorm.to_bytes({"AIIMS Delhi": own})
+    own = {key: tensor + 0.5 for key, tensor in local_batchnorm.running_statistics(state).items()}
+    file = local_batchnorm.serialise_statistics({"AIIMS Delhi": own})
     factories.make_run(workspace, model=serialise(state))
     factories.make_run(workspace, model=serialise(state), statistics=file, statistics_of="AIIMS Delhi")
     app = open_page("prediction")

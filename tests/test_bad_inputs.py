@@ -495,8 +495,8 @@ def weights(kind: str) -> bytes:
 
 
 WEIGHTS = {
-    "a malicious pickle": "is no file of plain weights, so it was not loaded",
-    "cut off": "is no file of plain weights",
+    "a malicious pickle": "is not a file of plain weights, so it was not loaded",
+    "cut off": "is not a file of plain weights",
     "another architecture": "does not fit this program's ResNet18",
     "all NaN": "holds values that are not finite",
 }

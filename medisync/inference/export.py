@@ -16,7 +16,7 @@ from medisync.errors import ConfigError, ModelError
 from medisync.inference.predictor import Classifier
 from medisync.model.device import Device
 from medisync.model.resnet import forward_with_features, restore_network
-from medisync.model.weights import has_statistics
+from medisync.model.weights import has_batchnorm
 from medisync.schemas import LABELS
 
 TOLERANCE = 1e-3
@@ -70,7 +70,7 @@ def to_onnx(classifier: Classifier) -> bytes:
 
 def describe(classifier: Classifier) -> dict[str, str]:
     """What a file says of itself, values as text: classes in order, network, side of the images, calibration, purpose."""
-    meta, batch_norm = classifier.meta, has_statistics(classifier.network.state_dict())
+    meta, batch_norm = classifier.meta, has_batchnorm(classifier.network.state_dict())
     return {
         "labels": json.dumps(list(LABELS)),
         "network": f"ResNet18, {'BatchNorm' if batch_norm else 'GroupNorm, 16 channels a group'}",

@@ -88,7 +88,7 @@ def _own_statistics(folder: Path, meta: StoredModel, hospital: str) -> State:
         )
         raise ConfigError(f"{hospital!r}: the model has statistics {known}")
     data = read_checked(folder / artifacts.STATISTICS, meta.statistics_sha256)
-    return local_batchnorm.from_bytes(data)[hospital]
+    return local_batchnorm.parse_statistics(data)[hospital]
 
 
 def open_run(folder: Path, hospital: str = "") -> Classifier:
@@ -123,7 +123,7 @@ def forward(classifier: Classifier, pixels: Pixels) -> tuple[NDArray[np.float32]
     with torch.inference_mode():
         batch = normalise(torch.from_numpy(np.ascontiguousarray(pixels)).to(classifier.device.kind))
         logits, features = forward_with_features(classifier.network, batch, classifier.device)
-    return logits.cpu().numpy(), classifier.distribution.distances(features.cpu().numpy())
+    return logits.cpu().numpy(), classifier.distribution.ood_scores(features.cpu().numpy())
 
 
 def predict_files(classifier: Classifier, paths: Iterable[Path]) -> Iterator[Reading]:

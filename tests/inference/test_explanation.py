@@ -16,7 +16,7 @@ from medisync.model.weights import State
 from medisync.phantom.hospitals import STYLES, PhantomSlice, draw_slice
 from medisync.schemas import LABELS
 from medisync.training.dataset import ImageSet
-from medisync.training.local import train_locally
+from medisync.training.local import RoundInstructions, train_locally
 from medisync.training.schedules import scheduled_rate
 
 SIDE = 96
@@ -53,7 +53,9 @@ def trained() -> Classifier:
         for number in range(1, EPOCHS + 1):
             rate = scheduled_rate(1e-3, "cosine", number, EPOCHS)
             generator = torch.Generator().manual_seed(number)
-            state = train_locally(state, data, config, learning_rate=rate, generator=generator, device=DEVICE).state
+            state = train_locally(
+                state, data, RoundInstructions(config, rate), generator=generator, device=DEVICE
+            ).state
     return classifier(state)
 
 

@@ -49,7 +49,7 @@ def test_the_weights_are_those_of_torchvisions_network(exported: Path) -> None:
     weights, published = load_file(exported / "network.safetensors"), load_weights(ROOT / "models" / artifacts.MODEL)
     network.load_state_dict(weights)
     assert all(torch.equal(weights[key], tensor) for key, tensor in published.items() if tensor.dim() != 4)
-    ours = restore_for_training(published, CPU, 0.0)
+    ours = restore_for_training(published, CPU)
     batch = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         assert torch.allclose(network(batch), ours(batch), atol=1e-3)

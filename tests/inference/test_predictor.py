@@ -137,11 +137,11 @@ def test_another_feature_distribution_is_refused(tmp_path: Path) -> None:
 
 def test_scans_of_a_hospital_are_predicted_with_its_own_statistics(tmp_path: Path) -> None:
     state = build_resnet18("local", seed=3).state_dict()
-    statistics = {"North": {key: tensor + 0.5 for key, tensor in local_batchnorm.of(state).items()}}
+    statistics = {"North": {key: tensor + 0.5 for key, tensor in local_batchnorm.running_statistics(state).items()}}
     run = factories.make_run(
         artifacts.locate(tmp_path),
         model=serialise(state),
-        statistics=local_batchnorm.to_bytes(statistics),
+        statistics=local_batchnorm.serialise_statistics(statistics),
         statistics_of="North",
     )
     found = [predictor.open_run(run, hospital) for hospital in ("", "North")]
