@@ -16,7 +16,6 @@ from medisync.dashboard import data
 from medisync.dashboard.data import Mistake
 from medisync.dashboard.uploads import Scan
 from medisync.data.decoding import Pixels, decode
-from medisync.data.preprocessing import standardise
 from medisync.errors import ImageError
 from medisync.schemas import Prediction
 from medisync.workspace.artifacts import RunListing
@@ -72,8 +71,7 @@ def _answer(run: RunListing, scan: Scan, hospital: str, slice_number: int | None
         decoded = decode(scan.content, slice_number)
     except ImageError as problem:
         return str(problem)
-    pixels = standardise(decoded.pixels, model.meta.image_size)
-    return Answer(scan, hospital, slice_number, pixels, predictor.predict_decoded(model, decoded))
+    return Answer(scan, hospital, slice_number, *predictor.standardise_and_predict(model, decoded))
 
 
 def heat(run: RunListing, found: Answer) -> NDArray[np.float32]:
@@ -115,12 +113,12 @@ def forget_all_but(scans: Sequence[Scan]) -> None:
 
 def find_mistakes(run: RunListing, report: Callable[[float], object]) -> list[Mistake]:
     """The test scans that the global model gets wrong, most confident first; `report` is told the share that is done."""
-    from medisync.inference import predictor
+    from medisync.inference import folders
 
     own = data.meta(run).statistics_of
 
     def predict(hospital: str, paths: Sequence[Path]) -> Iterator[Prediction | None]:
         model = classifier(run, hospital if hospital in own else "")
-        return (reading.prediction for reading in predictor.predict_files(model, paths))
+        return (reading.prediction for reading in folders.predict_files(model, paths))
 
     return data.find_mistakes(run, predict, report)
