@@ -67,8 +67,8 @@ def _is_image(file: Path, folder: Path) -> bool:
 def predict_files(classifier: Classifier, paths: Iterable[Path]) -> Iterator[FilePrediction]:
     """Yields one FilePrediction per file, in order; one with a problem for a file that is not an image.
 
-    A batch of files is decoded on all cores, then predicted on all cores: they must not share the
-    cores, or each would wait for the other.
+    A batch of files is decoded on all cores, then predicted on all cores: decoding and prediction at the same time
+    would wait for each other.
     """
     remaining = iter(paths)
     with ThreadPoolExecutor(os.cpu_count()) as pool, memory_kept():

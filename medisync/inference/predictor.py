@@ -70,13 +70,11 @@ def load(model_file: Path, distribution_file: Path, meta: StoredModel, hospital:
 
 
 def _own_statistics(folder: Path, meta: StoredModel, hospital: str) -> State:
+    if not meta.statistics_of:
+        raise ConfigError(f"{hospital!r}: the model is the same for scans of all hospitals; name no hospital")
     if hospital not in meta.statistics_of:
-        known = (
-            f"of {', '.join(meta.statistics_of)} only"
-            if meta.statistics_of
-            else "of no hospital: it is the same for all"
-        )
-        raise ConfigError(f"{hospital!r}: the model has statistics {known}")
+        known = ", ".join(meta.statistics_of)
+        raise ConfigError(f"{hospital!r}: the model has running statistics of {known} only; name one of these, or none")
     data = read_checked(folder / artifacts.STATISTICS, meta.statistics_sha256)
     return local_batchnorm.parse_statistics(data)[hospital]
 

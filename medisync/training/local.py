@@ -37,7 +37,7 @@ STATISTICS_IMAGES = 512
 
 @dataclass(frozen=True)
 class RoundInstructions:
-    """How a hospital trains in one round: its configuration, and what the server sets anew for every round."""
+    """A hospital's instructions for one round: its configuration, and the values that the server sets for each round."""
 
     config: TrainingConfig
     learning_rate: float
@@ -94,7 +94,7 @@ def train_locally(
     started = time.monotonic()
     _require_batches(data)
     weights, moments = adam.split_moments(state)
-    learner = _start(weights, moments, data, instructions, device)
+    learner = _start_round(weights, moments, data, instructions, device)
     progress = torch.zeros(2, device=device.kind)  # loss and correct images, read once at the end: a GPU never waits
     batches = _batches(len(data), instructions.config, generator)
     for chosen in batches:
@@ -241,7 +241,9 @@ class _Learner:
         return torch.stack([loss.detach() * len(targets), correct.to(loss.dtype)])
 
 
-def _start(weights: State, moments: State, data: ImageSet, instructions: RoundInstructions, device: Device) -> _Learner:
+def _start_round(
+    weights: State, moments: State, data: ImageSet, instructions: RoundInstructions, device: Device
+) -> _Learner:
     """A learner that starts the round from the global weights and moments."""
     config, mu = instructions.config, instructions.proximal_mu
     network = restore_for_training(weights, device)

@@ -8,8 +8,8 @@ from medisync.config import LearningRateSchedule, TrainingConfig
 def scheduled_rate(first: float, schedule: LearningRateSchedule, round_number: int, rounds: int) -> float:
     """The learning rate in a round, counted from 1, if it is `first` in round 1.
 
-    "constant" keeps it; "cosine" lowers it to a twentieth in the last round; "linear" lowers it evenly, to what would
-    be 0 in the round after the last, and leaves more for the rounds whose images have just grown.
+    "constant" leaves it unchanged; "cosine" lowers it to a twentieth in the last round; "linear" lowers it evenly, to
+    what would be 0 in the round after the last, and leaves more for the rounds whose images have just grown.
 
     The linear schedule against the cosine, and why it ends at 0: Defazio et al. 2023, https://arxiv.org/abs/2310.07831.
     """

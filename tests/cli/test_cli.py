@@ -141,7 +141,9 @@ def test_a_hospital_without_statistics_of_its_own_is_wrong_usage(
 ) -> None:
     scan = save(tmp_path / "scan.png", texture(1))
     assert medisync(trained, "predict", scan, "--hospital", "AIIMS Delhi") == 2
-    assert "'AIIMS Delhi': the model has statistics of no hospital: it is the same for all" in capsys.readouterr().err
+    assert (
+        "'AIIMS Delhi': the model is the same for scans of all hospitals; name no hospital" in capsys.readouterr().err
+    )
 
 
 def test_audit_exits_with_1_where_a_hospital_has_no_image(
