@@ -37,7 +37,7 @@ STATISTICS_IMAGES = 512
 
 @dataclass(frozen=True)
 class RoundInstructions:
-    """A hospital's instructions for one round: its configuration, and the values that the server sets for each round."""
+    """A hospital's instructions for one round: its configuration, and the values set by the server for each round."""
 
     config: TrainingConfig
     learning_rate: float

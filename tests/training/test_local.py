@@ -113,7 +113,7 @@ def test_every_hospital_takes_as_many_steps_but_never_with_a_single_image(count:
 
 
 def test_one_step_of_each_hospital_has_the_mean_gradient_of_one_step_of_all() -> None:
-    """With GroupNorm, equal batches and shared moments make federated training equal to pooled training, step by step."""
+    """With GroupNorm, equal batches and shared moments make federated training equal pooled training, step by step."""
     config = CONFIG.model_copy(update={"augment": False, "steps_per_epoch": 1})
     weights = build_resnet18("group", seed=0).state_dict()
     start, both = {**weights, **adam.initial_moments(weights)}, squares(8, (0, 1, 2, 3))
