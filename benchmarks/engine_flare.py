@@ -80,7 +80,7 @@ def work(
     import engines
 
     from medisync.model.device import select_device
-    from medisync.training.local import predict_images, train_locally
+    from medisync.training.local import RoundInstructions, predict_images, train_locally
     from medisync.training.seeds import derive_seed
 
     config, data = engines.TRAINING, engines.open_hospital(images, hospital)
@@ -89,8 +89,7 @@ def work(
     update = train_locally(
         state,
         data["train"],
-        config,
-        learning_rate=config.learning_rate,
+        RoundInstructions(config, config.learning_rate),
         generator=torch.Generator().manual_seed(derive_seed(config.seed, round_number, hospital)),
         device=device,
     )

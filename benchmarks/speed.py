@@ -43,13 +43,13 @@ from medisync.data.parallel import map_files
 from medisync.data.preprocessing import normalise
 from medisync.errors import ImageError
 from medisync.federation import client_app, simulation
-from medisync.inference import export, predictor
+from medisync.inference import export, folders, predictor
 from medisync.model.device import describe_device, memory_kept, select_device
 from medisync.model.resnet import build_resnet18, forward, restore_for_training
 from medisync.phantom.hospitals import write_hospitals
 from medisync.schemas import LABELS
 from medisync.training.dataset import ImageSet
-from medisync.training.local import train_locally
+from medisync.training.local import RoundInstructions, train_locally
 from medisync.workspace import artifacts
 
 HERE = Path(__file__).parent
@@ -202,8 +202,7 @@ def our_loop(data: ImageSet) -> None:
     train_locally(
         build_resnet18().state_dict(),
         data,
-        notebook.configuration({**DEMO_PARAMETERS, "BATCH_SIZE": BATCH}).training,
-        learning_rate=1e-3,
+        RoundInstructions(notebook.configuration({**DEMO_PARAMETERS, "BATCH_SIZE": BATCH}).training, 1e-3),
         generator=torch.Generator().manual_seed(0),
         device=select_device("auto"),
     )
@@ -249,7 +248,7 @@ def measure_prediction(repeats: int) -> tuple[Rows, Ratios]:
     classifier = predictor.open_run(folder)
     with phantom_hospital(4 * BATCH) as (_, files):
         content = files[0].read_bytes()
-        one, many = resident(classifier, 1), resident(classifier, predictor.BATCH)
+        one, many = resident(classifier, 1), resident(classifier, folders.BATCH)
         single = in_turns(
             {
                 "one image: bare forward and decoding": lambda: (decode(content), one()),
@@ -258,8 +257,8 @@ def measure_prediction(repeats: int) -> tuple[Rows, Ratios]:
             8 * repeats,
         )
         folder_of = {
-            "a folder: bare forward": lambda: [many() for _ in range(len(files) // predictor.BATCH)],
-            "a folder: prediction": lambda: list(predictor.predict_files(classifier, files)),
+            "a folder: bare forward": lambda: [many() for _ in range(len(files) // folders.BATCH)],
+            "a folder: prediction": lambda: list(folders.predict_files(classifier, files)),
         }
         batch = in_turns(folder_of, repeats)
     rows = [lasting(name, each) for name, each in single.items()]
@@ -294,7 +293,7 @@ def measure_onnxruntime(repeats: int) -> tuple[Rows, Ratios]:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     program = onnxruntime.InferenceSession(export.to_onnx(classifier), options, providers=["CPUExecutionProvider"])
     rows, ratios = [], {}
-    for count, times in ((1, 8 * repeats), (predictor.BATCH, repeats)):
+    for count, times in ((1, 8 * repeats), (folders.BATCH, repeats)):
         pixels = np.random.default_rng(0).integers(0, 256, (count, SIZE, SIZE), np.uint8)
         actions = {
             "this program": partial(predictor.forward, classifier, pixels),

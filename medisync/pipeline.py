@@ -311,7 +311,7 @@ def _store_statistics(run: Run, stored: StoredModel, outcome: Outcome) -> Stored
     if not outcome.statistics:
         return stored
     file = run.folder / artifacts.STATISTICS
-    write_bytes(file, local_batchnorm.to_bytes(outcome.statistics))
+    write_bytes(file, local_batchnorm.serialise_statistics(outcome.statistics))
     about = {"statistics_sha256": artifacts.sha256(file), "statistics_of": sorted(outcome.statistics)}
     return stored.model_copy(update=about)
 

@@ -299,8 +299,8 @@ def test_local_models_predict_beside_the_global_one(workspace: Workspace, weight
 
 def test_the_hospital_of_a_scan_is_asked_for_if_the_model_distinguishes_hospitals(workspace: Workspace) -> None:
     state = build_resnet18("local").state_dict()
-    own = {key: tensor + 0.5 for key, tensor in local_batchnorm.of(state).items()}
-    file = local_batchnorm.to_bytes({"AIIMS Delhi": own})
+    own = {key: tensor + 0.5 for key, tensor in local_batchnorm.running_statistics(state).items()}
+    file = local_batchnorm.serialise_statistics({"AIIMS Delhi": own})
     factories.make_run(workspace, model=serialise(state))
     factories.make_run(workspace, model=serialise(state), statistics=file, statistics_of="AIIMS Delhi")
     app = open_page("prediction")

@@ -208,14 +208,14 @@ def predicted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, s
 def test_predict(predicted: dict[str, dict[str, str]], file: BadFile) -> None:
     row = predicted[file.name]
     said(file, "" if row["label"] else row["note"], row["note"])
-    assert ("unlike the training scans" in row["note"]) or not file.unlike
+    assert ("out of distribution" in row["note"]) or not file.unlike
     if file.row in (10, 11, 12):
         assert "pixels" in row["note"]
 
 
 def test_predict_of_the_neighbour_and_of_odd_names(predicted: dict[str, dict[str, str]]) -> None:
     assert predicted[GOOD]["label"] in LABELS
-    assert "unlike" not in predicted[GOOD]["note"]
+    assert "out of distribution" not in predicted[GOOD]["note"]
     assert predicted[r"a\nERROR made up.png"]["label"] in LABELS
     assert predicted[r"not-utf8-\udcff.png"]["label"] in LABELS
     assert len(predicted) == len(FILES) + 1 + len(ODD_NAMES) + 1
@@ -499,8 +499,8 @@ def weights(kind: str) -> bytes:
 
 
 WEIGHTS = {
-    "a malicious pickle": "is no file of plain weights, so it was not loaded",
-    "cut off": "is no file of plain weights",
+    "a malicious pickle": "is not a file of plain weights, so it was not loaded",
+    "cut off": "is not a file of plain weights",
     "another architecture": "does not fit this program's ResNet18",
     "all NaN": "holds values that are not finite",
 }

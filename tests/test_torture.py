@@ -91,9 +91,9 @@ def test_hospitals_statistics_are_published_and_go_with_their_run(
 ) -> None:
     if not exchanges:
         monkeypatch.setattr(atomic, "_exchange", lambda one, other: False)
-    own = local_batchnorm.of(build_resnet18("local").state_dict())
+    own = local_batchnorm.running_statistics(build_resnet18("local").state_dict())
     run = factories.make_run(
-        workspace, statistics=local_batchnorm.to_bytes({"AIIMS Delhi": own}), statistics_of="AIIMS Delhi"
+        workspace, statistics=local_batchnorm.serialise_statistics({"AIIMS Delhi": own}), statistics_of="AIIMS Delhi"
     )
     factories.make_run(workspace)
     publishing.publish(workspace, "run-001")

@@ -25,11 +25,11 @@ def add_predict(commands: Any, shared: argparse.ArgumentParser) -> None:
 def predict(options: argparse.Namespace) -> int:
     import io
 
-    from medisync.inference import predictor
+    from medisync.inference import folders
     from medisync.schemas import LABELS
     from medisync.workspace.atomic import write_bytes
 
-    files = predictor.find_images(options.paths)
+    files = folders.find_images(options.paths)
     if not files:
         searched = ", ".join(map(shown, options.paths))
         raise DataError(f"no images found in {searched}; expected files of type PNG, JPEG, TIFF, WebP, BMP or GIF")
@@ -38,9 +38,9 @@ def predict(options: argparse.Namespace) -> int:
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["path", "label", *LABELS, "note"])
     failed = 0
-    for reading in predictor.predict_files(classifier, files):
-        writer.writerow(predictor.csv_row(reading))
-        failed += reading.prediction is None
+    for result in folders.predict_files(classifier, files):
+        writer.writerow(folders.csv_row(result))
+        failed += result.prediction is None
     if options.output:
         write_bytes(options.output, table.getvalue().encode())  # type: ignore[union-attr]
     if failed:
@@ -59,10 +59,10 @@ def add_evaluate(commands: Any, shared: argparse.ArgumentParser) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    from medisync.inference import predictor
+    from medisync.inference import folders
 
     classifier = _load_classifier(options)
-    scores = predictor.score_folder(classifier, options.folder)
+    scores = folders.score_folder(classifier, options.folder)
     for path, problem in scores.unreadable:
         print(printable(f"skipped: {path}: {problem}"), file=sys.stderr)
     print(json.dumps(scores.figures, indent=1) if options.json else scores.text())

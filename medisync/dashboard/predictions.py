@@ -16,7 +16,6 @@ from medisync.dashboard import data
 from medisync.dashboard.data import Mistake
 from medisync.dashboard.uploads import Scan
 from medisync.data.decoding import Pixels, decode
-from medisync.data.preprocessing import standardise
 from medisync.errors import ImageError
 from medisync.schemas import Prediction
 from medisync.workspace.artifacts import RunListing
@@ -65,9 +64,7 @@ def _predict(run: RunListing, scan: Scan, hospital: str, slice_number: int | Non
         decoded = decode(scan.content, slice_number)
     except ImageError as problem:
         return str(problem)
-    pixels = standardise(decoded.pixels, model.meta.image_size)
-    prediction = predictor.with_file_checks(predictor.predict_standardised(model, pixels), decoded)
-    return PredictedScan(scan, hospital, slice_number, pixels, prediction)
+    return PredictedScan(scan, hospital, slice_number, *predictor.standardise_and_predict(model, decoded))
 
 
 def heat(run: RunListing, found: PredictedScan) -> NDArray[np.float32]:
@@ -112,12 +109,12 @@ def find_mistakes(run: RunListing, report: Callable[[float], object]) -> list[Mi
 
     `report` receives the fraction of the scans that are done.
     """
-    from medisync.inference import predictor
+    from medisync.inference import folders
 
     own = data.meta(run).statistics_of
 
     def predict_all(hospital: str, paths: Sequence[Path]) -> Iterator[Prediction | None]:
         model = classifier(run, hospital if hospital in own else "")
-        return (reading.prediction for reading in predictor.predict_files(model, paths))
+        return (reading.prediction for reading in folders.predict_files(model, paths))
 
     return data.find_mistakes(run, predict_all, report)

@@ -1,4 +1,4 @@
-"""Stage 3, evaluation: additive totals -> metrics with intervals, calibration, out-of-distribution scores.
+"""Evaluation: additive totals -> metrics with confidence intervals, calibration, out-of-distribution (OOD) scores.
 
 Takes labels, logits and features of one hospital's images; gives totals that hospitals can add up, and the figures
 computed from them. The figures of one hospital and of the whole federation come from the same code.

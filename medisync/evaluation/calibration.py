@@ -1,4 +1,4 @@
-"""What validation decides about trust: the temperature, when a scan is unlike the training scans, the prediction sets.
+"""The choices that validation data decide: the temperature, the OOD threshold and the prediction sets.
 
 Everything is fitted to totals that hospitals can add up, so that no image and no single prediction leaves a hospital.
 """
@@ -9,17 +9,17 @@ import numpy as np
 
 from medisync.evaluation.metrics import brier_score, compute_metrics
 from medisync.evaluation.totals import (
-    CONFORMITY_EDGES,
-    DISTANCE_EDGES,
     EPSILON,
+    NONCONFORMITY_EDGES,
+    OOD_SCORE_EDGES,
     TEMPERATURES,
     Floats,
     Totals,
-    nonconformity,
+    nonconformity_scores,
 )
 from medisync.schemas import LABELS, Calibration, Label
 
-USUAL_SHARE = 0.95
+IN_DISTRIBUTION_FRACTION = 0.95
 COVERAGE = 0.90
 
 
@@ -31,39 +31,41 @@ def fit_temperature(totals: Totals) -> float:
     return float(TEMPERATURES[totals.loss_by_temperature.argmin()])
 
 
-def fit_distance_threshold(totals: Totals) -> float:
-    """The distance from the training scans that 95 % of the validation images stay below, to a histogram cell (0.4 %)."""
-    cumulative = np.cumsum(totals.distances) / max(1, totals.distances.sum())
-    return float(DISTANCE_EDGES[min(int(np.searchsorted(cumulative, USUAL_SHARE)) + 1, len(DISTANCE_EDGES) - 1)])
+def fit_ood_threshold(totals: Totals) -> float:
+    """The OOD score below which 95 % of the validation images lie, to the width of a histogram cell (0.4 %)."""
+    cumulative = np.cumsum(totals.ood_scores) / max(1, totals.ood_scores.sum())
+    cell = int(np.searchsorted(cumulative, IN_DISTRIBUTION_FRACTION))
+    return float(OOD_SCORE_EDGES[min(cell + 1, len(OOD_SCORE_EDGES) - 1)])
 
 
 def fit_conformal_threshold(totals: Totals) -> float:
-    """The nonconformity up to which a class belongs to the prediction set, so that 90 % of the sets hold the true class.
+    """The nonconformity up to which a class is in the prediction set, so that 90 % of the sets hold the true class.
 
-    Split conformal prediction: the ceil((n + 1) 0.9)-th smallest score of n validation images, to the width of a
-    histogram cell; Angelopoulos & Bates 2021, https://arxiv.org/abs/2107.07511. 1, the set of all classes, where there
-    are too few images to promise anything.
+    It is the ceil((n + 1) 0.9)-th smallest score of n validation images, to the width of a histogram cell; 1, which
+    gives the set of all classes, where there are too few images to guarantee the coverage.
+
+    Split conformal prediction: Angelopoulos & Bates 2021, https://arxiv.org/abs/2107.07511.
     """
-    scores = totals.conformity[0]
+    scores = totals.nonconformity[0]
     count = int(scores.sum())
     rank = math.ceil((count + 1) * COVERAGE)
     if rank > count:
         return 1.0
-    return float(CONFORMITY_EDGES[int(np.searchsorted(np.cumsum(scores), rank)) + 1])
+    return float(NONCONFORMITY_EDGES[int(np.searchsorted(np.cumsum(scores), rank)) + 1])
 
 
 def prediction_set(probabilities: Floats, threshold: float) -> list[Label]:
     """The classes that cannot be ruled out, most probable first, from probabilities [K]; never empty."""
-    strangeness = nonconformity(probabilities[np.newaxis])[0]
+    scores = nonconformity_scores(probabilities[np.newaxis])[0]
     order = np.argsort(-probabilities, kind="stable")
-    return [LABELS[k] for k in order if strangeness[k] <= threshold + EPSILON]
+    return [LABELS[k] for k in order if scores[k] <= threshold + EPSILON]
 
 
 def summarise(before: Totals, after: Totals, temperature: float) -> Calibration:
-    """The record of a calibration from validation totals at temperature 1 and at the fitted one."""
+    """The record of a calibration, from validation totals at temperature 1 and at the fitted temperature."""
     return Calibration(
         temperature=temperature,
-        distance_threshold=fit_distance_threshold(after),
+        distance_threshold=fit_ood_threshold(after),
         conformal_threshold=fit_conformal_threshold(after),
         ece_before=compute_metrics(before).ece,
         ece_after=compute_metrics(after).ece,

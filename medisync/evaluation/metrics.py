@@ -1,35 +1,28 @@
-"""Labels and logits -> metrics with confidence intervals, by way of totals that hospitals can add up.
+"""Totals -> metrics with confidence intervals.
 
-A hospital scores its own images and gives away `Totals` only: counts and sums, no image, no single prediction. Totals
-of several hospitals add to the totals of all of them, and every metric is computed from totals, so that the figures of
-one hospital and of the federation come from the same code.
+Every metric is computed from totals, which hospitals can add up, so that the figures of one hospital and of the
+federation come from the same code.
 """
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medisync.evaluation.bootstrap import percentile_interval
+from medisync.evaluation.totals import EPSILON, NONCONFORMITY_EDGES, OOD_SCORE_EDGES, Floats, Ints, Totals
 from medisync.schemas import LABELS, Calibration, ClassMetrics, Interval, Label, Metrics, ReliabilityBin
 
-if TYPE_CHECKING:
-    pass
-
-from medisync.evaluation.totals import CONFORMITY_EDGES, DISTANCE_EDGES, EPSILON, Floats, Ints, Totals
-
 ROC_STEP = 0.05
-
-
-INTERVAL_PERCENTILES = (2.5, 97.5)
+"""Least distance between two points of a stored ROC curve, in the sum of both rates."""
 
 
 def compute_metrics(totals: Totals, fitted: Calibration | None = None) -> Metrics:
     """Every figure that the totals support; None where a figure is undefined.
 
-    Prediction sets and the share of scans unlike the training ones need the thresholds fitted on validation.
+    Figures of prediction sets, and the fraction of scans out of distribution, need the thresholds fitted on validation.
     """
     confusion, count = totals.confusion, int(totals.confusion.sum())
-    coverage, size = _prediction_sets(totals.conformity, fitted.conformal_threshold if fitted else None)
+    coverage, size = _prediction_sets(totals.nonconformity, fitted.conformal_threshold if fitted else None)
     return Metrics(
         n=count,
         loss=float(totals.loss[0] / count) if count else None,
@@ -43,7 +36,7 @@ def compute_metrics(totals: Totals, fitted: Calibration | None = None) -> Metric
         brier=brier_score(totals),
         coverage=coverage,
         set_size=size,
-        unlike_training=_share_beyond(totals.distances, fitted.distance_threshold) if fitted else None,
+        unlike_training=_fraction_beyond(totals.ood_scores, fitted.distance_threshold) if fitted else None,
         reliability=_reliability_bins(totals.reliability),
         intervals=_intervals(_overall_figures(totals.replicates, totals.rank_replicates)),
     )
@@ -59,17 +52,17 @@ def _overall_figures(confusion: Ints, ranks: Ints) -> dict[str, Floats]:
 
 
 def accuracy(confusion: Ints) -> Floats:
-    """Share of correct images; [..., K, K] -> [...], NaN without images."""
+    """The fraction of images classified correctly; [..., K, K] -> [...], NaN without images."""
     return _ratio(np.trace(confusion, axis1=-2, axis2=-1), confusion.sum(axis=(-2, -1)))
 
 
 def balanced_accuracy(confusion: Ints) -> Floats:
-    """Mean recall over the classes that occur."""
+    """The mean recall over the classes that occur; [..., K, K] -> [...], NaN without images."""
     return _mean_of_defined(_ratio(_diagonal(confusion), confusion.sum(axis=-1)))
 
 
 def macro_f1(confusion: Ints) -> Floats:
-    """Mean F1 over the classes that occur; a class that is never found counts 0."""
+    """The mean F1 over the classes that occur, 0 for one that is never predicted correctly; [..., K, K] -> [...]."""
     occurs = confusion.sum(axis=-1) > 0
     return _mean_of_defined(np.where(occurs, _f1(confusion), np.nan))
 
@@ -95,7 +88,7 @@ def _mean_of_defined(values: Floats) -> Floats:
 
 
 def per_class(totals: Totals) -> dict[Label, ClassMetrics]:
-    """One-against-rest figures of every class; None where one is undefined."""
+    """One-against-rest figures of every class; None where a figure is undefined."""
     figures = _class_figures(totals.confusion, totals.ranks)
     samples = _class_figures(totals.replicates, totals.rank_replicates)
     return {
@@ -123,9 +116,9 @@ def _class_figures(confusion: Ints, ranks: Ints) -> dict[str, Floats]:
 
 
 def area_under_curve(ranks: Ints) -> Floats:
-    """One-against-rest area under the ROC curve: [..., 2, O] -> [...]; NaN where one side has no images.
+    """The one-against-rest area under the ROC curve; [..., 2, O] -> [...], NaN where one side has no images.
 
-    The share of pairs in which the member of the class has the higher score, equal cells counting half: the
+    It is the fraction of pairs in which the member of the class has the higher score, equal cells counting half: the
     Mann-Whitney statistic, Hanley & McNeil 1982, https://doi.org/10.1148/radiology.143.1.7063747.
     """
     others, members = ranks[..., 0, :], ranks[..., 1, :]
@@ -135,49 +128,50 @@ def area_under_curve(ranks: Ints) -> Floats:
 
 
 def roc_curve(ranks: Ints) -> list[tuple[float, float]]:
-    """Points (false positive rate, sensitivity) of one class from [2, O], thinned to steps of 0.05 in their sum.
+    """Points (false positive rate, sensitivity) of one class from [2, O], thinned to steps of ROC_STEP.
 
-    Empty where the class, or everything else, has no images.
+    Empty if the class, or everything else, has no images.
     """
     rates = np.cumsum(ranks[:, ::-1], axis=1) / np.maximum(ranks.sum(axis=1, keepdims=True), 1)
     if not ranks.sum(axis=1).all():
         return []
     step = np.floor(rates.sum(axis=0) / ROC_STEP + EPSILON)
-    kept = np.flatnonzero(np.diff(step, prepend=0.0))
-    return [(0.0, 0.0), *(tuple(np.round(rates[:, place], 4).tolist()) for place in kept)]
+    stored = np.flatnonzero(np.diff(step, prepend=0.0))
+    return [(0.0, 0.0), *(tuple(np.round(rates[:, cell], 4).tolist()) for cell in stored)]
 
 
 def brier_score(totals: Totals) -> float | None:
-    """Mean squared distance of the probabilities from the true class, in [0, 2]: Brier 1950,
-    https://doi.org/10.1175/1520-0493(1950)078%3C0001:VOFEIT%3E2.0.CO;2.
+    """The mean squared distance of the probabilities from the true class, in [0, 2]; None without images.
+
+    Brier 1950, https://doi.org/10.1175/1520-0493(1950)078%3C0001:VOFEIT%3E2.0.CO;2.
     """
     count = int(totals.confusion.sum())
     return float(totals.brier[0] / count) if count else None
 
 
-def _prediction_sets(conformity: Ints, threshold: float | None) -> tuple[float | None, float | None]:
-    """The share of images whose set holds the true class, and the mean number of classes in a set."""
-    count = int(conformity[0].sum())
+def _prediction_sets(nonconformity: Ints, threshold: float | None) -> tuple[float | None, float | None]:
+    """The coverage (fraction of images whose set holds the true class) and the mean number of classes in a set."""
+    count = int(nonconformity[0].sum())
     if threshold is None or not count:
         return None, None
-    inside = conformity[:, CONFORMITY_EDGES[1:] <= threshold + EPSILON].sum(axis=1)
+    inside = nonconformity[:, NONCONFORMITY_EDGES[1:] <= threshold + EPSILON].sum(axis=1)
     return float(inside[0] / count), float(inside[1] / count)
 
 
-def _share_beyond(distances: Ints, threshold: float) -> float | None:
-    """The share of images in cells beyond the threshold; None where distances were not measured."""
-    count = int(distances.sum())
-    return float(distances[DISTANCE_EDGES[:-1] >= threshold * (1 - EPSILON)].sum() / count) if count else None
+def _fraction_beyond(ood_scores: Ints, threshold: float) -> float | None:
+    """The fraction of images in cells beyond the threshold; None where OOD scores were not measured."""
+    count = int(ood_scores.sum())
+    return float(ood_scores[OOD_SCORE_EDGES[:-1] >= threshold * (1 - EPSILON)].sum() / count) if count else None
 
 
 def mean_of_defined(values: Iterable[float | None]) -> float:
-    """Mean of the defined values; 0 if none is, as where no class of a set was ever predicted."""
+    """The mean of the values that are defined; 0 if none is, as where no class of a set was ever predicted."""
     defined = [value for value in values if value is not None]
     return sum(defined) / len(defined) if defined else 0.0
 
 
 def expected_calibration_error(reliability: Floats) -> Floats:
-    """Mean gap between confidence and accuracy over the bins, weighted by images.
+    """The ECE: mean gap between confidence and accuracy over the bins [B, 3], weighted by images; NaN without images.
 
     Guo et al. 2017, https://arxiv.org/abs/1706.04599.
     """
@@ -193,13 +187,13 @@ def _reliability_bins(reliability: Floats) -> list[ReliabilityBin]:
 
 
 def _intervals(samples: dict[str, Floats]) -> dict[str, Interval]:
-    """Percentile bootstrap; a figure that is undefined in every sample has no interval."""
+    """Bootstrap intervals by figure; a figure that is undefined in every sample has none."""
     return {name: _interval(values) for name, values in samples.items() if np.isfinite(values).any()}
 
 
 def _interval(values: Floats) -> Interval:
-    low, high = np.nanpercentile(values, INTERVAL_PERCENTILES)
-    return Interval(low=float(low), high=float(high))
+    low, high = percentile_interval(values)
+    return Interval(low=low, high=high)
 
 
 def _defined(value: Floats | float) -> float | None:

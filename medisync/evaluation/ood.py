@@ -1,8 +1,9 @@
-"""Whether a scan is like the training scans: its distance from their features, by class.
+"""The OOD score: how far a scan's features lie from those of the training scans.
 
-A network is confident about a holiday photo too. What gives the photo away is that its features lie far from those of
-every class trained on: the Mahalanobis distance of Lee et al. 2018, https://arxiv.org/abs/1807.03888. The means and the
-covariance follow from sums that hospitals can add up, so that no features of single images leave a hospital.
+A network is confident about a holiday photo too, but the features of the photo lie far from those of every class
+trained on. The score is the Mahalanobis distance to the nearest of class-conditional Gaussians with one covariance, as
+in Lee et al. 2018, https://arxiv.org/abs/1807.03888. Means and covariance follow from sums that hospitals can add up,
+so that no features of single images leave a hospital.
 """
 
 import io
@@ -18,7 +19,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Moments:
+class FeatureMoments:
     """Additive sums over labelled images with D features each."""
 
     counts: Floats
@@ -31,44 +32,50 @@ class Moments:
 
 @dataclass(frozen=True)
 class FeatureDistribution:
-    """Where the features of the training images lie: one normal distribution per class, all with one covariance."""
+    """The features of the training images as class-conditional Gaussians with one covariance."""
 
     means: NDArray[np.float32]
     """[C, D]: of the C classes that have images."""
     whitening: NDArray[np.float32]
-    """[D, D]: W with W W^T the inverse of the covariance, divided by D: training images are at about 1."""
+    """[D, D]: W with W W^T the inverse of the covariance, divided by D, so that training images score about 1."""
 
-    def distances(self, features: NDArray[np.floating]) -> Floats:
-        """The Mahalanobis distance of each image from its nearest class, [N, D] -> [N]; 1 is usual for a training scan."""
+    def ood_scores(self, features: NDArray[np.floating]) -> Floats:
+        """The OOD score of each image, [N, D] -> [N]: Mahalanobis distance to the nearest class over sqrt(D).
+
+        About 1 for a training scan.
+        """
         squares = ((self._whiten(features)[:, np.newaxis] - self._whiten(self.means)) ** 2).sum(axis=2)
         result: Floats = np.sqrt(squares.min(axis=1, initial=np.inf))
         return result
 
     def _whiten(self, points: NDArray[np.floating]) -> Floats:
-        """By einsum: a product by BLAS has threads of its own, which wait for torch's, 80 ms a batch on two cores."""
+        """[N, D] -> [N, D], by einsum: BLAS's own threads wait for torch's, 80 ms a batch on two cores."""
         whitened: Floats = np.einsum("nd,de->ne", points.astype(np.float64), self.whitening)
         return whitened
 
     def to_bytes(self) -> bytes:
-        """A file of two plain arrays."""
+        """The bytes of an .npz file of the two arrays."""
         stream = io.BytesIO()
         np.savez(stream, means=self.means, whitening=self.whitening)
         return stream.getvalue()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "FeatureDistribution":
-        """Raises ModelError for anything but what `to_bytes` made; nothing in the file is executed."""
+        """The distribution in a file that `to_bytes` made.
+
+        Raises ModelError for anything else; nothing in the file is executed.
+        """
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as stored:
                 found = cls(stored["means"], stored["whitening"])
-        except Exception as error:  # numpy raises whatever arbitrary bytes lead it to  # noqa: BLE001
+        except Exception as error:  # numpy raises many kinds for arbitrary bytes  # noqa: BLE001
             reason = (str(error).splitlines() or ["unknown format"])[0][:120]
             raise ModelError(f"the feature distribution cannot be read ({reason}); train the model again") from None
         found.require_sound()
         return found
 
     def require_sound(self) -> None:
-        """Raises ModelError for shapes that do not belong together, or values that are not finite."""
+        """Raises ModelError if the shapes do not fit together, or a value is not finite."""
         features = self.means.shape[-1] if self.means.ndim == 2 else 0
         if not features or self.whitening.shape != (features, features) or len(self.means) > len(LABELS):
             shapes = f"{list(self.means.shape)} and {list(self.whitening.shape)}"
@@ -77,18 +84,18 @@ class FeatureDistribution:
             raise ModelError("the feature distribution holds values that are not finite")
 
 
-def measure(labels: NDArray[np.int64], features: NDArray[np.floating]) -> Moments:
+def feature_moments(labels: NDArray[np.int64], features: NDArray[np.floating]) -> FeatureMoments:
     """The moments of N images from labels [N] and features [N, D]."""
     values = np.asarray(features, np.float64)
     members = (labels[:, np.newaxis] == np.arange(len(LABELS))).astype(np.float64)
-    return Moments(counts=members.sum(axis=0), sums=members.T @ values, products=values.T @ values)
+    return FeatureMoments(counts=members.sum(axis=0), sums=members.T @ values, products=values.T @ values)
 
 
-def fit(moments: Moments) -> FeatureDistribution:
-    """The distribution that the moments describe.
+def fit_distribution(moments: FeatureMoments) -> FeatureDistribution:
+    """The Gaussians that the moments describe.
 
-    The covariance within the classes is shrunk towards a sphere of the same size, the more the fewer images there are:
-    as if D images had been seen that vary alike in every direction.
+    The covariance within the classes is shrunk towards a sphere of the same size, the more so the fewer images there
+    are: as if D further images had been seen that vary equally in every direction.
     """
     present = moments.counts > 0
     counts, sums = moments.counts[present], moments.sums[present]

@@ -13,11 +13,11 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from medisync.config import BaselineKind, Configuration
-from medisync.evaluation.metrics import INTERVAL_PERCENTILES, compute_metrics
-from medisync.evaluation.totals import REPLICATES, Totals, add_up, tally
+from medisync.evaluation.bootstrap import REPLICATES, mcnemar, paired_interval
+from medisync.evaluation.metrics import compute_metrics
+from medisync.evaluation.totals import Totals, add_up, tally
 from medisync.federation import client_app, simulation
 from medisync.federation.checkpoint import Checkpoints
 from medisync.federation.server_app import Outcome
@@ -191,7 +191,7 @@ def _tally(result: Tested, name: str, trained: Model, configuration: Configurati
         result.outputs.logits,
         result.images.groups,
         temperature=trained.outcome.calibration.temperature,
-        distances=trained.outcome.distribution.distances(result.outputs.features),
+        ood_scores=trained.outcome.distribution.ood_scores(result.outputs.features),
         replicates=REPLICATES,
         generator=np.random.default_rng(derive_seed(configuration.training.seed, "test", name)),
     )
@@ -217,24 +217,3 @@ def _differences(
                 high=high,
                 mcnemar_p=mcnemar(ours, theirs),
             )
-
-
-def paired_interval(
-    ours: NDArray[np.bool_], theirs: NDArray[np.bool_], groups: NDArray[np.int64], generator: np.random.Generator
-) -> tuple[float, float]:
-    """95 % interval of the difference in accuracy of two models on the same images, by a bootstrap over groups."""
-    names, member = np.unique(groups, return_inverse=True)
-    gained = np.bincount(member, weights=ours.astype(float) - theirs.astype(float))
-    images = np.bincount(member)
-    draws = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=REPLICATES)
-    low, high = np.percentile((draws @ gained) / (draws @ images), INTERVAL_PERCENTILES)
-    return float(low), float(high)
-
-
-def mcnemar(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> float:
-    """Exact two-sided p that two models err equally often: McNemar 1947, https://doi.org/10.1007/BF02295996.
-
-    It takes images for independent, which slices of a patient are not; the paired interval does not.
-    """
-    only_ours, only_theirs = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
-    return float(binomtest(only_ours, only_ours + only_theirs).pvalue) if only_ours + only_theirs else 1.0

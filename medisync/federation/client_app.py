@@ -37,7 +37,7 @@ from medisync.model.device import select_device
 from medisync.model.weights import State
 from medisync.schemas import Introduction
 from medisync.training.dataset import HospitalData, ImageSet
-from medisync.training.local import Outputs, localise, predict_images, train_locally
+from medisync.training.local import Outputs, RoundInstructions, localise, predict_images, train_locally
 from medisync.training.seeds import derive_seed
 
 ACTIVITIES = {"train": "training images", "val": "validation", "test": "test"}
@@ -107,10 +107,7 @@ def _train(message: Message, name: str, data: HospitalData, on_images: OnImages)
     update = train_locally(
         message.content.array_records[ARRAYS].to_torch_state_dict(),
         data["train"],
-        order.training,
-        learning_rate=order.learning_rate,
-        image_size=order.image_size,
-        proximal_mu=order.proximal_mu,
+        RoundInstructions(order.training, order.learning_rate, order.image_size, order.proximal_mu),
         generator=generator,
         device=select_device(order.training.device),
         on_batch=partial(on_images, name, "training", round_number),
@@ -136,7 +133,7 @@ def _evaluate(message: Message, name: str, data: HospitalData, on_images: OnImag
         outputs.logits,
         images.groups,
         temperature=order.temperature,
-        distances=from_arrays(FeatureDistribution, known).distances(outputs.features) if known else None,
+        ood_scores=from_arrays(FeatureDistribution, known).ood_scores(outputs.features) if known else None,
         replicates=order.replicates,
         generator=np.random.default_rng(derive_seed(order.training.seed, order.split, name)),
     )
@@ -155,9 +152,9 @@ def _describe(message: Message, name: str, data: HospitalData, on_images: OnImag
     order, images = EvaluateOrder.from_record(config), data["train"]
     state = _own_state(message, order, name, data)
     outputs = _predict(state, order, images, partial(on_images, name, "features", int(config[ROUND])))  # type: ignore[arg-type]
-    content = RecordDict({MOMENTS: to_arrays(ood.measure(images.labels, outputs.features))})
+    content = RecordDict({MOMENTS: to_arrays(ood.feature_moments(images.labels, outputs.features))})
     if order.training.normalisation == "local":
-        content[STATISTICS] = arrays_from_state(local_batchnorm.of(state))
+        content[STATISTICS] = arrays_from_state(local_batchnorm.running_statistics(state))
     return content
 
 

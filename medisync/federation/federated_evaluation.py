@@ -12,7 +12,7 @@ from flwr.serverapp import Grid
 from medisync.config import TrainingConfig
 from medisync.errors import FederationError, UpdateError
 from medisync.evaluation import calibration, ood
-from medisync.evaluation.ood import FeatureDistribution, Moments
+from medisync.evaluation.ood import FeatureDistribution, FeatureMoments
 from medisync.evaluation.totals import Totals, add_up, tally
 from medisync.federation.messages import (
     ARRAYS,
@@ -34,7 +34,7 @@ from medisync.schemas import LABELS, Calibration
 
 log = logging.getLogger(__name__)
 
-Sums = TypeVar("Sums", Totals, Moments)
+Sums = TypeVar("Sums", Totals, FeatureMoments)
 Found = TypeVar("Found")
 
 NO_IMAGES = np.zeros(0, np.int64), np.zeros((0, len(LABELS))), np.zeros(0, np.int64)
@@ -48,7 +48,7 @@ SIGNED = ("sums", "products")
 class Description:
     """Of a hospital's training images, under the global model."""
 
-    moments: Moments
+    moments: FeatureMoments
     statistics: State
     """BatchNorm's, where every hospital has its own; empty otherwise."""
 
@@ -94,7 +94,7 @@ class Assembly:
 
     def describe(self, order: EvaluateOrder) -> dict[str, Description]:
         """What each hospital says of its training images. Raises FederationError if no hospital answers."""
-        nothing = ood.measure(NO_IMAGES[0], np.zeros((0, FEATURES)))
+        nothing = ood.feature_moments(NO_IMAGES[0], np.zeros((0, FEATURES)))
         own = order.training.normalisation == "local"
 
         def read(answer: Message) -> Description:
@@ -164,7 +164,7 @@ def calibrate(hospitals: Assembly, config: TrainingConfig) -> Fitted:
     """Fits the distribution to the training images, temperature and thresholds to the validation images."""
     order = EvaluateOrder(config)
     described = hospitals.describe(order)
-    distribution = ood.fit(add_up(each.moments for each in described.values()))
+    distribution = ood.fit_distribution(add_up(each.moments for each in described.values()))
     before = add_up(hospitals.collect_totals(order).values())
     temperature = calibration.fit_temperature(before)
     scaled = EvaluateOrder(config, temperature=temperature)
@@ -175,5 +175,5 @@ def calibrate(hospitals: Assembly, config: TrainingConfig) -> Fitted:
         calibration=calibration.summarise(before, after, temperature),
         distribution=distribution,
         statistics=statistics,
-        elsewhere=local_batchnorm.mean(statistics, images),
+        elsewhere=local_batchnorm.average_statistics(statistics, images),
     )

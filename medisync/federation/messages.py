@@ -12,7 +12,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from medisync.config import TrainingConfig
-from medisync.evaluation.ood import FeatureDistribution, Moments
+from medisync.evaluation.ood import FeatureDistribution, FeatureMoments
 from medisync.evaluation.totals import Totals
 from medisync.federation.update_store import UpdateStore, in_place, record
 from medisync.model import adam
@@ -201,11 +201,11 @@ def weights_only(arrays: ArrayRecord) -> ArrayRecord:
     return record({key: array for key, array in arrays.items() if not adam.is_moment(key)})
 
 
-Arrays = TypeVar("Arrays", Totals, Moments, FeatureDistribution)
+Arrays = TypeVar("Arrays", Totals, FeatureMoments, FeatureDistribution)
 """Dataclasses of numpy arrays."""
 
 
-def to_arrays(values: Totals | Moments | FeatureDistribution) -> ArrayRecord:
+def to_arrays(values: Totals | FeatureMoments | FeatureDistribution) -> ArrayRecord:
     return ArrayRecord({field.name: Array(getattr(values, field.name)) for field in fields(values)})
 
 

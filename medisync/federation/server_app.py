@@ -12,9 +12,10 @@ from flwr.serverapp import Grid
 
 from medisync.config import FederationConfig, TrainingConfig
 from medisync.errors import FederationError
+from medisync.evaluation.bootstrap import REPLICATES
 from medisync.evaluation.metrics import compute_metrics
 from medisync.evaluation.ood import FeatureDistribution
-from medisync.evaluation.totals import REPLICATES, add_up
+from medisync.evaluation.totals import add_up
 from medisync.federation import federated_evaluation
 from medisync.federation.checkpoint import Checkpoint
 from medisync.federation.federated_evaluation import Assembly
@@ -114,7 +115,7 @@ def federate(
 
 def _begin(config: TrainingConfig) -> Checkpoint:
     weights = build_resnet18(config.normalisation, seed=config.seed).state_dict()
-    start = arrays_from_state({**weights, **(adam.begin(weights) if config.adam_moments == "shared" else {})})
+    start = arrays_from_state({**weights, **(adam.initial_moments(weights) if config.adam_moments == "shared" else {})})
     return Checkpoint(arrays=start, best=start)
 
 

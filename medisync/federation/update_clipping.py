@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medisync.model import adam
-from medisync.model.weights import is_statistic, l2_distance
+from medisync.model.weights import is_running_statistic, l2_distance
 
 Floats = Mapping[str, NDArray[np.floating]]
 """Arrays by key: weights, statistics and moments, or what an update changes of them."""
@@ -34,7 +34,7 @@ class _Part:
 
 _PARTS = (
     _Part("weights", adam.is_weight),
-    _Part("statistics", is_statistic),
+    _Part("statistics", is_running_statistic),
     _Part("mean gradients", lambda key: key.startswith(adam.FIRST)),
     _Part("mean squared gradients", lambda key: key.startswith(adam.SECOND), OUTSIZED**2),
 )

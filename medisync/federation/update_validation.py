@@ -220,7 +220,7 @@ def _check_arrays(found: ArrayRecord, expected: ArrayRecord) -> None:
         state = found.to_torch_state_dict()
     except (ValueError, TypeError, KeyError, EOFError, OSError) as error:
         raise UpdateError(f"its arrays cannot be read: {error}") from None
-    if problem := find_problem(state, expected.to_torch_state_dict()) or adam.find_problem(state):
+    if problem := find_problem(state, expected.to_torch_state_dict()) or adam.find_moment_problem(state):
         raise UpdateError(problem)
     for key, tensor in state.items():
         if key.endswith("running_var") and bool((tensor < 0).any()):

@@ -1,5 +1,5 @@
-"""Stage 6, inference: a published model applied to new scans.
+"""Inference: a published model applied to new scans.
 
-Takes the bytes of an image file; gives a calibrated prediction, the reasons to distrust it, and a heat map.
-Research use only: nothing here is a diagnosis. Uploads stay in memory.
+Takes the bytes of image files; gives calibrated predictions, the reasons to distrust them, and heat maps. Research use
+only: nothing here is a diagnosis. Uploads stay in memory.
 """

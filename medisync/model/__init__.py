@@ -1,5 +1,5 @@
-"""Stage 2, the network: ResNet18 from scratch, its weights and the device that it runs on.
+"""The network: ResNet18 trained from scratch, its weights and the device that it runs on.
 
-Takes a configuration or a file of weights; gives networks and plain `state_dict`s. Weights are loaded only after keys,
-shapes, dtypes, finite values and, where known, the SHA-256 were checked; no pickle is ever executed.
+Takes a configuration or a file of weights; gives networks and plain `state_dict`s. Weights are loaded only after their
+keys, shapes, dtypes, finite values and, where known, SHA-256 have been checked; no pickle is ever executed.
 """

@@ -1,4 +1,4 @@
-"""One hospital's images, decoded into its caches."""
+"""One hospital's images, opened from its caches."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,24 +14,27 @@ from medisync.schemas import LABELS, SPLITS, HospitalSplit, Split, SplitImage, S
 
 @dataclass(frozen=True)
 class ImageSet:
-    """N standardised images: `pixels` uint8 [N, S, S], `labels` and `groups` int64 [N]."""
+    """N standardised images."""
 
     pixels: Pixels
+    """uint8 [N, S, S]."""
     labels: NDArray[np.int64]
+    """[N]: indices into LABELS."""
     groups: NDArray[np.int64]
+    """[N]: images of one patient, or near-duplicates, have one group."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
 HospitalData = Mapping[Split, ImageSet]
-"""What one hospital's side of the federation holds; it never leaves there."""
+"""A hospital's images by split; they never leave the hospital's side of the federation."""
 
 
 def open_hospitals(
     record: SplitRecord, dataset: Path, size: int, cache: Path, on_image: Callable[[int], None] = lambda count: None
 ) -> dict[str, HospitalData]:
-    """Each hospital's images, decoded into its caches on first use. Raises DataError if a file changed since the audit."""
+    """Opens every hospital's images at side `size`, by hospital, as `open_hospital` does."""
     return {
         name: open_hospital(split, dataset, size, cache, on_image) for name, split in sorted(record.hospitals.items())
     }
@@ -40,6 +43,13 @@ def open_hospitals(
 def open_hospital(
     split: HospitalSplit, dataset: Path, size: int, cache: Path, on_image: Callable[[int], None] = lambda count: None
 ) -> HospitalData:
+    """Opens one hospital's images at side `size`, by split.
+
+    The first time, the files are decoded into its caches, and `on_image` is called with the number decoded since the
+    last call.
+
+    Raises DataError if a file has changed since the audit.
+    """
     return {name: _open_set(getattr(split, name), dataset, size, cache, on_image) for name in SPLITS}
 
 

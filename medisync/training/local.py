@@ -1,4 +1,4 @@
-"""One hospital, one round: train from the global weights, or score them. Only this module changes a network."""
+"""One hospital, one round: train from the global weights, or score them."""
 
 import math
 import time
@@ -31,77 +31,81 @@ from medisync.training.transforms import augment, mix_pairs
 
 EVALUATION_BATCH = 128
 
-
 STATISTICS_IMAGES = 512
-"""Training images that a hospital's own statistics are taken from: a channel's mean over so many hardly changes any more."""
+"""Training images behind a hospital's own running statistics: with more, a channel's mean would hardly change."""
+
+
+@dataclass(frozen=True)
+class RoundInstructions:
+    """A hospital's instructions for one round: its configuration, and the values set by the server for each round."""
+
+    config: TrainingConfig
+    learning_rate: float
+    image_size: int = 0
+    """Side of the images in pixels; 0 for the size in the cache."""
+    proximal_mu: float = 0.0
+    """FedProx's weight of the squared distance from the global weights; 0 turns it off."""
 
 
 @dataclass(frozen=True)
 class Update:
-    """What a hospital returns: its weights, the images behind them, and how training went (means over its epochs)."""
+    """A client update: the trained weights, the number of images behind them, and how training went."""
 
     state: dict[str, Tensor]
-    """With Adam's memory beside the weights where it was sent so."""
+    """The weights, and Adam's moments if they came with the global weights."""
     images: int
     loss: float
+    """Mean over the images seen in training, as is `accuracy`."""
     accuracy: float
     seconds: float
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a network makes of N images: logits float32 [N, classes] and features float32 [N, model.FEATURES]."""
+    """A network's outputs for N images."""
 
     logits: NDArray[np.float32]
+    """[N, classes]."""
     features: NDArray[np.float32]
+    """[N, FEATURES]."""
 
 
 def train_locally(
     state: State,
     data: ImageSet,
-    config: TrainingConfig,
+    instructions: RoundInstructions,
     *,
-    learning_rate: float,
-    image_size: int = 0,
-    proximal_mu: float = 0.0,
     generator: torch.Generator,
     device: Device,
     on_batch: Callable[[int], None] = lambda count: None,
 ) -> Update:
-    """Local training as in federated averaging: `local_epochs` passes of Adam, or a part of one, from the global weights,
-    on images of side `image_size`, or as they are kept for 0.
+    """Trains for `local_epochs` passes, or a part of one, from the global weights.
 
-    ClientUpdate of Algorithm 1 in McMahan et al. 2017, https://arxiv.org/abs/1602.05629, with Adam for SGD; with
-    `proximal_mu` the loss gains mu/2 |w - w_global|^2 as in FedProx, Li et al. 2020, https://arxiv.org/abs/1812.06127.
-    Adam goes on from the memory that comes with the weights, if any does: all hospitals then scale their steps alike, as in
-    local AMSGrad of Chen, Li and Li 2020 (https://arxiv.org/abs/2109.05109), and a round of one step is a step of them all.
+    With `proximal_mu` the loss gains mu/2 |w - w_global|^2. Adam resumes from the moments that come with the weights,
+    if any do: all hospitals then scale their steps alike, and a round of one step is one step of all hospitals
+    together.
+
+    Raises DataError if there are fewer than two images.
+
+    ClientUpdate of Algorithm 1 in McMahan et al. 2017, https://arxiv.org/abs/1602.05629, with Adam for SGD; shared
+    moments as in local AMSGrad, Chen, Li & Li 2020, https://arxiv.org/abs/2109.05109; `proximal_mu` as in FedProx, Li
+    et al. 2020, https://arxiv.org/abs/1812.06127.
     """
     started = time.monotonic()
     _require_batches(data)
-    weights, memory = adam.split(state)
-    network = restore_for_training(weights, device)
-    optimiser = adam.build(network, learning_rate, memory, config.weight_decay)
-    objective = _Objective(
-        missing_class_adjustment(data.labels, config.missing_class_prior).to(device.kind),
-        proximal_mu,
-        [weight.detach().clone() for weight in network.parameters()] if proximal_mu else [],
-    )
-    sums = torch.zeros(2, device=device.kind)  # loss, correct: read once at the end, so that a GPU never waits
-    batches = _batches(len(data), config, generator)
+    weights, moments = adam.split_moments(state)
+    learner = _start_round(weights, moments, data, instructions, device)
+    progress = torch.zeros(2, device=device.kind)  # loss and correct images, read once at the end: a GPU never waits
+    batches = _batches(len(data), instructions.config, generator)
     for chosen in batches:
-        pixels, labels = _fetch(data, chosen, image_size, device)
-        if config.augment:
-            pixels = augment(pixels, generator)
-        targets = functional.one_hot(labels, len(LABELS)).to(torch.float32)
-        if config.mixup:
-            pixels, targets = mix_pairs(pixels, targets, config.mixup, generator)
-        sums += _step(network, optimiser, normalise(pixels), targets, objective, device)
+        images, targets = _training_batch(data, chosen, instructions, generator, device)
+        progress += learner.step(images, targets)
         on_batch(len(chosen))
-    seen = sum(map(len, batches))
-    loss, accuracy = (sums / seen).tolist()
-    trained = trained_state(network)
-    returned = {**trained, **adam.read(optimiser, network)} if memory else trained
-    return Update(returned, len(data), loss, accuracy, time.monotonic() - started)
+    loss, accuracy = (progress / sum(map(len, batches))).tolist()
+    trained = trained_state(learner.network)
+    if moments:
+        trained.update(adam.read_moments(learner.optimiser, learner.network))
+    return Update(trained, len(data), loss, accuracy, time.monotonic() - started)
 
 
 def predict_images(
@@ -112,7 +116,7 @@ def predict_images(
     *,
     image_size: int = 0,
 ) -> Outputs:
-    """What the network makes of the images at side `image_size` (0: as they are kept), in their order."""
+    """The network's outputs for the images, in their order, at side `image_size`; 0 for the size in the cache."""
     network = restore_network(state, device).eval()
     parts = [(torch.zeros(0, len(LABELS)), torch.zeros(0, FEATURES))]
     with torch.inference_mode():
@@ -128,9 +132,10 @@ def predict_images(
 def localise(
     state: State, data: ImageSet, device: Device, generator: np.random.Generator, *, image_size: int = 0
 ) -> dict[str, Tensor]:
-    """The weights with BatchNorm's statistics of this hospital's training images, at side `image_size` as for `predict`.
+    """The weights with running statistics of this hospital's training images.
 
-    The means over shuffled batches, as training meets them. Without two images to compare the statistics stay as they came.
+    The images have side `image_size`, as in `predict_images`. The running statistics are means over shuffled batches of
+    up to STATISTICS_IMAGES images, as training sees them. With fewer than two images they stay as they are.
     """
     if len(data) < 2:
         return dict(state)
@@ -144,13 +149,14 @@ def localise(
 
 
 def missing_class_adjustment(labels: NDArray[np.int64], prior: float) -> Tensor:
-    """What is added to the logits before cross-entropy: log(prior) for a class without images here, 0 for the others.
+    """Values [classes] added to the logits before cross-entropy: log(prior) for classes without images here, else 0.
 
-    A hospital that has never seen a class would otherwise push that class's logit down without end, and the average
-    would forget it. With the adjustment the push fades as soon as the class is improbable, so that a hospital still says
-    "this is not a healthy scan" but never "there are no healthy scans". Logit adjustment by class prior: Menon et al.
-    2021, https://arxiv.org/abs/2007.07314; restricted to the missing classes as in FedRS, Li & Zhan 2021,
-    https://doi.org/10.1145/3447548.3467254.
+    A hospital without images of a class would otherwise push that class's logit down without limit, and the average
+    would forget the class. With the adjustment the push fades as soon as the class is improbable, so that a hospital
+    still learns "this is not a healthy scan" but never "there are no healthy scans".
+
+    Logit adjustment by class prior: Menon et al. 2021, https://arxiv.org/abs/2007.07314; restricted to the missing
+    classes as in FedRS, Li & Zhan 2021, https://doi.org/10.1145/3447548.3467254.
     """
     counts = torch.bincount(torch.from_numpy(labels), minlength=len(LABELS))
     return torch.where(counts > 0, 0.0, math.log(prior))
@@ -162,12 +168,30 @@ def _require_batches(data: ImageSet) -> None:
 
 
 def _batches(count: int, config: TrainingConfig, generator: torch.Generator) -> list[NDArray[np.int64]]:
-    """Shuffled batches of even sizes, so that none has a single image."""
+    """Shuffled batches of image indices, of even sizes, so that none has a single image."""
     wanted = config.steps_per_epoch or math.ceil(count / config.batch_size)
     per_epoch = max(1, min(wanted, count // 2))
     epochs = [torch.randperm(count, generator=generator).numpy() for _ in range(math.ceil(config.local_epochs))]
     batches = [batch for epoch in epochs for batch in np.array_split(epoch, per_epoch)]
     return batches[: max(1, round(config.local_epochs * per_epoch))]
+
+
+def _training_batch(
+    data: ImageSet,
+    chosen: NDArray[np.int64],
+    instructions: RoundInstructions,
+    generator: torch.Generator,
+    device: Device,
+) -> tuple[Tensor, Tensor]:
+    """Images float32 [N, 3, S, S], augmented and mixed as configured, and their targets float32 [N, classes]."""
+    config = instructions.config
+    pixels, labels = _fetch(data, chosen, instructions.image_size, device)
+    if config.augment:
+        pixels = augment(pixels, generator)
+    targets = functional.one_hot(labels, len(LABELS)).to(torch.float32)
+    if config.mixup:
+        pixels, targets = mix_pairs(pixels, targets, config.mixup, generator)
+    return normalise(pixels), targets
 
 
 def _fetch(data: ImageSet, chosen: NDArray[np.int64], image_size: int, device: Device) -> tuple[Tensor, Tensor]:
@@ -177,37 +201,60 @@ def _fetch(data: ImageSet, chosen: NDArray[np.int64], image_size: int, device: D
 
 @dataclass(frozen=True)
 class _Objective:
-    """What a hospital minimises: adjusted cross-entropy, plus mu/2 |w - w_global|^2."""
+    """The loss that a hospital minimises: adjusted cross-entropy, plus mu/2 |w - w_global|^2."""
 
     adjustment: Tensor
+    """As `missing_class_adjustment` returns it."""
     proximal_mu: float
-    anchor: list[Tensor]
-    """The global weights; empty without a pull towards them."""
+    global_weights: list[Tensor]
+    """Parameters at the start of the round; empty without the proximal term."""
 
-    def add_pull(self, network: nn.Module) -> None:
-        """Adds the gradient of the pull, mu (w - w_global)."""
-        for weight, start in zip(network.parameters(), self.anchor, strict=True):
+    def add_proximal_gradient(self, network: nn.Module) -> None:
+        """Adds the gradient of the proximal term, mu (w - w_global)."""
+        for weight, start in zip(network.parameters(), self.global_weights, strict=True):
             weight.grad.add_(weight.detach() - start, alpha=self.proximal_mu)  # type: ignore[union-attr]
 
 
-def _step(
-    network: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    batch: Tensor,
-    targets: Tensor,
-    objective: _Objective,
-    device: Device,
-) -> Tensor:
-    """One optimiser step; returns [loss summed over the batch, number classified correctly].
+@dataclass(frozen=True)
+class _Learner:
+    """A network in training: with its optimiser, the objective and the device."""
 
-    Targets are shares of the classes, float [N, classes]; an image is correct where it is taken for the largest of its shares.
-    """
-    logits = forward(network, batch, device)
-    loss = functional.cross_entropy(logits + objective.adjustment, targets)
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    if objective.anchor:
-        objective.add_pull(network)
-    optimiser.step()
-    correct = (logits.detach().argmax(dim=1) == targets.argmax(dim=1)).sum()
-    return torch.stack([loss.detach() * len(targets), correct.to(loss.dtype)])
+    network: nn.Module
+    optimiser: torch.optim.Adam
+    objective: _Objective
+    device: Device
+
+    def step(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Takes one optimiser step; returns [loss summed over the batch, number of images classified correctly].
+
+        Targets are fractions of the classes, float32 [N, classes]; an image is correct if it is assigned to the class
+        with the largest fraction.
+        """
+        logits = forward(self.network, images, self.device)
+        loss = functional.cross_entropy(logits + self.objective.adjustment, targets)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.objective.global_weights:
+            self.objective.add_proximal_gradient(self.network)
+        self.optimiser.step()
+        correct = (logits.detach().argmax(dim=1) == targets.argmax(dim=1)).sum()
+        return torch.stack([loss.detach() * len(targets), correct.to(loss.dtype)])
+
+
+def _start_round(
+    weights: State, moments: State, data: ImageSet, instructions: RoundInstructions, device: Device
+) -> _Learner:
+    """A learner that starts the round from the global weights and moments."""
+    config, mu = instructions.config, instructions.proximal_mu
+    network = restore_for_training(weights, device)
+    objective = _Objective(
+        missing_class_adjustment(data.labels, config.missing_class_prior).to(device.kind),
+        mu,
+        [weight.detach().clone() for weight in network.parameters()] if mu else [],
+    )
+    return _Learner(
+        network,
+        adam.build_adam(network, instructions.learning_rate, moments, config.weight_decay),
+        objective,
+        device,
+    )

@@ -6,11 +6,12 @@ from medisync.config import LearningRateSchedule, TrainingConfig
 
 
 def scheduled_rate(first: float, schedule: LearningRateSchedule, round_number: int, rounds: int) -> float:
-    """The learning rate of a round, from 1: constant, a cosine that falls to a twentieth in the last round, or straight down,
-    so that it would be nothing in a round after the last.
+    """The learning rate in a round, counted from 1, if it is `first` in round 1.
 
-    Straight down leaves more for the rounds in which images have just grown. Against the cosine, and why it goes to nothing:
-    Defazio et al. 2023, https://arxiv.org/abs/2310.07831.
+    "constant" leaves it unchanged; "cosine" lowers it to a twentieth in the last round; "linear" lowers it evenly, to
+    what would be 0 in the round after the last, and leaves more for the rounds whose images have just grown.
+
+    The linear schedule against the cosine, and why it ends at 0: Defazio et al. 2023, https://arxiv.org/abs/2310.07831.
     """
     if schedule == "constant" or rounds == 1:
         return first
@@ -21,13 +22,15 @@ def scheduled_rate(first: float, schedule: LearningRateSchedule, round_number: i
 
 
 def scheduled_size(config: TrainingConfig, round_number: int, rounds: int) -> int:
-    """The side of the images in a round, from 1: with the progressive schedule 2/7 of it for the first fifth of the rounds,
-    4/7 until four fifths, to a multiple of 16, then all of it: 64, 128, 224.
+    """The side of the images in a round, counted from 1, in pixels.
 
-    Small images first, as in Howard's entry to DAWNBench (https://www.fast.ai/posts/2018-08-10-fastai-diu-imagenet.html)
-    and in Tan & Le 2021, https://arxiv.org/abs/2104.00298.
+    "constant" is `config.image_size`; "progressive" is 2/7 of it in the first fifth of the rounds and 4/7 until four
+    fifths, both rounded to a multiple of 16, then all of it: 64, 128, 224.
+
+    Small images first: Howard's entry to DAWNBench, https://www.fast.ai/posts/2018-08-10-fastai-diu-imagenet.html, and
+    Tan & Le 2021, https://arxiv.org/abs/2104.00298.
     """
-    done = round_number / rounds  # at its end, so that the last round has whole images however few rounds there are
+    done = round_number / rounds  # after the round, so that the last has full-size images however few rounds there are
     if config.image_size_schedule == "constant" or done > 0.8:
         return config.image_size
     return max(32, 16 * round(config.image_size * (2 / 7 if done <= 0.2 else 4 / 7) / 16))

@@ -1,4 +1,4 @@
-"""What changes a batch in training: augmentation of images, and mixing in pairs."""
+"""Random changes to a batch in training: augmentation of images, and mixup."""
 
 import numpy as np
 import torch
@@ -7,9 +7,10 @@ from torch.nn import functional
 
 
 def augment(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirrors half of a batch and shifts, turns, scales and re-windows each image a little; uint8 [N, S, S] both ways.
+    """Mirrors about half of a batch, and shifts, rotates, scales and re-windows each image a little.
 
-    Limits: 12 degrees, 6 % shift, 10 % scale, 20 % contrast, 10 % brightness, gamma 0.8 to 1.25.
+    Takes and returns uint8 [N, S, S]. Limits: 12 degrees, 6 % shift, 10 % scale, 20 % contrast, 10 % brightness, gamma
+    0.8 to 1.25.
     """
     count = len(pixels)
     uniform = (torch.rand(count, 8, generator=generator) * 2 - 1).to(pixels.device)  # each in [-1, 1]
@@ -36,14 +37,16 @@ def _affine(uniform: Tensor) -> Tensor:
 def mix_pairs(
     pixels: Tensor, targets: Tensor, concentration: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Each image [N, S, S] and its target [N, classes] mixed with another one's of the batch, as float32, by a share from
-    Beta(concentration, concentration) that is its own, and at least a half.
+    """Mixes each image and its target with another of the batch: mixup.
 
-    mixup: Zhang et al. 2018, https://arxiv.org/abs/1710.09412.
+    Takes uint8 [N, S, S] and float32 [N, classes]; returns both as float32. Each image has its own fraction, drawn from
+    Beta(concentration, concentration), of which the larger part, at least a half, goes to the image itself.
+
+    Zhang et al. 2018, https://arxiv.org/abs/1710.09412.
     """
-    seed = int(torch.randint(2**62, (1,), generator=generator))  # torch draws no Beta from a generator
+    seed = int(torch.randint(2**62, (1,), generator=generator))  # torch cannot draw a Beta variate from a generator
     drawn = np.random.default_rng(seed).beta(concentration, concentration, len(pixels))
-    share = torch.from_numpy(np.maximum(drawn, 1 - drawn).astype(np.float32)).to(pixels.device)
+    fraction = torch.from_numpy(np.maximum(drawn, 1 - drawn).astype(np.float32)).to(pixels.device)
     partners = torch.randperm(len(pixels), generator=generator).to(pixels.device)
-    mixed = torch.lerp(pixels[partners].to(torch.float32), pixels.to(torch.float32), share.view(-1, 1, 1))
-    return mixed, torch.lerp(targets[partners], targets, share.view(-1, 1))
+    mixed = torch.lerp(pixels[partners].to(torch.float32), pixels.to(torch.float32), fraction.view(-1, 1, 1))
+    return mixed, torch.lerp(targets[partners], targets, fraction.view(-1, 1))

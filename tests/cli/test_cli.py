@@ -174,7 +174,9 @@ def test_a_hospital_without_its_own_statistics_is_wrong_usage(
 ) -> None:
     scan = save(tmp_path / "scan.png", texture(1))
     assert medisync(trained, "predict", scan, "--hospital", "AIIMS Delhi") == 2
-    assert "'AIIMS Delhi': the model has statistics of no hospital: it is the same for all" in capsys.readouterr().err
+    assert (
+        "'AIIMS Delhi': the model is the same for scans of all hospitals; name no hospital" in capsys.readouterr().err
+    )
 
 
 def test_audit_exits_with_1_if_a_hospital_has_no_images(

@@ -1,4 +1,4 @@
-"""Calibration from scores whose right answer is known."""
+"""Calibration from scores whose correct result is known."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ def totals_of(labels: np.ndarray, logits: np.ndarray) -> Totals:
     return tally(labels.astype(np.int64), logits, np.arange(len(labels)))
 
 
-def test_temperature_that_made_the_logits_overconfident_is_found() -> None:
+def test_the_temperature_of_overconfident_logits_is_found() -> None:
     generator = np.random.default_rng(3)
     honest = generator.normal(size=(4000, 4)) * 1.5
     labels = np.array([generator.choice(4, p=row) for row in softmax(honest)])
@@ -21,11 +21,11 @@ def test_temperature_that_made_the_logits_overconfident_is_found() -> None:
     assert calibration.fit_temperature(totals) == pytest.approx(3, rel=0.1)
 
 
-def test_distance_threshold_leaves_one_validation_image_in_twenty_beyond() -> None:
-    distances = np.linspace(0.5, 1.5, 100)
-    totals = tally(np.zeros(100, np.int64), np.zeros((100, 4)), np.arange(100), distances=distances)
-    threshold = calibration.fit_distance_threshold(totals)
-    assert (distances > threshold).sum() == pytest.approx(5, abs=1)
+def test_the_ood_threshold_leaves_one_validation_image_in_twenty_beyond() -> None:
+    scores = np.linspace(0.5, 1.5, 100)
+    totals = tally(np.zeros(100, np.int64), np.zeros((100, 4)), np.arange(100), ood_scores=scores)
+    threshold = calibration.fit_ood_threshold(totals)
+    assert (scores > threshold).sum() == pytest.approx(5, abs=1)
     beyond = compute_metrics(totals, calibration.summarise(totals, totals, 1.0)).unlike_training
     assert beyond == pytest.approx(0.05, abs=0.01)
 
@@ -41,7 +41,7 @@ def test_prediction_sets_of_ten_images_by_hand() -> None:
     assert calibration.prediction_set(np.array([0.02, 0.08, 0.1, 0.8]), threshold) == ["notumor"]
 
 
-def test_too_few_images_promise_nothing() -> None:
+def test_with_too_few_images_every_class_is_in_the_set() -> None:
     threshold = calibration.fit_conformal_threshold(totals_of(np.zeros(3), np.eye(4)[[0, 0, 0]] * 9))
     assert calibration.prediction_set(np.array([0.97, 0.01, 0.01, 0.01]), threshold) == [
         "glioma",
@@ -51,7 +51,7 @@ def test_too_few_images_promise_nothing() -> None:
     ]
 
 
-def test_nine_in_ten_unseen_sets_hold_the_truth() -> None:
+def test_nine_in_ten_sets_of_new_images_hold_the_true_class() -> None:
     generator = np.random.default_rng(7)
     logits = generator.normal(size=(8000, 4)) * 1.2
     labels = np.array([generator.choice(4, p=row) for row in softmax(logits)])
@@ -59,7 +59,7 @@ def test_nine_in_ten_unseen_sets_hold_the_truth() -> None:
     fitted = Calibration(
         temperature=1, distance_threshold=1, conformal_threshold=threshold, ece_before=None, ece_after=None
     )
-    scores = compute_metrics(totals_of(labels[4000:], logits[4000:]), fitted)
+    metrics = compute_metrics(totals_of(labels[4000:], logits[4000:]), fitted)
     sets = [calibration.prediction_set(row, threshold) for row in softmax(logits[4000:])]
-    assert scores.coverage == pytest.approx(0.9, abs=0.02)
-    assert scores.set_size == pytest.approx(np.mean([len(each) for each in sets]), abs=0.01)
+    assert metrics.coverage == pytest.approx(0.9, abs=0.02)
+    assert metrics.set_size == pytest.approx(np.mean([len(each) for each in sets]), abs=0.01)

@@ -1,25 +1,15 @@
 """Metrics from numbers small enough to check by hand, and against scikit-learn on larger ones."""
 
-from dataclasses import astuple
-
 import numpy as np
 import pytest
+from scores import logits_for, totals_of
 from sklearn import metrics as reference
 
 from medisync.evaluation.metrics import compute_metrics
-from medisync.evaluation.totals import Totals, add_up, softmax, tally
+from medisync.evaluation.totals import softmax
 from medisync.schemas import LABELS
 
 GLIOMA, MENINGIOMA, PITUITARY = 0, 1, 2
-
-
-def logits_for(predicted: list[int], margin: float = 10.0) -> np.ndarray:
-    return margin * np.eye(4)[predicted]
-
-
-def totals_of(labels: list[int], logits: np.ndarray, groups: list[int] | None = None, **options: object) -> Totals:
-    grouped = np.array(groups or range(len(labels)), np.int64)
-    return tally(np.array(labels, np.int64), logits, grouped, **options)  # type: ignore[arg-type]
 
 
 def test_the_roc_curve_of_six_images_by_hand() -> None:
@@ -48,20 +38,12 @@ def test_figures_of_five_images_by_hand() -> None:
     assert meningioma.specificity == pytest.approx(2 / 3)
 
 
-def test_what_is_undefined_is_none_and_not_zero() -> None:
+def test_undefined_figures_are_none_and_not_zero() -> None:
     scores = compute_metrics(totals_of([GLIOMA], logits_for([GLIOMA])))
     assert scores.per_class["notumor"].recall is None
     assert scores.per_class["notumor"].precision is None
     empty = compute_metrics(totals_of([], np.zeros((0, 4)), replicates=5))
     assert (empty.n, empty.accuracy, empty.ece, empty.intervals) == (0, None, None, {})
-
-
-def test_totals_of_two_hospitals_add_to_the_totals_of_both() -> None:
-    generator = np.random.default_rng(1)
-    labels, logits = generator.integers(0, 4, 60).tolist(), generator.normal(size=(60, 4))
-    both = add_up([totals_of(labels[:25], logits[:25]), totals_of(labels[25:], logits[25:])])
-    for added, whole in zip(astuple(both), astuple(totals_of(labels, logits)), strict=True):
-        assert added == pytest.approx(whole, abs=1e-9)
 
 
 def test_agrees_with_scikit_learn() -> None:
@@ -125,14 +107,6 @@ def test_interval_is_wider_when_images_come_in_groups() -> None:
         widths.append(interval.high - interval.low)
     assert widths[0] == pytest.approx(2 * 1.96 * (0.25 / 40) ** 0.5, rel=0.1)  # the binomial's
     assert widths[1] > 2.5 * widths[0]
-
-
-def test_replicates_are_the_same_for_the_same_generator() -> None:
-    one, two = (
-        totals_of([0, 1, 2], logits_for([0, 1, 1]), replicates=50, generator=np.random.default_rng(9)) for _ in range(2)
-    )
-    assert (one.replicates == two.replicates).all()
-    assert one.replicates.sum(axis=(1, 2)).tolist() == [3] * 50
 
 
 def test_labels_are_in_the_order_of_the_outputs() -> None:

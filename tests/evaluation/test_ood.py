@@ -1,4 +1,4 @@
-"""Distances from the training scans, with distributions small enough to know."""
+"""OOD scores from distributions small enough to know."""
 
 from dataclasses import fields
 
@@ -15,50 +15,50 @@ GENERATOR = np.random.default_rng(5)
 
 def test_moments_of_two_hospitals_add_to_those_of_all_images() -> None:
     labels, features = np.array([0, 0, 3, 1]), GENERATOR.normal(size=(4, 3))
-    apart = add_up([ood.measure(labels[:1], features[:1]), ood.measure(labels[1:], features[1:])])
-    together = ood.measure(labels, features)
+    apart = add_up([ood.feature_moments(labels[:1], features[:1]), ood.feature_moments(labels[1:], features[1:])])
+    together = ood.feature_moments(labels, features)
     for field in fields(together):
         assert np.allclose(getattr(apart, field.name), getattr(together, field.name))
     assert together.counts.tolist() == [2, 1, 0, 1]
 
 
-def test_distance_counts_in_deviations_along_each_direction() -> None:
+def test_the_score_counts_in_deviations_along_each_direction() -> None:
     # one class around (10, 0), deviations 3 and 1: three to the side is as far as nine ahead
     labels = np.zeros(20_000, np.int64)
     features = GENERATOR.normal(size=(20_000, 2)) * [3, 1] + [10, 0]
-    distribution = ood.fit(ood.measure(labels, features))
-    along, across, centre = distribution.distances(np.array([[19.0, 0.0], [10.0, 3.0], [10.0, 0.0]]))
+    distribution = ood.fit_distribution(ood.feature_moments(labels, features))
+    along, across, centre = distribution.ood_scores(np.array([[19.0, 0.0], [10.0, 3.0], [10.0, 0.0]]))
     assert along == pytest.approx(3 / np.sqrt(2), rel=0.03)
     assert across == pytest.approx(along, rel=0.03)
     assert centre == pytest.approx(0, abs=0.05)
-    assert np.sqrt(np.mean(distribution.distances(features) ** 2)) == pytest.approx(1, rel=0.02)
+    assert np.sqrt(np.mean(distribution.ood_scores(features) ** 2)) == pytest.approx(1, rel=0.02)
 
 
-def test_the_nearest_class_counts_and_a_class_without_images_is_none() -> None:
+def test_the_nearest_class_counts_and_a_class_without_images_is_left_out() -> None:
     labels = np.repeat([0, 3], 500)
     features = GENERATOR.normal(size=(1000, 2)) + np.where(labels[:, np.newaxis] == 3, 50, 0)
-    distribution = ood.fit(ood.measure(labels, features))
-    near_first, near_last, between = distribution.distances(np.array([[0.0, 0.0], [50.0, 50.0], [25.0, 25.0]]))
+    distribution = ood.fit_distribution(ood.feature_moments(labels, features))
+    near_first, near_last, between = distribution.ood_scores(np.array([[0.0, 0.0], [50.0, 50.0], [25.0, 25.0]]))
     assert max(near_first, near_last) < 0.2
     assert between > 10
     assert len(distribution.means) == 2
 
 
-def test_fewer_images_than_features_still_give_a_distance() -> None:
+def test_fewer_images_than_features_still_give_a_score() -> None:
     features = GENERATOR.normal(size=(6, 40))
-    distribution = ood.fit(ood.measure(np.zeros(6, np.int64), features))
-    assert distribution.distances(features).max() < distribution.distances(features + 10).min()
+    distribution = ood.fit_distribution(ood.feature_moments(np.zeros(6, np.int64), features))
+    assert distribution.ood_scores(features).max() < distribution.ood_scores(features + 10).min()
 
 
-def test_images_that_are_all_alike_leave_everything_else_far_away() -> None:
-    distribution = ood.fit(ood.measure(np.zeros(5, np.int64), np.ones((5, 3))))
-    same, other = distribution.distances(np.array([[1.0, 1, 1], [1.0, 1, 2]]))
+def test_identical_training_images_make_every_other_image_score_high() -> None:
+    distribution = ood.fit_distribution(ood.feature_moments(np.zeros(5, np.int64), np.ones((5, 3))))
+    same, other = distribution.ood_scores(np.array([[1.0, 1, 1], [1.0, 1, 2]]))
     assert same == pytest.approx(0)
     assert other > 1000
 
 
-def test_a_file_gives_the_distribution_back() -> None:
-    distribution = ood.fit(ood.measure(np.array([0, 1, 1, 2]), GENERATOR.normal(size=(4, 3))))
+def test_a_file_returns_the_distribution() -> None:
+    distribution = ood.fit_distribution(ood.feature_moments(np.array([0, 1, 1, 2]), GENERATOR.normal(size=(4, 3))))
     read = FeatureDistribution.from_bytes(distribution.to_bytes())
     assert np.array_equal(read.means, distribution.means)
     assert np.array_equal(read.whitening, distribution.whitening)
@@ -74,8 +74,8 @@ def test_a_file_gives_the_distribution_back() -> None:
         (FeatureDistribution(np.zeros((2, 3), np.float32), np.full((3, 3), np.nan, np.float32)).to_bytes(), "finite"),
         (FeatureDistribution(np.array([[object()]]), np.zeros((1, 1), np.float32)).to_bytes(), "cannot be read"),
     ],
-    ids=["empty", "no archive", "shapes apart", "five classes", "nan", "pickle"],
+    ids=["empty", "not an archive", "shapes do not fit", "five classes", "nan", "pickle"],
 )
-def test_anything_else_is_refused_in_a_sentence(data: bytes, problem: str) -> None:
+def test_any_other_file_is_refused_in_one_sentence(data: bytes, problem: str) -> None:
     with pytest.raises(ModelError, match=problem):
         FeatureDistribution.from_bytes(data)

@@ -110,22 +110,3 @@ def test_a_member_alone_takes_one_round_from_validation_to_validation() -> None:
     for settings in (baselines.settings(shared, alone=False), baselines.settings(fresh, alone=True)):
         assert (settings.federation.rounds, settings.training.local_epochs) == (20, 0.05)
         assert settings.federation.strategy == "fedavg"
-
-
-def test_mcnemar_by_hand() -> None:
-    # five images only the first gets right, none only the second: two-sided 2 / 2^5
-    ours, theirs = np.array([True] * 8), np.array([False] * 5 + [True] * 3)
-    assert baselines.mcnemar(ours, theirs) == pytest.approx(2 / 32)
-    assert baselines.mcnemar(ours, ours) == 1.0
-
-
-def test_a_paired_interval_is_empty_between_equals_and_wider_for_groups() -> None:
-    generator = np.random.default_rng(0)
-    ours, theirs = np.array([True, True, False, True] * 10), np.array([True, False, True, False] * 10)
-    assert baselines.paired_interval(ours, ours, np.arange(40), generator) == (0.0, 0.0)
-    alone, together = (
-        baselines.paired_interval(np.sort(ours), theirs[np.argsort(ours)], groups, np.random.default_rng(1))
-        for groups in (np.arange(40), np.arange(40) // 10)
-    )
-    assert alone[0] < (ours.mean() - theirs.mean()) < alone[1]
-    assert together[1] - together[0] > 1.5 * (alone[1] - alone[0])

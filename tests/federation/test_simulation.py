@@ -399,7 +399,7 @@ def test_one_round_is_the_average_of_what_the_hospitals_trained() -> None:
     """ROUNDS = 1 is the classic single aggregation: computed here a second time without Flower."""
     from medisync.model.device import select_device
     from medisync.model.resnet import build_resnet18
-    from medisync.training.local import train_locally
+    from medisync.training.local import RoundInstructions, train_locally
     from medisync.training.seeds import derive_seed
 
     hospitals = {"North": hospital(0), "South": {**hospital(10), "train": images(8, 4, 10)}}
@@ -410,8 +410,7 @@ def test_one_round_is_the_average_of_what_the_hospitals_trained() -> None:
         train_locally(
             start,
             data["train"],
-            SETTINGS,
-            learning_rate=SETTINGS.learning_rate,
+            RoundInstructions(SETTINGS, SETTINGS.learning_rate),
             generator=torch.Generator().manual_seed(derive_seed(SETTINGS.seed, 1, name)),
             device=device,
         ).state
@@ -469,7 +468,7 @@ def test_a_client_leaves_the_arrays_that_it_was_sent_as_they_are(
     """In one process they are the same for every hospital, and the server's own."""
     config = SETTINGS.model_copy(update={"normalisation": normalisation})
     weights = build_resnet18(normalisation).state_dict()
-    start = arrays_from_state({**weights, **adam.begin(weights)} if message_type == "train" else weights)
+    start = arrays_from_state({**weights, **adam.initial_moments(weights)} if message_type == "train" else weights)
     before = digest(start)
     order = TrainOrder(config, 1e-3) if message_type == "train" else EvaluateOrder(config)
     assert answer_of_north(message_type, order.to_record(), start)

@@ -1,4 +1,4 @@
-"""Heat maps against the truth: on phantoms, whose lesions are known, and on a network that knows nothing."""
+"""Heat maps against the truth: phantoms whose lesions are known, and an untrained network for comparison."""
 
 import factories
 import numpy as np
@@ -16,7 +16,7 @@ from medisync.model.weights import State
 from medisync.phantom.hospitals import STYLES, PhantomSlice, draw_slice
 from medisync.schemas import LABELS
 from medisync.training.dataset import ImageSet
-from medisync.training.local import train_locally
+from medisync.training.local import RoundInstructions, train_locally
 from medisync.training.schedules import scheduled_rate
 
 SIDE = 96
@@ -53,7 +53,9 @@ def trained() -> Classifier:
         for number in range(1, EPOCHS + 1):
             rate = scheduled_rate(1e-3, "cosine", number, EPOCHS)
             generator = torch.Generator().manual_seed(number)
-            state = train_locally(state, data, config, learning_rate=rate, generator=generator, device=DEVICE).state
+            state = train_locally(
+                state, data, RoundInstructions(config, rate), generator=generator, device=DEVICE
+            ).state
     return classifier(state)
 
 
@@ -61,7 +63,7 @@ def heat_of(chosen: Classifier, data: ImageSet, indices: np.ndarray) -> np.ndarr
     return np.stack([explanation.explain(chosen, data.pixels[i], LABELS[data.labels[i]]) for i in indices])
 
 
-def test_the_peak_lies_in_the_lesion_and_goes_with_the_weights(trained: Classifier) -> None:
+def test_the_peak_lies_in_the_lesion_and_depends_on_the_weights(trained: Classifier) -> None:
     data, masks = draw(160, seed=2)
     predicted = predictor.forward(trained, data.pixels)[0].argmax(axis=1)
     tumours = np.flatnonzero((predicted == data.labels) & masks.any(axis=(1, 2)))
@@ -75,7 +77,7 @@ def test_the_peak_lies_in_the_lesion_and_goes_with_the_weights(trained: Classifi
 
 
 def hits(heat: np.ndarray, masks: np.ndarray) -> float:
-    """The share of maps whose highest place lies in the lesion."""
+    """The fraction of maps whose highest pixel lies in the lesion."""
     peaks = heat.reshape(len(heat), -1).argmax(axis=1)
     return float(masks.reshape(len(masks), -1)[np.arange(len(masks)), peaks].mean())
 
@@ -88,7 +90,7 @@ def test_a_map_has_the_size_of_the_image_and_values_from_0_to_1() -> None:
     assert heat.max() == pytest.approx(1)
 
 
-def test_views_go_back_to_their_places() -> None:
+def test_views_are_undone() -> None:
     pixels = torch.arange(64, dtype=torch.float32).reshape(8, 8)
-    assert all(torch.equal(view, pixels) for view in explanation._back(explanation._views(pixels)))
+    assert all(torch.equal(view, pixels) for view in explanation._undo_views(explanation._views(pixels)))
     assert not torch.equal(*explanation._views(pixels)[:2])

@@ -1,4 +1,4 @@
-"""The published network in other programs' formats computes what it computes here."""
+"""The published network computes in other programs' formats what it computes in this one."""
 
 import json
 import sys
@@ -42,20 +42,20 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_weights_are_those_of_torchvisions_network(exported: Path) -> None:
-    """The published run's: with GroupNorm, and kernels that need not be standardised any more."""
+    """The published network has GroupNorm, and its convolution kernels need no standardising any more."""
     network = models.resnet18(
         num_classes=len(LABELS), norm_layer=lambda channels: nn.GroupNorm(channels // 16, channels)
     )
     weights, published = load_file(exported / "network.safetensors"), load_weights(ROOT / "models" / artifacts.MODEL)
     network.load_state_dict(weights)
     assert all(torch.equal(weights[key], tensor) for key, tensor in published.items() if tensor.dim() != 4)
-    ours = restore_for_training(published, CPU, 0.0)
+    ours = restore_for_training(published, CPU)
     batch = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         assert torch.allclose(network(batch), ours(batch), atol=1e-3)
 
 
-def test_both_files_say_what_they_are(exported: Path, classifier: Classifier) -> None:
+def test_the_metadata_of_both_files_describe_them(exported: Path, classifier: Classifier) -> None:
     with safe_open(exported / "network.safetensors", "pt") as file:
         said = file.metadata()
     session = onnxruntime.InferenceSession(exported / "network.onnx", providers=["CPUExecutionProvider"])
@@ -74,16 +74,16 @@ def test_onnxruntime_computes_the_same_probabilities(exported: Path, classifier:
     for row, each in zip(found, pixels, strict=True):
         expected = predictor.predict_standardised(classifier, each).probabilities
         assert row.tolist() == pytest.approx(
-            [expected[label] for label in LABELS], abs=0.02 if wide(classifier) else 1e-3
+            [expected[label] for label in LABELS], abs=0.02 if is_coarse(classifier) else 1e-3
         )
 
 
-def wide(classifier: Classifier) -> bool:
-    """In bfloat16 this program itself is off by more than the exported file."""
+def is_coarse(classifier: Classifier) -> bool:
+    """True where this program computes in bfloat16, whose error is larger than the exported file's."""
     return classifier.device.bfloat16
 
 
-def test_what_cannot_be_exported_is_one_sentence(
+def test_an_export_that_is_impossible_is_explained_in_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["export", "--workspace", str(ROOT)]) == 2

@@ -1,8 +1,5 @@
-"""From a file to a prediction that says when not to trust it."""
+"""From the bytes of a file to a prediction with the reasons to distrust it."""
 
-import csv
-import io
-import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -11,32 +8,19 @@ import factories
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from scans import save, texture
+from bad_inputs import encoded
+from scans import texture
 
+from medisync.data.decoding import decode
 from medisync.data.preprocessing import standardise
-from medisync.errors import ConfigError, DataError, ImageError, ModelError
+from medisync.errors import ConfigError, ImageError, ModelError
 from medisync.inference import explanation, predictor
-from medisync.inference.predictor import Classifier, Reading
+from medisync.inference.predictor import Classifier
 from medisync.model import local_batchnorm
 from medisync.model.resnet import build_resnet18
 from medisync.model.weights import serialise
 from medisync.schemas import LABELS
 from medisync.workspace import artifacts
-
-
-@pytest.fixture(scope="module")
-def classifier(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
-    """A real ResNet18 that never saw an image."""
-    workspace = artifacts.locate(tmp_path_factory.mktemp("workspace"))
-    run = factories.make_run(workspace, model=serialise(build_resnet18(seed=3).state_dict()))
-    return predictor.open_run(run)
-
-
-def png(pixels: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG")
-    return stream.getvalue()
 
 
 def with_calibration(classifier: Classifier, **figures: float) -> Classifier:
@@ -45,62 +29,54 @@ def with_calibration(classifier: Classifier, **figures: float) -> Classifier:
     return replace(classifier, meta=meta)
 
 
-def test_probabilities_add_to_one_and_the_label_has_the_largest(classifier: Classifier) -> None:
-    prediction = predictor.predict(classifier, png(texture(1, 200)))
+def test_probabilities_add_to_one_and_the_label_has_the_largest(untrained: Classifier) -> None:
+    prediction = predictor.predict(untrained, encoded(texture(1, 200)))
     assert sum(prediction.probabilities.values()) == pytest.approx(1)
     assert prediction.confidence == max(prediction.probabilities.values()) == prediction.probabilities[prediction.label]
 
 
-def test_sessions_that_share_a_model_get_their_own_answers(classifier: Classifier) -> None:
-    scans = [png(texture(seed, 200)) for seed in range(8)]
-    pixels = [standardise(texture(seed, 200), classifier.meta.image_size) for seed in range(8)]
-    alone = [predictor.predict(classifier, scan) for scan in scans]
-    heat = [explanation.explain(classifier, each, "glioma") for each in pixels]
+def test_sessions_that_share_a_model_get_their_own_answers(untrained: Classifier) -> None:
+    scans = [encoded(texture(seed, 200)) for seed in range(8)]
+    pixels = [standardise(texture(seed, 200), untrained.meta.image_size) for seed in range(8)]
+    alone = [predictor.predict(untrained, scan) for scan in scans]
+    heat = [explanation.explain(untrained, each, "glioma") for each in pixels]
     with ThreadPoolExecutor(4) as sessions:
-        together = list(sessions.map(lambda scan: predictor.predict(classifier, scan), scans))
-        heat_together = list(sessions.map(lambda each: explanation.explain(classifier, each, "glioma"), pixels))
+        together = list(sessions.map(lambda scan: predictor.predict(untrained, scan), scans))
+        heat_together = list(sessions.map(lambda each: explanation.explain(untrained, each, "glioma"), pixels))
     assert together == alone
     assert all(np.array_equal(one, other) for one, other in zip(heat, heat_together, strict=True))
 
 
-def test_the_temperature_changes_confidence_and_not_the_label(classifier: Classifier) -> None:
-    sharp = predictor.predict(with_calibration(classifier, temperature=0.1), png(texture(1, 200)))
-    flat = predictor.predict(with_calibration(classifier, temperature=10.0), png(texture(1, 200)))
+def test_an_upload_is_standardised_once(untrained: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(predictor, "standardise", lambda image, size: sizes.append(size) or standardise(image, size))
+    decoded = decode(encoded(texture(1, 100)))
+    pixels, prediction = predictor.standardise_and_predict(untrained, decoded)
+    assert sizes == [untrained.meta.image_size]
+    assert np.array_equal(pixels, standardise(decoded.pixels, untrained.meta.image_size))
+    assert [check.name for check in prediction.checks if not check.passed] == ["size"]
+    bare = predictor.predict_standardised(untrained, pixels)
+    assert bare.checks == []
+    assert bare.probabilities == prediction.probabilities
+
+
+def test_the_temperature_changes_confidence_and_not_the_label(untrained: Classifier) -> None:
+    sharp = predictor.predict(with_calibration(untrained, temperature=0.1), encoded(texture(1, 200)))
+    flat = predictor.predict(with_calibration(untrained, temperature=10.0), encoded(texture(1, 200)))
     assert sharp.label == flat.label
     assert sharp.confidence > flat.confidence > 1 / len(LABELS)
 
 
-def test_a_scan_beyond_the_threshold_is_unlike_the_training_scans(classifier: Classifier) -> None:
-    distance = predictor.predict(classifier, png(texture(1, 200))).distance
-    for threshold, unlike in ((distance * 0.99, True), (distance * 1.01, False)):
-        adjusted = with_calibration(classifier, distance_threshold=threshold)
-        assert predictor.predict(adjusted, png(texture(1, 200))).unlike_training is unlike
+def test_a_scan_beyond_the_threshold_is_out_of_distribution(untrained: Classifier) -> None:
+    score = predictor.predict(untrained, encoded(texture(1, 200))).distance
+    for threshold, flagged in ((score * 0.99, True), (score * 1.01, False)):
+        adjusted = with_calibration(untrained, distance_threshold=threshold)
+        assert predictor.predict(adjusted, encoded(texture(1, 200))).unlike_training is flagged
 
 
-def test_a_prediction_from_a_folder_is_that_of_an_upload(classifier: Classifier, tmp_path: Path) -> None:
-    paths = [save(tmp_path / f"{seed}.png", texture(seed, 150)) for seed in range(70)]  # two batches, all cores
-    readings = list(predictor.predict_files(classifier, paths))
-    assert [reading.path for reading in readings] == paths
-    for seed in (0, 69):
-        alone = predictor.predict(classifier, png(texture(seed, 150)))
-        together = readings[seed].prediction
-        assert together is not None
-        assert together.label == alone.label
-        assert together.confidence == pytest.approx(alone.confidence, abs=0.02)  # bfloat16 batches round differently
-
-
-def test_a_file_that_is_no_image_is_a_reading_with_a_reason(classifier: Classifier, tmp_path: Path) -> None:
-    good = save(tmp_path / "good.png", texture(1))
-    (tmp_path / "bad.png").write_bytes(b"no image")
-    readings = list(predictor.predict_files(classifier, [tmp_path / "bad.png", tmp_path / "gone.png", good]))
-    assert [reading.prediction is None for reading in readings] == [True, True, False]
-    assert "not an image" in readings[0].problem
-    assert readings[1].problem == "cannot be read: No such file or directory"
-
-
-def test_an_upload_that_is_no_image_is_refused(classifier: Classifier) -> None:
+def test_an_upload_that_is_not_an_image_is_refused(untrained: Classifier) -> None:
     with pytest.raises(ImageError, match="not an image"):
-        predictor.predict(classifier, b"<html></html>")
+        predictor.predict(untrained, b"<html></html>")
 
 
 @pytest.mark.parametrize(
@@ -114,8 +90,8 @@ def test_an_upload_that_is_no_image_is_refused(classifier: Classifier) -> None:
     ],
     ids=["good", "small", "narrow", "flat", "colourful"],
 )
-def test_checks_say_what_to_look_at(classifier: Classifier, pixels: np.ndarray, failed: set[str]) -> None:
-    checks = predictor.predict(classifier, png(pixels)).checks
+def test_checks_name_what_to_look_at(untrained: Classifier, pixels: np.ndarray, failed: set[str]) -> None:
+    checks = predictor.predict(untrained, encoded(pixels)).checks
     assert {check.name for check in checks if not check.passed} == failed
     assert len(checks) == 4
 
@@ -135,68 +111,24 @@ def test_another_feature_distribution_is_refused(tmp_path: Path) -> None:
         predictor.open_run(run)
 
 
-def test_scans_of_a_hospital_are_predicted_with_its_own_statistics(tmp_path: Path) -> None:
+def test_scans_of_a_hospital_are_predicted_with_its_own_running_statistics(tmp_path: Path) -> None:
     state = build_resnet18("local", seed=3).state_dict()
-    statistics = {"North": {key: tensor + 0.5 for key, tensor in local_batchnorm.of(state).items()}}
+    statistics = {"North": {key: tensor + 0.5 for key, tensor in local_batchnorm.running_statistics(state).items()}}
     run = factories.make_run(
         artifacts.locate(tmp_path),
         model=serialise(state),
-        statistics=local_batchnorm.to_bytes(statistics),
+        statistics=local_batchnorm.serialise_statistics(statistics),
         statistics_of="North",
     )
     found = [predictor.open_run(run, hospital) for hospital in ("", "North")]
     for each, own in zip(found, (state, {**state, **statistics["North"]}), strict=True):
         assert torch.equal(each.network.state_dict()["bn1.running_var"], own["bn1.running_var"])
-    alike, own = (predictor.predict(each, png(texture(1, 200))).probabilities for each in found)
+    alike, own = (predictor.predict(each, encoded(texture(1, 200))).probabilities for each in found)
     assert alike != own
-    with pytest.raises(ConfigError, match="'South': the model has statistics of North only"):
+    with pytest.raises(
+        ConfigError, match="'South': the model has running statistics of North only; name one of these, or none"
+    ):
         predictor.open_run(run, "South")
     (run / artifacts.STATISTICS).write_bytes(b"PK")
     with pytest.raises(ModelError, match=r"hospital_statistics.*SHA-256"):
         predictor.open_run(run, "North")
-
-
-def test_images_below_folders_are_found_in_order(tmp_path: Path) -> None:
-    for name in ("b/2.png", "a/1.JPG", "a/notes.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    single = tmp_path / "a/notes.txt"
-    assert predictor.find_images([tmp_path]) == [tmp_path / "a/1.JPG", tmp_path / "b/2.png"]
-    assert predictor.find_images([single]) == [single]
-    with pytest.raises(DataError, match="nowhere: no such file or folder"):
-        predictor.find_images([tmp_path / "nowhere"])
-
-
-def test_a_csv_row_has_a_probability_per_class_or_the_reason(classifier: Classifier) -> None:
-    prediction = predictor.predict(classifier, png(texture(1, 100)))
-    row = predictor.csv_row(Reading(Path("scan.png"), prediction, ""))
-    assert row[:2] == ["scan.png", prediction.label]
-    assert [float(cell) for cell in row[2:6]] == pytest.approx(list(prediction.probabilities.values()), abs=1e-4)
-    assert "size: 100 x 100 pixels" in row[6]
-    assert predictor.csv_row(Reading(Path("bad.png"), None, "empty")) == ["bad.png", "", "", "", "", "", "empty"]
-    assert len(next(csv.reader([",".join(row[:6])]))) == 6
-
-
-def test_a_folder_of_class_folders_is_scored(classifier: Classifier, tmp_path: Path) -> None:
-    for folder, count in (("glioma", 2), ("No_Tumor", 3), ("chest x-rays", 4)):
-        for number in range(count):
-            save(tmp_path / folder / f"{number}.png", texture(10 * count + number, 150))
-    (tmp_path / "glioma/broken.png").write_bytes(b"no")
-    scores = predictor.score_folder(classifier, tmp_path)
-    figures = json.loads(json.dumps(scores.figures))
-    matrix = np.array(figures["confusion_matrix"])
-    assert figures["n"] == 5
-    assert matrix.sum(axis=1).tolist() == [2, 0, 0, 3]
-    assert figures["accuracy"] == pytest.approx(np.trace(matrix) / 5)
-    assert figures["per_class_recall"]["meningioma"] is None
-    readings = predictor.predict_files(classifier, predictor.find_images([tmp_path]))
-    unlike = [reading.prediction.unlike_training for reading in readings if reading.prediction]
-    assert figures["out_of_distribution_share"] == pytest.approx(np.mean(unlike))
-    assert [path.name for path, _ in scores.unreadable] == ["broken.png"]
-
-
-def test_a_folder_without_images_is_refused(classifier: Classifier, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no readable image"):
-        predictor.score_folder(classifier, tmp_path)
-    with pytest.raises(DataError, match="no such folder"):
-        predictor.score_folder(classifier, tmp_path / "missing")

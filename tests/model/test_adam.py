@@ -1,4 +1,4 @@
-"""Adam's memory travels: a training that is handed on is one training."""
+"""Adam's moments travel: training that is resumed elsewhere continues as if it had not been interrupted."""
 
 import pytest
 import torch
@@ -22,52 +22,52 @@ def step(layer: nn.Linear, optimiser: torch.optim.Adam, gradient: float) -> None
 
 def test_the_moments_of_two_steps_by_hand() -> None:
     layer = network()
-    optimiser = adam.build(layer, 0.1, adam.begin(layer.state_dict()))
+    optimiser = adam.build_adam(layer, 0.1, adam.initial_moments(layer.state_dict()))
     step(layer, optimiser, 2.0)
     assert layer.weight.item() == pytest.approx(0.9)  # the first step of Adam is one learning rate
     step(layer, optimiser, -1.0)
-    memory = adam.read(optimiser, layer)
-    assert memory[adam.FIRST + "weight"].item() == pytest.approx(0.9 * 0.1 * 2 + 0.1 * -1)
-    assert memory[adam.SECOND + "weight"].item() == pytest.approx(0.999 * 0.001 * 4 + 0.001 * 1)
-    assert (memory[adam.STEPS].item(), memory[adam.STEPS].dtype) == (2, torch.int64)
+    moments = adam.read_moments(optimiser, layer)
+    assert moments[adam.FIRST + "weight"].item() == pytest.approx(0.9 * 0.1 * 2 + 0.1 * -1)
+    assert moments[adam.SECOND + "weight"].item() == pytest.approx(0.999 * 0.001 * 4 + 0.001 * 1)
+    assert (moments[adam.STEPS].item(), moments[adam.STEPS].dtype) == (2, torch.int64)
 
 
-def test_a_training_that_is_handed_on_is_one_training() -> None:
+def test_resumed_training_equals_uninterrupted_training() -> None:
     whole, first = network(), network()
-    one = adam.build(whole, 0.1, adam.begin(whole.state_dict()))
-    two = adam.build(first, 0.1, adam.begin(first.state_dict()))
+    one = adam.build_adam(whole, 0.1, adam.initial_moments(whole.state_dict()))
+    two = adam.build_adam(first, 0.1, adam.initial_moments(first.state_dict()))
     for gradient in (2.0, -1.0):
         step(whole, one, gradient)
         step(first, two, gradient)
     second = network()
     second.load_state_dict(first.state_dict())
-    three = adam.build(second, 0.1, adam.read(two, first))
+    three = adam.build_adam(second, 0.1, adam.read_moments(two, first))
     step(whole, one, 0.5)
     step(second, three, 0.5)
     assert torch.equal(whole.weight, second.weight)
 
 
-def test_weight_decay_shrinks_kernels_by_its_share_of_the_learning_rate_and_no_biases() -> None:
+def test_weight_decay_shrinks_matrices_by_its_fraction_of_the_learning_rate_and_no_biases() -> None:
     layer = nn.Linear(1, 1)
     nn.init.ones_(layer.weight)
     nn.init.ones_(layer.bias)
-    optimiser = adam.build(layer, 0.1, {}, weight_decay=0.5)
+    optimiser = adam.build_adam(layer, 0.1, {}, weight_decay=0.5)
     for parameter in layer.parameters():
-        parameter.grad = torch.zeros_like(parameter)  # nothing to learn, so that all that happens is decay
+        parameter.grad = torch.zeros_like(parameter)  # nothing to learn, so that only decay happens
     optimiser.step()
     assert layer.weight.item() == pytest.approx(1 - 0.1 * 0.5)
     assert layer.bias.item() == 1
 
 
-def test_weights_and_memory_are_told_apart() -> None:
+def test_weights_and_moments_are_split() -> None:
     weights = dict(build_resnet18("averaged").state_dict())
-    found, memory = adam.split({**weights, **adam.begin(weights)})
+    found, moments = adam.split_moments({**weights, **adam.initial_moments(weights)})
     assert found.keys() == weights.keys()
     parameters = sum(1 for _ in build_resnet18("averaged").named_parameters())
-    assert len(memory) == 2 * parameters + 1  # BatchNorm's statistics have no gradient
+    assert len(moments) == 2 * parameters + 1  # running statistics have no gradient
 
 
-def memory(first: float, second: float, steps: int = 1) -> dict[str, torch.Tensor]:
+def moments_of(first: float, second: float, steps: int = 1) -> dict[str, torch.Tensor]:
     return {
         adam.FIRST + "w": torch.tensor([first]),
         adam.SECOND + "w": torch.tensor([second]),
@@ -78,21 +78,21 @@ def memory(first: float, second: float, steps: int = 1) -> dict[str, torch.Tenso
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        (memory(0.1, 0.001), ""),  # one gradient of 1
-        (memory(0.0, 0.0, 0), ""),
-        (memory(7.2, 1.0), ""),
-        (memory(-7.5, 1.0), "adam.first.w holds values that no gradients"),
-        (memory(0.1, 0.0), "adam.first.w holds values that no gradients"),
-        (memory(0.0, -1e-9), "adam.second.w holds negative values"),
-        (memory(0.0, 0.0, -1), "adam.steps is negative"),
+        (moments_of(0.1, 0.001), ""),  # one gradient of 1
+        (moments_of(0.0, 0.0, 0), ""),
+        (moments_of(7.2, 1.0), ""),
+        (moments_of(-7.5, 1.0), "adam.first.w holds values that no gradients"),
+        (moments_of(0.1, 0.0), "adam.first.w holds values that no gradients"),
+        (moments_of(0.0, -1e-9), "adam.second.w holds negative values"),
+        (moments_of(0.0, 0.0, -1), "adam.steps is negative"),
     ],
 )
-def test_what_no_adam_remembers(found: dict[str, torch.Tensor], said: str) -> None:
-    assert adam.find_problem(found).startswith(said)
-    assert bool(adam.find_problem(found)) == bool(said)
+def test_impossible_moments_are_refused(found: dict[str, torch.Tensor], said: str) -> None:
+    assert adam.find_moment_problem(found).startswith(said)
+    assert bool(adam.find_moment_problem(found)) == bool(said)
 
 
-def test_gradients_that_grow_as_fast_as_they_can_stay_within_the_bound() -> None:
+def test_the_worst_case_of_gradients_reaches_the_bound() -> None:
     # the worst case of the inequality: gradients in proportion to (0.9 / 0.999)^age
     first = second = 0.0
     for age in range(200, -1, -1):

@@ -1,4 +1,4 @@
-"""Each hospital's own BatchNorm statistics, from the arithmetic to the file."""
+"""Each hospital's own running statistics, from the arithmetic to the file."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from medisync.errors import ModelError
 from medisync.model import local_batchnorm
 from medisync.model.resnet import build_resnet18
 
-OWN = local_batchnorm.of(build_resnet18("local").state_dict())
+OWN = local_batchnorm.running_statistics(build_resnet18("local").state_dict())
 
 
 def test_scans_from_elsewhere_get_the_mean_weighted_by_images() -> None:
@@ -17,14 +17,14 @@ def test_scans_from_elsewhere_get_the_mean_weighted_by_images() -> None:
         "North": {"bn1.running_mean": torch.tensor([1.0])},
         "South": {"bn1.running_mean": torch.tensor([5.0])},
     }
-    mean = local_batchnorm.mean(statistics, {"North": 3.0, "South": 1.0, "West": 9.0})
+    mean = local_batchnorm.average_statistics(statistics, {"North": 3.0, "South": 1.0, "West": 9.0})
     assert {key: tensor.tolist() for key, tensor in mean.items()} == {"bn1.running_mean": [2.0]}
-    assert local_batchnorm.mean({}, {"North": 3.0}) == {}
+    assert local_batchnorm.average_statistics({}, {"North": 3.0}) == {}
 
 
-def test_a_file_gives_back_what_was_written_whatever_a_hospital_is_called() -> None:
+def test_a_file_returns_what_was_written_whatever_a_hospital_is_called() -> None:
     statistics = {"A / B": {key: tensor + 0.5 for key, tensor in OWN.items()}, "एम्स": OWN}
-    found = local_batchnorm.from_bytes(local_batchnorm.to_bytes(statistics))
+    found = local_batchnorm.parse_statistics(local_batchnorm.serialise_statistics(statistics))
     assert found.keys() == statistics.keys()
     for name, own in statistics.items():
         assert all(torch.equal(found[name][key], tensor) for key, tensor in own.items())
@@ -43,6 +43,6 @@ def test_a_file_gives_back_what_was_written_whatever_a_hospital_is_called() -> N
         ),
     ],
 )
-def test_what_are_no_statistics_is_refused(data: bytes, said: str) -> None:
+def test_anything_but_running_statistics_is_refused(data: bytes, said: str) -> None:
     with pytest.raises(ModelError, match=said):
-        local_batchnorm.from_bytes(data)
+        local_batchnorm.parse_statistics(data)

@@ -1,4 +1,4 @@
-"""One hospital, one round."""
+"""One hospital, one round: training, outputs and running statistics."""
 
 import math
 
@@ -15,9 +15,10 @@ from medisync.errors import DataError
 from medisync.model import adam
 from medisync.model.device import Device
 from medisync.model.resnet import build_resnet18
-from medisync.model.weights import State, is_statistic, l2_distance
+from medisync.model.weights import State, is_running_statistic, l2_distance
 from medisync.training.dataset import ImageSet
 from medisync.training.local import (
+    RoundInstructions,
     Update,
     _batches,
     _Objective,
@@ -26,9 +27,6 @@ from medisync.training.local import (
     predict_images,
     train_locally,
 )
-from medisync.training.schedules import scheduled_rate, scheduled_size
-from medisync.training.seeds import derive_seed
-from medisync.training.transforms import mix_pairs
 
 CPU = Device("cpu", bfloat16=False)
 CONFIG = recipes.training(image_size=32, batch_size=8, learning_rate=1e-3, device="cpu")
@@ -56,10 +54,7 @@ def run(
     return train_locally(
         build_resnet18(normalisation, seed=0).state_dict(),
         data,
-        config,
-        learning_rate=config.learning_rate,
-        image_size=image_size,
-        proximal_mu=proximal_mu,
+        RoundInstructions(config, config.learning_rate, image_size, proximal_mu),
         generator=torch.Generator().manual_seed(seed),
         device=CPU,
     )
@@ -69,7 +64,7 @@ def distance(update: Update, start: State) -> float:
     return l2_distance(update.state, start, [name for name, _ in build_resnet18().named_parameters()])
 
 
-def test_training_lowers_the_loss_and_leaves_the_given_weights_alone() -> None:
+def test_training_lowers_the_loss_and_leaves_the_given_weights_unchanged() -> None:
     start = build_resnet18(seed=0).state_dict()
     before = {key: tensor.clone() for key, tensor in start.items()}
     plain = CONFIG.model_copy(update={"augment": False, "local_epochs": 4})
@@ -119,14 +114,14 @@ def test_every_hospital_takes_as_many_steps_but_never_with_a_single_image(count:
 
 
 def test_one_step_of_each_hospital_has_the_mean_gradient_of_one_step_of_all() -> None:
-    """Where images are normalised by themselves, equal batches and shared moments are pooled training, step by step."""
+    """With GroupNorm, equal batches and shared moments make federated training equal pooled training, step by step."""
     config = CONFIG.model_copy(update={"augment": False, "steps_per_epoch": 1})
     weights = build_resnet18("group", seed=0).state_dict()
-    start, both = {**weights, **adam.begin(weights)}, squares(8, (0, 1, 2, 3))
+    start, both = {**weights, **adam.initial_moments(weights)}, squares(8, (0, 1, 2, 3))
     halves = [ImageSet(both.pixels[part], both.labels[part], both.groups[part]) for part in (slice(0, 4), slice(4, 8))]
     one, two, together = (
         train_locally(
-            start, data, config, learning_rate=0.001, generator=torch.Generator().manual_seed(0), device=CPU
+            start, data, RoundInstructions(config, 1e-3), generator=torch.Generator().manual_seed(0), device=CPU
         ).state
         for data in (*halves, both)
     )
@@ -141,7 +136,7 @@ def test_missing_class_is_discounted_by_its_prior_and_present_classes_are_not() 
     assert missing_class_adjustment(np.array([0, 0, 2]), 1.0).tolist() == [0, 0, 0, 0]
 
 
-def test_adjusted_loss_hardly_pushes_a_missing_class_down() -> None:
+def test_the_adjusted_loss_hardly_pushes_a_missing_class_down() -> None:
     # Equal logits, label glioma, no notumor here. Plain cross-entropy pushes notumor with 1/4;
     # with a prior of 0.01 it pushes with 0.01 / 3.01.
     labels = torch.tensor([0])
@@ -161,67 +156,25 @@ def test_training_moves_the_weights_of_a_missing_class_only_as_far_as_its_prior_
     assert not torch.equal(trained[0], start[0])
 
 
-def test_the_proximal_pull_is_mu_times_the_distance_from_the_global_weights() -> None:
+def test_the_proximal_gradient_is_mu_times_the_distance_from_the_global_weights() -> None:
     layer = nn.Linear(1, 1, bias=False)
     layer.weight.data.fill_(5.0)
     layer.weight.grad = torch.tensor([[1.0]])
-    _Objective(torch.zeros(4), 0.5, [torch.tensor([[3.0]])]).add_pull(layer)
+    _Objective(torch.zeros(4), 0.5, [torch.tensor([[3.0]])]).add_proximal_gradient(layer)
     assert layer.weight.grad.item() == 1 + 0.5 * (5 - 3)
 
 
-def test_a_hospital_that_is_pulled_back_stays_nearer_to_the_global_weights() -> None:
+def test_with_the_proximal_term_a_hospital_stays_nearer_to_the_global_weights() -> None:
     start = build_resnet18(seed=0).state_dict()
     free, pulled = (distance(run(squares(64, (0, 1)), proximal_mu=mu), start) for mu in (0.0, 10.0))
     assert pulled < 0.8 * free
 
 
-def test_learning_rate_falls_along_a_cosine_to_a_twentieth() -> None:
-    rates = [scheduled_rate(1e-3, "cosine", number, 5) for number in range(1, 6)]
-    assert rates[0] == pytest.approx(1e-3)
-    assert rates[2] == pytest.approx(1e-3 * (0.05 + 0.95 / 2))
-    assert rates[4] == pytest.approx(1e-3 / 20)
-    assert scheduled_rate(1e-3, "cosine", 1, 1) == 1e-3
-
-
-def test_learning_rate_falls_in_a_straight_line_to_nothing_after_the_last_round() -> None:
-    rates = [scheduled_rate(1e-3, "linear", number, 4) for number in range(1, 5)]
-    assert rates == pytest.approx([1e-3, 0.75e-3, 0.5e-3, 0.25e-3])
-
-
-def test_images_grow_with_the_rounds_where_the_schedule_says_so() -> None:
-    progressive = recipes.training(image_size=224, image_size_schedule="progressive")
-    sizes = [scheduled_size(progressive, number, 10) for number in range(1, 11)]
-    assert sizes == [64] * 2 + [128] * 6 + [224] * 2
-    assert scheduled_size(recipes.training(image_size=224), 1, 10) == 224
-    assert [scheduled_size(progressive, number, 3) for number in (1, 2, 3)] == [128, 128, 224]
-    assert scheduled_size(progressive, 1, 1) == 224  # the last is of whole images, also where it is the first
-    small = recipes.training(image_size=32, image_size_schedule="progressive")
-    assert {scheduled_size(small, number, 10) for number in range(1, 11)} == {32}
-
-
-def test_images_are_mixed_in_pairs_and_their_targets_by_the_same_share() -> None:
-    levels = torch.tensor([0, 60, 120, 240], dtype=torch.uint8)
-    pixels, targets = levels.view(4, 1, 1).expand(4, 8, 8), torch.eye(4)
-    shares = []
-    for seed in range(40):
-        mixed, told = mix_pairs(pixels, targets, 0.4, torch.Generator().manual_seed(seed))
-        again, _ = mix_pairs(pixels, targets, 0.4, torch.Generator().manual_seed(seed))
-        assert torch.equal(mixed, again)
-        # as much of each image as of its label
-        torch.testing.assert_close(mixed.mean(dim=(1, 2)), told @ levels.float())
-        torch.testing.assert_close(told.sum(dim=1), torch.ones(4))
-        assert (told > 0).sum(dim=1).max() <= 2  # a pair
-        assert told.diagonal().min() >= 0.5  # and its own part is the larger one
-        shares.append(told.diagonal())
-    assert torch.cat(shares).min() < 0.55
-    assert max(float(each.max() - each.min()) for each in shares) > 0.3  # each image its own share
-
-
-def test_mixing_is_off_where_it_is_not_asked_for_and_otherwise_part_of_training() -> None:
-    """Even shares (Beta(10, 10)) leave little to be sure of: the loss stays higher than without."""
-    data, mixing = squares(32, (0, 1)), CONFIG.model_copy(update={"mixup": 10.0, "augment": False, "local_epochs": 8})
-    plain = mixing.model_copy(update={"mixup": 0.0})
-    mixed, alone = run(data, mixing), run(data, plain)
+def test_mixup_is_part_of_training_where_it_is_configured() -> None:
+    """Nearly even fractions, from Beta(10, 10), leave little to be sure of: the loss stays higher than without."""
+    data, mixup = squares(32, (0, 1)), CONFIG.model_copy(update={"mixup": 10.0, "augment": False, "local_epochs": 8})
+    plain = mixup.model_copy(update={"mixup": 0.0})
+    mixed, alone = run(data, mixup), run(data, plain)
     assert alone.accuracy > 0.9
     assert mixed.loss > alone.loss + 0.1
 
@@ -246,23 +199,17 @@ def test_predictions_are_in_the_order_of_the_images() -> None:
     assert np.allclose(together, np.concatenate(alone), atol=1e-4)
 
 
-def test_seeds_differ_between_rounds_and_hospitals_only() -> None:
-    seeds = {derive_seed(0, number, name) for number in (1, 2) for name in ("North", "South")}
-    assert len(seeds) == 4
-    assert derive_seed(0, 1, "North") in seeds
-
-
-def test_a_hospitals_own_statistics_are_those_of_its_training_images() -> None:
+def test_a_hospitals_own_running_statistics_are_those_of_its_training_images() -> None:
     data, state = squares(6, (0, 1, 2)), build_resnet18("local", seed=1).state_dict()
     own = localise(state, data, CPU, np.random.default_rng(0))
     pixels = normalise(torch.from_numpy(data.pixels))
     mapped = functional.conv2d(pixels, state["conv1.weight"], stride=2, padding=3)
     torch.testing.assert_close(own["bn1.running_mean"], mapped.mean(dim=(0, 2, 3)))
     torch.testing.assert_close(own["bn1.running_var"], mapped.var(dim=(0, 2, 3)))
-    assert all(torch.equal(own[key], state[key]) for key in state if not is_statistic(key) and "num" not in key)
+    assert all(torch.equal(own[key], state[key]) for key in state if not is_running_statistic(key) and "num" not in key)
 
 
-def test_a_single_image_has_no_statistics_of_its_own() -> None:
+def test_a_single_image_leaves_the_running_statistics_as_they_are() -> None:
     state = build_resnet18("local", seed=1).state_dict()
     own = localise(state, squares(1, (0,)), CPU, np.random.default_rng(0))
     assert all(torch.equal(own[key], state[key]) for key in state)
