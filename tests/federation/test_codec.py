@@ -67,8 +67,8 @@ def converse(
         for state in states:
             exchange = ask(packed, [Message(RecordDict({ARRAYS: ArrayRecord(dict(state))}), 2, "evaluate")], names, 5)
             (reply,) = exchange.replies
-            sent.append(exchange.sent[2])
-            errors.append(reply.error.reason if reply.has_error() else "")
+            sent.append(exchange.sent["AIIMS Delhi"])
+            errors.append(reply.error)
             between()
 
     names = Participants({2: "AIIMS Delhi"}).hospitals

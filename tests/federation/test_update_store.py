@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
+from fakes import one_round, update
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
-from test_simulation import Reply, one_round, update
 
 from medisync.federation import simulation, update_store
-from medisync.federation.messages import ARRAYS, ask
+from medisync.federation.messages import ARRAYS, CONFIG, COUNT, METRICS, ROUND, Reply, ask
+from medisync.federation.update_validation import validate_updates
 
 
 def test_what_waits_on_disk_comes_back_the_same() -> None:
@@ -57,23 +58,23 @@ def in_a_file(array: Array) -> bool:
     return isinstance(values, memoryview) and isinstance(values.obj, mmap.mmap)
 
 
-def waiting_update(value: float, store: update_store.UpdateStore) -> Reply:
-    def answer(message: Message) -> RecordDict:
-        content = update(value)(message)
-        content[ARRAYS] = store.put_aside(content.array_records[ARRAYS])
-        return content
-
-    return answer
-
-
 def test_an_aggregate_of_updates_that_wait_is_that_of_updates_in_memory() -> None:
     """(1 + 2 + 4.5) / 3."""
-    in_memory, _ = one_round({2: update(1.0), 3: update(2.0), 4: update(4.5)})
+    answers = {2: update(1.0), 3: update(2.0), 4: update(4.5)}
+    in_memory, _ = one_round(answers)
     store = update_store.UpdateStore()
-    values = {2: 1.0, 3: 2.0, 4: 4.5}
-    waited, screened = one_round({node: waiting_update(value, store) for node, value in values.items()})
+    waited, result = one_round(answers, store=store)
     assert in_memory["w"].item() == waited["w"].item() == 2.5
-    assert all(in_a_file(each.content.array_records[ARRAYS]["w"]) for each in screened.accepted)
+    assert result.accepted.keys() == {"North", "South", "West"}
+    assert os.fstat(store._file.fileno()).st_size == 3 * mmap.ALLOCATIONGRANULARITY
+
+
+def test_validation_leaves_updates_where_they_wait() -> None:
+    arrays = ArrayRecord({"w": torch.tensor([1.0])})
+    figures = MetricRecord({COUNT: 1, "loss": 0.5, "accuracy": 0.5, "seconds": 1.0})
+    content = {ARRAYS: update_store.UpdateStore().put_aside(arrays), METRICS: figures, CONFIG: ConfigRecord({ROUND: 1})}
+    (accepted,) = validate_updates([Reply("North", RecordDict(content))], arrays, 1).accepted
+    assert in_a_file(accepted.arrays["w"])
 
 
 @pytest.mark.parametrize("disk", ["with room", "full"])
