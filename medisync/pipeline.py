@@ -79,8 +79,8 @@ class RunContext:
 def begin(workspace: Workspace, configuration: Configuration, transport: Transport = "in one process") -> RunContext:
     """Begins a new run, or resumes the interrupted one that RESUME names; it is this process's until it is published.
 
-    Raises ConfigError if the run to resume was begun with another configuration, ArtifactError if there is no such run or
-    another process works on it.
+    Raises ConfigError if the run to resume was begun with another configuration, ArtifactError if there is no such run
+    or another process works on it.
     """
     publishing.tidy(workspace)
     resumed = configuration.run.resume

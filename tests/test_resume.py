@@ -27,7 +27,7 @@ from medisync.workspace import artifacts, run_lock
 
 
 def hospital(seed: int) -> HospitalData:
-    """Twelve noisy images a split."""
+    """Returns twelve noisy images for each split."""
     random = np.random.default_rng(seed)
 
     def images() -> ImageSet:
@@ -40,9 +40,11 @@ def hospital(seed: int) -> HospitalData:
 HOSPITALS = {name: hospital(seed) for seed, name in enumerate(("North", "South", "West"))}
 
 
+TINY = {"IMAGE_SIZE": 32, "BATCH_SIZE": 4, "LEARNING_RATE": 1e-3, "ROUNDS": 3, "VALIDATE_EVERY": 1, "DEVICE": "cpu"}
+
+
 def configuration(**parameters: object) -> Configuration:
-    tiny = {"IMAGE_SIZE": 32, "BATCH_SIZE": 4, "LEARNING_RATE": 1e-3, "ROUNDS": 3, "VALIDATE_EVERY": 1, "DEVICE": "cpu"}
-    return notebook.configuration({**tiny, **parameters})
+    return notebook.configuration({**TINY, **parameters})
 
 
 class Saving(TrainingObserver):
@@ -82,7 +84,7 @@ def test_a_resumed_federation_ends_with_the_same_bits(parameters: dict[str, obje
     assert (whole.best_round, whole.test, whole.calibration) == (ended.best_round, ended.test, ended.calibration)
 
 
-def test_a_federation_that_was_over_is_only_tested_again() -> None:
+def test_a_completed_federation_is_only_tested_again() -> None:
     settings, first, second = configuration(ROUNDS=1), Saving(), Saving()
     whole = simulation.simulate(HOSPITALS, settings, observer=first)
     resumed = Checkpoint.from_bytes(first.saved[0])
@@ -108,7 +110,7 @@ def test_a_run_is_begun_once_and_resumed_by_one_process(workspace: artifacts.Wor
     assert "run-001 is resumed" in log
     code = (
         "from medisync import notebook, pipeline\nfrom medisync.workspace import artifacts\n"
-        f"settings = notebook.configuration({ {'IMAGE_SIZE': 32, 'BATCH_SIZE': 4, 'LEARNING_RATE': 1e-3, 'ROUNDS': 3, 'VALIDATE_EVERY': 1, 'DEVICE': 'cpu', 'RESUME': 'run-001'} })\n"
+        f"settings = notebook.configuration({ {**TINY, 'RESUME': 'run-001'} })\n"
         f"pipeline.begin(artifacts.locate({str(workspace.root)!r}), settings)\n"
     )
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -123,7 +125,7 @@ def test_a_run_is_begun_once_and_resumed_by_one_process(workspace: artifacts.Wor
         ({"RESUME": "run-001", "ROUNDS": 5}, ConfigError, "begun with ROUNDS = 3, now it is 5"),
     ],
 )
-def test_what_cannot_be_resumed_says_why(
+def test_a_run_that_cannot_be_resumed_is_refused_with_the_reason(
     parameters: dict[str, object], error: type[Exception], message: str, workspace: artifacts.Workspace
 ) -> None:
     pipeline.begin(workspace, configuration())
@@ -144,7 +146,7 @@ def test_a_complete_run_has_nothing_to_resume(workspace: artifacts.Workspace) ->
         pipeline.begin(workspace, configuration(RESUME="run-001"))
 
 
-def test_a_dataset_that_changed_is_no_longer_the_same_run(workspace: artifacts.Workspace) -> None:
+def test_a_run_is_not_resumed_on_a_changed_dataset(workspace: artifacts.Workspace) -> None:
     run = pipeline.begin(workspace, configuration())
     rules = {"seed": 0, "val_ratio": 0.2, "test_ratio": 0.2, "cross_hospital_duplicates": "one-owner"}
     before = SplitRecord(hospitals={}, notes=["as it was"], **rules)
@@ -154,7 +156,8 @@ def test_a_dataset_that_changed_is_no_longer_the_same_run(workspace: artifacts.W
         pipeline.record_splits(run, SplitRecord(hospitals={}, notes=["with one image more"], **rules), {})
 
 
-TRAIN = ["-p", "IMAGE_SIZE", "32", "-p", "VALIDATE_EVERY", "1", "-p", "ROUNDS", "3", "-p", "PATIENCE", "3", "-p", "BASELINES", "[]", "-p", "DEVICE", "cpu"]  # fmt: skip
+COMPARED = {"IMAGE_SIZE": 32, "VALIDATE_EVERY": 1, "ROUNDS": 3, "PATIENCE": 3, "BASELINES": "[]", "DEVICE": "cpu"}
+TRAIN = [word for name, value in COMPARED.items() for word in ("-p", name, str(value))]
 
 
 def test_a_killed_run_is_resumed_to_the_same_model(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Aggregation: from the replies of one training exchange to the new global model, with a Flower strategy as the average."""
+"""Aggregation: from the replies of one training exchange to the new global model, averaged by a Flower strategy."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ from medisync.schemas import Refusal
 
 @dataclass(frozen=True)
 class AggregationResult:
-    """Everything that the rest of the program learns about a round's updates."""
+    """The result of a round's aggregation, and all that the rest of the program learns about the updates."""
 
     arrays: ArrayRecord
     """The new global arrays."""
@@ -50,10 +50,10 @@ class MissingHospitalsError(FederationError):
 def aggregate(strategy: FedAvg, plan: RoundPlan, start: ArrayRecord, training: Exchange) -> AggregationResult:
     """Validates the updates, clips them unless the strategy is robust, and averages them with the strategy.
 
-    `start` holds the global arrays that the hospitals trained from. Flower's strategy sees the weights, and a robust one
-    the other floats too. BatchNorm's running statistics are not weights: a variance that has taken a step of a server's
-    optimiser may be negative. They are averaged here, weighted by the number of images, and so are the moments of the
-    hospitals' Adam where they are shared; of integer buffers, the counters, the largest is taken.
+    `start` holds the global arrays that the hospitals trained from. Flower's strategy sees the weights, and a robust
+    one the other floats too. BatchNorm's running statistics are not weights: a variance that has taken a step of a
+    server's optimiser may be negative. They are averaged here, weighted by the number of images, and so are the moments
+    of the hospitals' Adam where they are shared; of integer buffers, the counters, the largest is taken.
 
     Raises FederationError if fewer than `plan.min_hospitals` updates are usable; MissingHospitalsError where hospitals
     did not reply.
@@ -122,9 +122,9 @@ def _average(
 
 
 def _to_message(update: ClientUpdate, robust: bool) -> Message:
-    """Returns a message with what the strategy may see of an update; its address has no meaning.
+    """Returns a message with the part of an update that the strategy aggregates; its address has no meaning.
 
-    The record is a new one because some strategies take arrays out of it; the arrays themselves are shared.
+    The record is a new one because some strategies remove arrays from it; the arrays themselves are shared.
     """
     content = RecordDict({ARRAYS: aggregated_part(update.arrays, robust), METRICS: update.figures.to_record()})
     return Message(content, 0, MessageType.TRAIN)

@@ -1,9 +1,9 @@
 """Baselines that the federation is compared with: each hospital alone, all images pooled, one hospital left out.
 
-A simulation can do what hospitals cannot: bring the images together. Every baseline runs the federation's own code with the
-federation's splits, rounds and local epochs, only with other members: one hospital, one pool, or all but one. All of them have
-therefore seen each of their training images equally often, selected their round by their own validation images, and were
-calibrated on them.
+A simulation can do what hospitals cannot: bring the images together. Every baseline runs the federation's own code with
+the federation's splits, rounds and local epochs, only with other members: one hospital, one pool, or all but one. All
+of them have therefore seen each of their training images equally often, selected their round by their own validation
+images, and were calibrated on them.
 """
 
 import math
@@ -107,8 +107,8 @@ def compare(
 def settings(configuration: Configuration, *, alone: bool) -> Configuration:
     """Returns how a baseline is trained: with the federation's epochs and steps, aggregated by the mean.
 
-    A member that trains alone takes one round from one validation to the next where Adam's moments are shared: the mean of
-    one hospital's weights changes nothing about its training.
+    A member that trains alone takes one round from one validation to the next where Adam's moments are shared: the mean
+    of one hospital's weights changes nothing about its training.
     """
     mean = {"strategy": "fedavg", "min_hospitals": 1, "participation": 1.0}
     configuration = configuration.model_copy(update={"federation": configuration.federation.model_copy(update=mean)})
@@ -183,7 +183,7 @@ def _describe(trained: Model, tested: Mapping[str, Tested], configuration: Confi
 
 
 def _tally(result: Tested, name: str, trained: Model, configuration: Configuration) -> Totals:
-    """Returns the totals as the hospital would tally them for the server, with the same bootstrap samples for every model."""
+    """Returns the totals as the hospital would tally them, with the same bootstrap samples for every model."""
     return tally(
         result.images.labels,
         result.outputs.logits,
@@ -232,8 +232,8 @@ def paired_interval(
 def mcnemar(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> float:
     """Returns the exact two-sided p-value of the hypothesis that two models err equally often.
 
-    The test assumes independent images, which slices of one patient are not; the paired interval does not. McNemar 1947,
-    https://doi.org/10.1007/BF02295996.
+    The test assumes independent images, which slices of one patient are not; the paired interval does not. McNemar
+    1947, https://doi.org/10.1007/BF02295996.
     """
     only_ours, only_theirs = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
     return float(binomtest(only_ours, only_ours + only_theirs).pvalue) if only_ours + only_theirs else 1.0

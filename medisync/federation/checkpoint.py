@@ -22,8 +22,8 @@ _history_schema = TypeAdapter(list[HistoryEntry])
 class Checkpoint:
     """Everything that the next round needs.
 
-    Hospitals keep nothing between rounds, and all randomness follows from the seed and the round, so a federation that is
-    resumed from here ends with the same bits as one that was never interrupted.
+    Hospitals keep nothing between rounds, and all randomness follows from the seed and the round, so a federation that
+    is resumed from here ends with the same bits as one that was never interrupted.
     """
 
     arrays: ArrayRecord

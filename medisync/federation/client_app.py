@@ -1,4 +1,4 @@
-"""The hospital's side of a federation: it trains from the global weights, or evaluates them, on images that never leave it."""
+"""The hospital's side of a federation: training and evaluation of the global model on images that never leave it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -43,13 +43,13 @@ from medisync.training.local import Outputs, Update, localise, predict_images, t
 from medisync.training.seeds import derive_seed
 
 ACTIVITIES = {"train": "training images", "val": "validation", "test": "test"}
-"""What an observer is told while a hospital evaluates a split."""
+"""Activity that an observer is told of while a hospital evaluates a split."""
 
 OpenHospital = Callable[[Context, int], tuple[str, HospitalData]]
 """Returns the hospital's name and images, given its node's context and the side at which images are stored."""
 
 Introduce = Callable[[Context], Introduction]
-"""Returns what a hospital says about itself and its data before it takes part in a networked federation."""
+"""Returns a hospital's introduction, which it sends before it takes part in a networked federation."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def build(
 
 
 def _reporting_errors(work: Callable[[Message, Context], RecordDict]) -> Callable[[Message, Context], Message]:
-    """Makes an error reply of a MediSyncError, so that its sentence reaches the server in one process and over a network."""
+    """Turns a MediSyncError into an error reply, so that its message reaches the server."""
 
     def reply(message: Message, context: Context) -> Message:
         try:
@@ -157,9 +157,7 @@ def _evaluate(task: _Task) -> RecordDict:
         temperature=instructions.temperature,
         distances=from_arrays(FeatureDistribution, distribution).distances(outputs.features) if distribution else None,
         replicates=instructions.replicates,
-        generator=np.random.default_rng(
-            derive_seed(instructions.training.seed, instructions.split, task.hospital),
-        ),
+        generator=np.random.default_rng(derive_seed(instructions.training.seed, instructions.split, task.hospital)),
     )
     return RecordDict(
         {
@@ -182,7 +180,7 @@ def _summarise_training(task: _Task) -> RecordDict:
 
 
 def _own_state(task: _Task, instructions: EvaluateInstructions) -> State:
-    """Returns the received weights as this hospital uses them; its running statistics come from the same images each time."""
+    """Returns the received weights as this hospital uses them; its statistics always come from the same images."""
     if instructions.training.normalisation != "local":
         return task.weights
     generator = np.random.default_rng(derive_seed(instructions.training.seed, "statistics", task.hospital))

@@ -1,8 +1,9 @@
 """The packed form of messages: each travels as one record, and weights only to a node that does not have them yet.
 
-Flower moves every record and every array of a message separately, 130 of them for a ResNet18, and each costs a request at each
-of four hops. A packed message is one record. The weights that hospitals have just evaluated are those that they train from
-next, so a node caches the last block of weights, reports its SHA-256, and is then sent the SHA-256 instead of the block.
+Flower moves every record and every array of a message separately, 130 of them for a ResNet18, and each costs a request
+at each of four hops. A packed message is one record. The weights that hospitals have just evaluated are those that they
+train from next, so a node caches the last block of weights, reports its SHA-256, and is then sent the SHA-256 instead
+of the block.
 
 A block of arrays is in safetensors' format, which holds names, shapes and dtypes and nothing that could be executed.
 """
@@ -34,7 +35,7 @@ BLOCK, CONFIGS, METRICS = "block/", "config/", "metric/"
 
 WEIGHTS = BLOCK + ARRAYS
 CACHED = "kept"
-"""To a node, instead of weights: the SHA-256 of the block to take from its cache. In a reply: that of the cached block."""
+"""To a node, instead of weights: the SHA-256 of the block in its cache. In a reply: that of the block it has cached."""
 
 
 class WeightCache(Protocol):
@@ -93,7 +94,7 @@ def _name(block: bytes) -> str:
 
 
 def packing_client(find_cache: Callable[[Context], WeightCache] | None = None) -> Mod:
-    """Returns a Flower mod that unpacks messages for the client app and packs its replies, at the precision of the message.
+    """Returns a Flower mod that unpacks messages for the client app and packs its replies, at the message's precision.
 
     `find_cache` returns the weight cache of a node, given its context; without it a node caches nothing.
     """

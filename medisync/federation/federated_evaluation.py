@@ -1,4 +1,4 @@
-"""After the last round: calibration and evaluation of the global model from what hospitals add up over their own images."""
+"""Calibration and evaluation of the global model, after the last round, from sums over each hospital's own images."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -56,7 +56,7 @@ class TrainingSummary:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What is fitted to training and validation images before the test images are read."""
+    """Everything that is fitted to training and validation images before the test images are read."""
 
     calibration: Calibration
     distribution: FeatureDistribution
@@ -111,7 +111,7 @@ class FederatedEvaluation:
     def _collect(
         self, content: RecordDict, message_type: str, task: str, read: Callable[[Reply], Answer]
     ) -> dict[str, Answer]:
-        """Returns what `read` makes of each hospital's reply; hospitals without a usable one are named in the log."""
+        """Reads each hospital's reply with `read`; the log names hospitals without a usable one, which are left out."""
         messages = [Message(content, node, message_type) for node in self.hospitals]
         exchange = ask(self.grid, messages, self.hospitals, self.deadline)
         failed = {refusal.hospital: refusal.reason for refusal in exchange.silent}
@@ -147,7 +147,7 @@ def _read_sums(reply: Reply, name: str, nothing: Sums) -> Sums:
                 f"its {field.name} is {values.dtype} {list(values.shape)}, expected {list(expected.shape)}"
             )
         if not np.isfinite(values).all() or (field.name not in SIGNED and (values < 0).any()):
-            raise UpdateError(f"its {field.name} cannot be a sum over images: it holds values not finite, or negative")
+            raise UpdateError(f"its {field.name} cannot be a sum over images: it holds negative or infinite values")
     return sums
 
 

@@ -1,4 +1,4 @@
-"""The history of a federation: the record of each round, and the choice of the best one."""
+"""The history of a federation: the record of each round, and the comparison by which the best one is selected."""
 
 from medisync.federation.aggregation import AggregationResult
 from medisync.federation.messages import Exchange
@@ -35,8 +35,8 @@ def hospital_scores(
 def is_better(entry: HistoryEntry, best: HistoryEntry) -> bool:
     """Whether a round is better than the best one so far, by validation alone.
 
-    The first round with larger images always is, because the final model takes the largest. Where one of the two was not
-    validated, the other is better.
+    The first round with larger images always is, because the final model takes the largest. Where one of the two was
+    not validated, the other is better.
     """
     both = _validated(entry) & _validated(best)
     return entry.image_size > best.image_size or _quality(entry, both) > _quality(best, both)

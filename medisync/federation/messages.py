@@ -105,8 +105,8 @@ class Participants:
     def get_node_ids(self) -> list[int]:
         """Returns the nodes in the order of the hospitals' names.
 
-        It is all that Flower's strategies ask of a grid when they sample participants; in this order the same draw means
-        the same hospitals, whatever numbers their nodes have.
+        It is all that Flower's strategies ask of a grid when they sample participants; in this order the same draw
+        means the same hospitals, whatever numbers their nodes have.
         """
         return sorted(self.hospitals, key=self.hospitals.__getitem__)
 
@@ -127,7 +127,7 @@ class Exchange:
     """The result of sending one message to each of several hospitals."""
 
     replies: list[Reply]
-    """In the order of the hospitals' names, whoever was first: a float sum must not depend on that, nor on node numbers."""
+    """In the order of the hospitals' names: a float sum must depend neither on who was first nor on node numbers."""
     silent: list[Refusal]
     """Hospitals that did not reply, with the reason."""
     sent: Mapping[str, int]
@@ -151,7 +151,7 @@ def ask(
     deadline: float,
     store: UpdateStore | None = None,
 ) -> Exchange:
-    """Sends the messages and collects the replies for at most `deadline` seconds; their weights go to `store`, if given."""
+    """Sends the messages and collects replies for at most `deadline` seconds; their weights go to `store`, if given."""
     questions = sorted(messages, key=lambda message: hospitals[message.metadata.dst_node_id])
     names = [hospitals[question.metadata.dst_node_id] for question in questions]
     waiting = dict(zip(grid.push_messages(questions), names, strict=True))
@@ -168,6 +168,7 @@ def ask(
                 silent[name] = unreachable if time.monotonic() < end else late
             else:
                 replies[name] = _to_reply(name, message, store)
+            del message  # or its arrays would stay in memory while the next reply is made
         if not waiting or time.monotonic() >= end:
             break
         time.sleep(POLL_SECONDS)
@@ -199,7 +200,7 @@ class UnpackedContent(RecordDict):
 
 
 def array_bytes(content: RecordDict) -> int:
-    """Returns the bytes that a message's arrays take as they travel, packed or not; everything else in it is small."""
+    """Returns the bytes that a message's arrays take as they travel, packed or not; all else in it is small."""
     if isinstance(content, UnpackedContent):
         return content.packed_bytes
     arrays = (array for record in content.array_records.values() for array in record.values())

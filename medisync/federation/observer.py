@@ -1,16 +1,16 @@
-"""Observers: how a run follows a federation while it works, without the federation knowing of files or progress bars."""
+"""Observers follow a federation while it works, so that the federation knows nothing of files and progress bars."""
 
 from medisync.federation.checkpoint import Checkpoint, CheckpointFolder
 
 
 class TrainingObserver:
-    """Is told what a federation does and ignores it. Override the methods for what you want to follow."""
+    """Ignores everything it is told; subclasses override the methods for the events that they follow."""
 
     def images_processed(self, hospital: str, activity: str, round_number: int, count: int) -> None:
-        """`hospital` has processed `count` more images; `activity` says what for."""
+        """Called after `hospital` has processed `count` more images; `activity` names the purpose."""
 
     def round_validated(self, checkpoint: Checkpoint) -> None:
-        """A round has been validated, and the next one has not begun."""
+        """Called after every validated round, before the next one begins."""
 
 
 class Observers(TrainingObserver):

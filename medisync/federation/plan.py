@@ -1,4 +1,4 @@
-"""The plan of a federation: what the configuration says about each round, before anybody is asked to train."""
+"""The plan of a federation: each round's instructions and requirements, as they follow from the configuration."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from medisync.training.seeds import derive_seed
 
 @dataclass(frozen=True)
 class RoundPlan:
-    """One round: who can take part, what the hospitals are told, and what the server needs from them."""
+    """The plan of one round: its participants, their instructions, and the conditions under which it succeeds."""
 
     number: int
     """From 1."""
@@ -29,7 +29,7 @@ class RoundPlan:
 
 @dataclass(frozen=True)
 class FederationPlan:
-    """All rounds of a federation: how hospitals train, and how their updates are aggregated."""
+    """The plan of all rounds: how hospitals train, and how their updates are aggregated."""
 
     training: TrainingConfig
     federation: FederationConfig
@@ -54,7 +54,7 @@ class FederationPlan:
         return number % self.federation.validate_every == 0 or number == self.federation.rounds
 
     def may_stop_early(self, number: int, best_round: int) -> bool:
-        """Whether patience ends after round `number`: only after a validated round with images of full size."""
+        """Whether patience runs out after round `number`: only after a validated round with images of full size."""
         return (
             number - best_round >= self.federation.patience
             and self.is_validated(number)

@@ -1,4 +1,4 @@
-"""Progress: one bar with the time left, a record for the dashboard, and how many images a federation has yet to process."""
+"""Progress: a bar with the time left, a record for the dashboard, and the number of images yet to process."""
 
 import math
 import time
@@ -20,8 +20,8 @@ SECONDS_BETWEEN_RECORDS = 1.0
 class ProgressBar(TrainingObserver):
     """Counts images as hospitals process them.
 
-    `images` is the number that all rounds together will process; early stopping may end before. `publish` receives a record
-    at most once a second.
+    `images` is the number that all rounds together will process; early stopping may end before. `publish` receives a
+    record at most once a second.
     """
 
     def __init__(self, images: int, rounds: int, publish: Callable[[Progress], None] = lambda record: None) -> None:

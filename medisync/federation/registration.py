@@ -1,4 +1,4 @@
-"""Client registration: which hospitals are connected to a networked federation, and whether they run the server's code."""
+"""Client registration: which hospitals are connected to a networked federation, and whether they run its code."""
 
 import logging
 import time
@@ -26,7 +26,7 @@ def to_record(introduction: Introduction) -> RecordDict:
 
 
 def require_fit(introduction: Introduction, name: str) -> None:
-    """Raises UpdateError if the hospital is not the one that its key is registered for, or has other code or classes."""
+    """Raises UpdateError if the hospital is not the one its key is registered for, or has other code or classes."""
     if introduction.hospital != name:
         raise UpdateError(f"its key is registered for {name}, but it calls itself {introduction.hospital}")
     if introduction.version != software():
@@ -63,14 +63,14 @@ class ClientRegistration:
             time.sleep(POLL_SECONDS)
 
     def find_participants(self) -> Participants:
-        """Returns the accepted hospitals that are connected. Raises FederationError if too few are when patience ends."""
+        """Returns the accepted, connected hospitals. Raises FederationError if they are too few when patience ends."""
         end = time.monotonic() + self.patience
         while len((participants := self._update()).hospitals) < self.at_least:
             if time.monotonic() >= end:
                 reasons = "; ".join(f"{each.hospital} {each.reason}" for each in participants.absent)
                 raise FederationError(
-                    f"{len(participants.hospitals)} hospitals take part, at least {self.at_least} are needed ({reasons});"
-                    " start `medisync federation hospital` there, then go on with --resume"
+                    f"{len(participants.hospitals)} hospitals take part, at least {self.at_least} are needed"
+                    f" ({reasons}); start `medisync federation hospital` there, then go on with --resume"
                 )
             time.sleep(POLL_SECONDS)
         return participants

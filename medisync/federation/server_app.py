@@ -1,4 +1,4 @@
-"""The server's side of a federation: rounds, selection of the best one, calibration on validation, one reading of test data."""
+"""The server's side of a federation: rounds, selection of the best one, calibration, one reading of the test data."""
 
 import logging
 import time
@@ -77,7 +77,8 @@ def federate(
 ) -> Outcome:
     """Runs a whole federation from the server's side, which has no dataset and sees only updates, counts and totals.
 
-    With `resumed` it continues after that checkpoint's last round. Raises FederationError if a round cannot be completed.
+    With `resumed` it continues after that checkpoint's last round. Raises FederationError if a round cannot be
+    completed.
     """
     start = resumed or _first_checkpoint(plan)
     end = run_rounds(grid, find_participants, plan, start, observer or TrainingObserver())
@@ -154,8 +155,8 @@ def run_round(
 ) -> tuple[AggregationResult, HistoryEntry]:
     """Runs one round of FederatedAveraging, Algorithm 1 in McMahan et al. 2017, https://arxiv.org/abs/1602.05629.
 
-    The strategy samples hospitals (S_t); each trains from the global weights (ClientUpdate); the strategy averages their
-    weights by number of images (w_t+1). In a validated round all participants then score the new global weights.
+    The strategy samples hospitals (S_t); each trains from the global weights (ClientUpdate); the strategy averages
+    their weights by number of images (w_t+1). In a validated round all participants then score the new global weights.
     """
     started, hospitals = time.monotonic(), plan.participants.hospitals
     training = ask(grid, configure_train(strategy, plan, arrays), hospitals, plan.deadline, store)

@@ -1,7 +1,7 @@
 """The federation in one process: a Flower grid without Ray and without sockets, one hospital at a time on one device.
 
-What this file uses beyond Flower's public API was read in flwr 1.41, and any other version is refused: a message needs an id,
-which otherwise the SuperLink gives it, and a process-wide task identity.
+What this file uses beyond Flower's public API was read in flwr 1.41, and any other version is refused: a message needs
+an id, which otherwise the SuperLink gives it, and a process-wide task identity.
 """
 
 import contextlib
@@ -78,11 +78,16 @@ class InProcessGrid(Grid):
             if name in self._questions:
                 yield self._deliver(self._questions.pop(name), name)
 
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:  # noqa: ARG002
+    def send_and_receive(
+        self,
+        messages: Iterable[Message],
+        *,
+        timeout: float | None = None,  # noqa: ARG002
+    ) -> list[Message]:
         return list(self.pull_messages(self.push_messages(messages)))
 
     def _deliver(self, message: Message, identity: str) -> Message:
-        """Returns the client's reply; an exception becomes an error reply, as on the network, and Ctrl-C goes through."""
+        """Returns the client's reply; an exception becomes an error reply, as on the network, but not Ctrl-C."""
         node = message.metadata.dst_node_id
         incoming = Message(_copy(message.content), node, message.metadata.message_type)
         incoming.metadata.__dict__["_message_id"] = identity
@@ -97,7 +102,8 @@ class InProcessGrid(Grid):
 def _copy(content: RecordDict) -> RecordDict:
     """Returns new records with the same arrays, so that no node sees what another adds to the records or takes out.
 
-    The arrays are shared: a client app changes nothing that it was sent, and a copy of a model is 45 MB for every message.
+    The arrays are shared: a client app changes nothing that it was sent, and a copy of a model is 45 MB for every
+    message.
     """
     return RecordDict({name: _copied(record) for name, record in content.items()})
 

@@ -24,20 +24,26 @@ MOMENTS = ("m_t", "v_t")
 """Flower's names for the two moments of Adam and Yogi."""
 
 OptimiserState = Mapping[str, NDArray[np.generic]]
-"""What the server's optimiser carries from round to round, by name; empty for strategies without one."""
+"""State that the server's optimiser carries from round to round, by name; empty for strategies without one."""
 
 
 def build_strategy(config: FederationConfig, plan: RoundPlan, optimiser: OptimiserState | None = None) -> FedAvg:
     """Returns the strategy that the configuration names, for one round.
 
     FedAvg: McMahan et al. 2017, https://arxiv.org/abs/1602.05629. FedProx: Li et al. 2020,
-    https://arxiv.org/abs/1812.06127. FedAvgM: Hsu et al. 2019, https://arxiv.org/abs/1909.06335. FedAdam and FedYogi: Reddi
-    et al. 2021, https://arxiv.org/abs/2003.00295. Median and trimmed mean of each weight: Yin et al. 2018,
+    https://arxiv.org/abs/1812.06127. FedAvgM: Hsu et al. 2019, https://arxiv.org/abs/1909.06335. FedAdam and FedYogi:
+    Reddi et al. 2021, https://arxiv.org/abs/2003.00295. Median and trimmed mean of each weight: Yin et al. 2018,
     https://arxiv.org/abs/1803.01498. Multi-Krum, the mean of the updates nearest to the others: Blanchard et al. 2017,
     https://arxiv.org/abs/1703.02757 (their Krum, which takes the one nearest update, trains on one hospital a round).
 
     Raises ConfigError if there are too few hospitals to withstand `malicious_hospitals`.
     """
+    strategy = _choose(config, plan)
+    _restore_optimiser(strategy, optimiser or {})
+    return strategy
+
+
+def _choose(config: FederationConfig, plan: RoundPlan) -> FedAvg:
     hospitals, suspects = len(plan.participants.hospitals), config.malicious_hospitals
     sampling: dict[str, Any] = {
         "fraction_train": config.participation,
@@ -47,35 +53,32 @@ def build_strategy(config: FederationConfig, plan: RoundPlan, optimiser: Optimis
         "weighted_by_key": COUNT,
     }
     rate, momentum = plan.server_learning_rate, config.server_momentum
-    strategy: FedAvg
     match config.strategy:
         case "fedavg":
-            strategy = FedAvg(**sampling)
+            return FedAvg(**sampling)
         case "fedprox":
-            strategy = FedProx(**sampling, proximal_mu=config.proximal_mu)
+            return FedProx(**sampling, proximal_mu=config.proximal_mu)
         case "fedavgm":
-            strategy = FedAvgM(**sampling, server_learning_rate=rate, server_momentum=momentum)
+            return FedAvgM(**sampling, server_learning_rate=rate, server_momentum=momentum)
         case "fedadam":
-            strategy = FedAdam(**sampling, eta=rate, beta_1=momentum)
+            return FedAdam(**sampling, eta=rate, beta_1=momentum)
         case "fedyogi":
-            strategy = FedYogi(**sampling, eta=rate, beta_1=momentum)
+            return FedYogi(**sampling, eta=rate, beta_1=momentum)
         case "fedmedian":
-            strategy = FedMedian(**sampling)
+            return FedMedian(**sampling)
         case "trimmed-mean":
-            strategy = FedTrimmedAvg(**sampling, beta=_trimmed_fraction(suspects, hospitals))
+            return FedTrimmedAvg(**sampling, beta=_trimmed_fraction(suspects, hospitals))
         case "krum":
             selected = max(1, hospitals - suspects)
-            strategy = MultiKrum(**sampling, num_malicious_nodes=suspects, num_nodes_to_select=selected)
-    _restore_optimiser(strategy, optimiser or {})
-    return strategy
+            return MultiKrum(**sampling, num_malicious_nodes=suspects, num_nodes_to_select=selected)
 
 
 def _trimmed_fraction(suspects: int, hospitals: int) -> float:
     """Returns the fraction to cut off at either end so that Flower cuts exactly `suspects` of the updates."""
     if hospitals <= 2 * suspects:
         raise ConfigError(
-            f"MALICIOUS_HOSPITALS: a trimmed mean withstands {suspects} only among {2 * suspects + 1} or more hospitals,"
-            f" there are {hospitals}"
+            f"MALICIOUS_HOSPITALS: a trimmed mean withstands {suspects} only among {2 * suspects + 1} or more"
+            f" hospitals, there are {hospitals}"
         )
     return (suspects + 0.25) / hospitals if suspects else 0.0
 
@@ -90,7 +93,7 @@ def configure_train(strategy: FedAvg, plan: RoundPlan, arrays: ArrayRecord) -> l
 
 
 def configure_evaluate(strategy: FedAvg, plan: RoundPlan, weights: ArrayRecord, unheard: set[str]) -> list[Message]:
-    """Returns one validation message for each participant that is not `unheard`, which did not reply to the last message."""
+    """Returns one validation message for each participant except those `unheard`, which did not reply before."""
     instructions = EvaluateInstructions(plan.instructions.training, image_size=plan.instructions.image_size)
     hospitals = {node: name for node, name in plan.participants.hospitals.items() if name not in unheard}
     grid = _as_grid(Participants(hospitals))
@@ -124,7 +127,7 @@ def aggregated_part(arrays: ArrayRecord, robust: bool) -> ArrayRecord:
 
 
 def optimiser_state(strategy: FedAvg) -> dict[str, NDArray[np.generic]]:
-    """Returns what the server's optimiser carries to the next round."""
+    """Returns the state that the server's optimiser carries to the next round."""
     if isinstance(strategy, FedAvgM):
         return {str(position): array for position, array in enumerate(strategy.momentum_vector or [])}
     if isinstance(strategy, FedAdam | FedYogi):
@@ -134,7 +137,7 @@ def optimiser_state(strategy: FedAvg) -> dict[str, NDArray[np.generic]]:
 
 
 def _restore_optimiser(strategy: FedAvg, state: OptimiserState) -> None:
-    """Gives a new strategy what `optimiser_state` returned."""
+    """Gives a new strategy the state that `optimiser_state` returned."""
     if isinstance(strategy, FedAvgM):
         strategy.momentum_vector = list(state.values()) or None
     elif isinstance(strategy, FedAdam | FedYogi):

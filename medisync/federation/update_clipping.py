@@ -1,9 +1,9 @@
 """Norm clipping: an update that is much longer than the others of its round is shortened, not refused.
 
-A hostile hospital cannot be told from an unusual one by its update alone, so no well-formed update is refused here. One that
-is long enough to dominate the average is cut to the median length. The direction of an update is no evidence either: with other
-classes at every hospital, honest updates pointed against the others (cosine down to -0.33) more often than one whose sign was
-flipped.
+A hostile hospital cannot be told from an unusual one by its update alone, so no well-formed update is refused here. One
+that is long enough to dominate the average is cut to the median length. The direction of an update is no evidence
+either: with other classes at every hospital, honest updates pointed against the others (cosine down to -0.33) more
+often than one whose sign was flipped.
 """
 
 import statistics
@@ -20,8 +20,9 @@ Floats = Mapping[str, NDArray[np.floating]]
 """Arrays by key: weights, running statistics and Adam's moments."""
 
 CLIPPING_FACTOR = 5.0
-"""Multiple of the median length beyond which an update is clipped. Weights of honest hospitals stayed below 2.1 in every
-round of four federations on real scans and phantoms, and with tiny hospitals something was beyond 3 in a quarter of the rounds.
+"""Multiple of the median length beyond which an update is clipped. Weights of honest hospitals stayed below 2.1 in
+every round of four federations on real scans and phantoms, and with tiny hospitals something was beyond 3 in a quarter
+of the rounds.
 """
 
 
@@ -52,14 +53,14 @@ class UpdateReview:
     scales: Mapping[str, float] = field(default_factory=dict)
     """By key: the fraction to which a change is to be shortened; keys that stay as they are do not appear."""
     remarks: tuple[str, ...] = ()
-    """What is unusual about the update."""
+    """Reasons why the update is unusual."""
 
 
 def review_updates(start: Floats, updates: Sequence[Floats]) -> list[UpdateReview]:
-    """Returns one review per update; every update has the keys of `start`, the global arrays that hospitals trained from.
+    """Returns one review per update; updates have the keys of `start`, the global arrays they were trained from.
 
-    Weights, running statistics and Adam's two moments differ in scale, so each is compared with its own median. Of fewer
-    than three updates none is the majority, so none is clipped or remarked on. Norm bounding: Sun et al. 2019,
+    Weights, running statistics and Adam's two moments differ in scale, so each is compared with its own median. Of
+    fewer than three updates none is the majority, so none is clipped or remarked on. Norm bounding: Sun et al. 2019,
     https://arxiv.org/abs/1911.07963.
     """
     keys = {part: [key for key in start if part.contains(key)] for part in _PARTS}

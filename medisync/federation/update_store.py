@@ -1,7 +1,7 @@
-"""The update store: updates wait on disk for the others of their round, so a server's memory does not grow with its hospitals.
+"""The update store: updates wait on disk for the others of their round, so memory does not grow with the hospitals.
 
-Flower's averaging strategies add one update after the other to one sum, so only the updates themselves would take more memory.
-The median, the trimmed mean and Krum look at all updates at once, and read them all back.
+Flower's averaging strategies add one update after the other to one sum, so only the updates themselves would take more
+memory. The median, the trimmed mean and Krum look at all updates at once, and read them all back.
 """
 
 import io
@@ -34,7 +34,7 @@ class StoredArray(Array):
 
 
 class UpdateStore:
-    """A temporary file without a name, which ends with the store and everything that refers into it, or with the process.
+    """A temporary file without a name, which lasts as long as the store and the arrays in it, at most the process.
 
     The place of an update is reused once nothing refers to it: the system is quicker to write where it wrote before.
     """
@@ -53,8 +53,8 @@ class UpdateStore:
     def put_aside(self, arrays: ArrayRecord) -> ArrayRecord:
         """Returns the same arrays in the file.
 
-        They are returned as they are if the disk has no room for them, or if they cannot be read: update validation refuses
-        those.
+        They are returned as they are if the disk has no room for them, or if they cannot be read: update validation
+        refuses those.
         """
         try:
             return self._on_disk({key: array.numpy() for key, array in arrays.items()})

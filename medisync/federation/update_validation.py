@@ -18,7 +18,7 @@ MAX_IMAGES = 10_000_000
 
 @dataclass(frozen=True)
 class Figures:
-    """What a hospital reports about its training or validation images."""
+    """A hospital's reported figures for its training or validation images."""
 
     images: int
     loss: float
@@ -68,9 +68,9 @@ class ValidatedScores:
 def validate_updates(replies: Iterable[Reply], global_arrays: ArrayRecord, round_number: int) -> ValidatedUpdates:
     """Refuses every update that must not be aggregated, naming the hospital and the reason; the others are accepted.
 
-    Refused are: an error in place of an update, another round's update, a hospital's second update, other keys, shapes or
-    dtypes than those of the global arrays, values that are not finite, a negative variance, moments that no Adam can have,
-    a count that is not a positive whole number.
+    Refused are: an error in place of an update, another round's update, a hospital's second update, other keys, shapes
+    or dtypes than those of the global arrays, values that are not finite, a negative variance, moments that no Adam can
+    have, a count that is not a positive whole number.
     """
     accepted: dict[str, ClientUpdate] = {}
     refused: list[Refusal] = []

@@ -14,7 +14,7 @@ _held: list[FileLock] = []
 
 
 def claim(run: Run) -> None:
-    """Makes `run` this process's own, in place of the run before. Raises ArtifactError if another process works on it."""
+    """Makes `run` this process's own, and no other. Raises ArtifactError if another process works on it."""
     let_go()
     lock = FileLock(run.folder / artifacts.LOCK, timeout=TIDYING_SECONDS)
     try:

@@ -24,7 +24,6 @@ from medisync.training.dataset import HospitalData, ImageSet
 NAMES = {2: "North", 3: "South", 4: "West"}
 FIGURES = {"loss": 0.5, "accuracy": 0.5, "seconds": 1.0}
 SETTINGS = TrainingConfig(image_size=32, batch_size=4, learning_rate=1e-3, device="cpu")
-SIZES = {"train": 16, "val": 8, "test": 8}
 
 Average = dict[str, torch.Tensor]
 AnswerTo = Callable[[Message], RecordDict]
@@ -38,7 +37,7 @@ def update(
     round_number: int | None = None,
     **figures: float,
 ) -> AnswerTo:
-    """A hospital that answers every training message with these weights, this count and these figures."""
+    """Returns a hospital that answers every training message with these weights, this count and these figures."""
 
     def answer(message: Message) -> RecordDict:
         asked = message.content.config_records[CONFIG][ROUND]
@@ -66,8 +65,9 @@ def one_round(
     store: UpdateStore | None = None,
     **options: Any,
 ) -> tuple[Average, AggregationResult]:
-    """The new global state and the result of one training exchange. `repeat` delivers every update so often; updates wait in
-    `store`, if given.
+    """Returns the new global state and the result of one training exchange.
+
+    `repeat` is the number of times that every update is delivered; updates wait in `store`, if given.
     """
     client, server = ClientApp(), ServerApp()
     names = {node: NAMES[node] for node in answers}
@@ -92,12 +92,12 @@ def one_round(
 
 
 def refusals(result: AggregationResult) -> dict[str, str]:
-    """Reasons by hospital."""
+    """Returns the reasons by hospital."""
     return {refusal.hospital: refusal.reason for refusal in result.refused}
 
 
 def images(count: int, classes: int, seed: int, side: int = 32) -> ImageSet:
-    """Squares that are brighter the higher their class: something a network can learn."""
+    """Returns squares that are brighter the higher their class: something that a network can learn."""
     generator = np.random.default_rng(seed)
     labels = np.arange(count) % classes
     pixels = (60 * labels[:, None, None] + generator.integers(0, 40, (count, side, side))).astype(np.uint8)
@@ -105,7 +105,9 @@ def images(count: int, classes: int, seed: int, side: int = 32) -> ImageSet:
 
 
 def hospital(seed: int, classes: int = 4, side: int = 32) -> HospitalData:
-    return {name: images(count, classes, seed + k, side) for k, (name, count) in enumerate(SIZES.items())}  # type: ignore[misc]
+    """Returns 16 training, 8 validation and 8 test images."""
+    train, val, test = (images(count, classes, seed + k, side) for k, count in enumerate((16, 8, 8)))
+    return {"train": train, "val": val, "test": test}
 
 
 def simulate(

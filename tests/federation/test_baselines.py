@@ -1,4 +1,4 @@
-"""What the federation is compared with, on hospitals small enough to train in seconds."""
+"""Baselines of the federation, on hospitals small enough to train in seconds."""
 
 from pathlib import Path
 
@@ -80,7 +80,8 @@ def test_every_model_is_tested_at_every_hospital(outcome: Outcome, tmp_path: Pat
         other = next(
             each for each in record.models if (each.kind, each.trained_at) == (difference.kind, difference.trained_at)
         )
-        assert difference.difference == pytest.approx(outcome.test.accuracy - other.test.accuracy)  # type: ignore[operator]
+        expected = outcome.test.accuracy - other.test.accuracy  # type: ignore[operator]
+        assert difference.difference == pytest.approx(expected)
         assert difference.low <= difference.difference <= difference.high
 
 

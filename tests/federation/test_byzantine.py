@@ -1,4 +1,4 @@
-"""One hostile hospital among honest ones: what is refused, cut and named, and what a robust aggregate makes of it."""
+"""One hostile hospital among honest ones: its updates are refused, clipped or withstood, and named."""
 
 import dataclasses
 
@@ -48,13 +48,13 @@ def test_an_update_of_usual_length_is_left_alone() -> None:
     assert result.remarks == []
 
 
-def test_of_two_hospitals_nobody_can_say_which_is_odd() -> None:
+def test_of_two_updates_none_is_clipped() -> None:
     average, result = one_round({2: update(1.0), 3: update(301.0)})
     assert average["w"].item() == 151.0
     assert result.remarks == []
 
 
-def test_statistics_are_cut_by_their_own_median() -> None:
+def test_running_statistics_are_clipped_by_their_own_median() -> None:
     def state(weight: float, mean: float) -> dict[str, torch.Tensor]:
         return {"w": torch.tensor([weight]), "bn.running_mean": torch.tensor([mean])}
 
@@ -65,7 +65,7 @@ def test_statistics_are_cut_by_their_own_median() -> None:
     assert "change of its statistics is 1e+03 times" in result.remarks[0].reason
 
 
-def test_moments_of_adam_are_cut_together_by_their_own_medians() -> None:
+def test_moments_of_adam_are_clipped_together_by_their_own_medians() -> None:
     def state(mean: float, square: float) -> dict[str, torch.Tensor]:
         memory = {adam.FIRST + "w": mean, adam.SECOND + "w": square}
         return {key: torch.tensor([value]) for key, value in {"w": 1.0, **memory}.items()} | {
@@ -83,7 +83,7 @@ def test_moments_of_adam_are_cut_together_by_their_own_medians() -> None:
     ]
 
 
-def test_what_does_nothing_is_named() -> None:
+def test_an_update_that_changes_nothing_is_named() -> None:
     honest, idle = floats(1, 0.1), floats(0, 0)
     reviews = update_clipping.review_updates(floats(0, 0), [honest, honest, idle])
     assert reviews[2].remarks == ("it left the weights as they were",)
@@ -103,7 +103,7 @@ def outcome(attack: str, **parameters: object) -> Outcome:
         ({"brier": np.array(["low"])}, "its brier is <U3 [1], expected [1]"),
     ],
 )
-def test_totals_that_cannot_be_are_left_out_by_name(
+def test_impossible_totals_are_left_out_by_name(
     lie: dict[str, np.ndarray], said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     images = hospital(0)["val"]
@@ -144,26 +144,26 @@ def test_the_record_names_the_hostile_hospital_and_no_other(attack: str, said: s
     assert all(torch.isfinite(tensor).all() for tensor in ended.state.values())
 
 
-def test_what_is_refused_leaves_the_same_weights_whatever_it_was() -> None:
+def test_refused_updates_leave_the_same_weights_whatever_they_hold() -> None:
     for one, other in hostile.ALIKE.items():
         left, right = (outcome(attack).state for attack in (one, other))
         assert all(torch.equal(left[key], right[key]) for key in left)
 
 
 def test_every_attack_is_tried() -> None:
-    """Here, or in `benchmarks/hostile.py`: flipped labels look like an honest update, and a flipped sign shows once honest
-    updates agree, after a few rounds.
+    """Here, or in `benchmarks/hostile.py`: flipped labels look like an honest update, and a flipped sign shows once
+    honest updates agree, after a few rounds.
     """
     assert {*SAID, "none", "zeros", "labels flipped", "sign flipped"} == ATTACKS.keys()
 
 
 @pytest.mark.parametrize("strategy", ["fedmedian", "trimmed-mean", "krum"])
-def test_a_robust_aggregate_stays_where_the_honest_ones_are(strategy: str) -> None:
+def test_a_robust_aggregate_stays_among_the_honest_updates(strategy: str) -> None:
     answers = {2: update(1.0), 3: update(1.1), 4: update(-100.0)}
     average, result = one_round(answers, strategy=strategy)
     assert 1.0 <= average["w"].item() <= 1.1
     assert [remark.hospital for remark in result.remarks][:1] == ["West"]
-    assert "cut" not in result.remarks[0].reason  # the strategy judges the whole of it
+    assert "cut" not in result.remarks[0].reason  # a robust strategy sees the whole update
 
 
 NUMBERS = st.sampled_from([torch.float32, torch.float64, torch.int64, torch.bool, torch.complex64])

@@ -1,4 +1,4 @@
-"""The hospital's side: what it answers, and what it leaves as it was."""
+"""The hospital's side: its answers, and the arrays that it must not change."""
 
 import pytest
 from fakes import FIGURES, SETTINGS, hospital
@@ -36,7 +36,7 @@ class Noting(TrainingObserver):
 def answer_of_north(
     message_type: str, instructions: ConfigRecord, start: ArrayRecord, observer: TrainingObserver | None = None
 ) -> RecordDict:
-    """What the client app of one hospital answers."""
+    """Returns the answer of one hospital's client app."""
     seen: list[RecordDict] = []
     app = client_app.build(lambda context, size: ("North", hospital(0)), observer=observer)
     server = ServerApp()
@@ -67,7 +67,7 @@ def test_a_client_leaves_the_arrays_that_it_was_sent_as_they_are(
 
 
 def test_a_clients_state_and_data_stay_on_its_side() -> None:
-    """What crosses to the server is weights, counts and totals: nothing as large as an image set."""
+    """Weights, counts and totals cross to the server: nothing as large as an image set."""
     start = arrays_from_state(build_resnet18().state_dict())
     content = answer_of_north("train", TrainInstructions(SETTINGS, 1e-3).to_record(), start)
     assert content.keys() == {ARRAYS, METRICS, CONFIG}

@@ -21,8 +21,8 @@ def test_traffic_counts_everything_that_travels(moments: str, copies: int) -> No
 
 
 def test_rounds_are_compared_by_the_hospitals_that_validated_both() -> None:
-    # round 1: 10 of 20 at North, 2 of 20 at South, together 0.3; round 2 without South: 9 of 20 at North is worse than 10,
-    # though 0.45 is more than 0.3; round 3, without South too: 11 of 20 is better
+    # round 1: 10 of 20 at North, 2 of 20 at South, together 0.3; round 2 without South: 9 of 20 at North is worse than
+    # 10, though 0.45 is more than 0.3; round 3, without South too: 11 of 20 is better
     def scored(number: int, together: float, **right: int) -> HistoryEntry:
         hospitals = {
             name: HospitalScores(train_loss=1, train_accuracy=1, val_loss=1, val_accuracy=count / 20, val_images=20)

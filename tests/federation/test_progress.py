@@ -18,7 +18,7 @@ ENTRY = HistoryEntry(
 
 
 def test_the_images_of_a_federation_by_hand() -> None:
-    # 3 rounds of 2 * 16 training images, validations after rounds 2 and 3 and two for calibration of 2 * 8, test of 2 * 8
+    # 3 rounds of 2 * 16 training images; validation after rounds 2 and 3 and twice for calibration; then the test
     federation = FederationConfig(rounds=3, validate_every=2)
     configuration = Configuration.model_construct(training=SETTINGS, federation=federation)
     assert federation_images(TWO.values(), configuration) == 3 * 32 + (2 + 2) * 16 + 16
@@ -27,7 +27,7 @@ def test_the_images_of_a_federation_by_hand() -> None:
 
 
 def test_the_images_of_the_baselines_by_hand(tmp_path: Path) -> None:
-    # a pool of both for 1 round: 32 training images, 1 + 2 validations of 16, a test of 16; then two models tested on 16
+    # a pool of both for 1 round: 32 training images, 1 + 2 validations of 16, a test of 16; two models tested on 16
     parameters = {"ROUNDS": 1, "LOCAL_EPOCHS": 1, "VALIDATE_EVERY": 1, "BASELINES": ["pooled"], "ADAM_MOMENTS": "fresh"}
     configuration = notebook.configuration(parameters)
     assert baseline_images(TWO, configuration, CheckpointFolder(tmp_path)) == 32 + 3 * 16 + 16 + 2 * 16

@@ -1,4 +1,4 @@
-"""Strategies of the configuration: what each makes of three updates, computed by hand."""
+"""Strategies that the configuration names: aggregates of three updates, computed by hand."""
 
 from typing import Any
 
@@ -82,7 +82,7 @@ def test_the_servers_learning_rate_follows_its_schedule() -> None:
 
 
 def test_robust_strategies_follow_the_number_of_hospitals() -> None:
-    """Of 3 and of 5 hospitals one is cut off at either end, and one is not selected."""
+    """With 3 and with 5 hospitals, one is cut off at either end, and all but one are selected."""
     for hospitals in (3, 5):
         trimmed, krum = build(strategy="trimmed-mean", hospitals=hospitals), build(strategy="krum", hospitals=hospitals)
         assert isinstance(trimmed, FedTrimmedAvg)

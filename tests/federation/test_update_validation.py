@@ -63,7 +63,7 @@ def test_arrays_that_cannot_be_read_are_refused() -> None:
     assert "cannot be read" in refusals(result)["West"]
 
 
-def test_moments_that_no_training_leaves_are_refused() -> None:
+def test_impossible_moments_are_refused() -> None:
     def state(first: float) -> dict[str, Any]:
         moments = {adam.FIRST + "w": torch.tensor([first]), adam.SECOND + "w": torch.tensor([1.0])}
         return {"w": torch.tensor([1.0]), **moments, adam.STEPS: torch.tensor(1)}
@@ -124,7 +124,7 @@ def test_updates_are_in_the_order_of_the_hospitals_names() -> None:
         ({COUNT: -1, "loss": 0.5, "accuracy": 0.5}, "num-examples is -1"),
     ],
 )
-def test_scores_that_cannot_be_are_refused_by_name(metrics: dict[str, float], said: str) -> None:
+def test_impossible_scores_are_refused_by_name(metrics: dict[str, float], said: str) -> None:
     scores = validate_scores([Reply("North", RecordDict({METRICS: MetricRecord(metrics)}))])
     assert scores.accepted == {}
     (refusal,) = scores.refused
