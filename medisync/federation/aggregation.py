@@ -40,11 +40,11 @@ class AggregationResult:
     norms: Mapping[str, float]
     """By hospital: L2 distance from the global weights before the round to its weights."""
     drifts: Mapping[str, float]
-    """Client drift, by hospital: L2 distance from its weights to the global weights after the round."""
+    """Client drift, by hospital: L2 distance from its weights, clipped if they were, to the new global weights."""
 
 
 class MissingHospitalsError(FederationError):
-    """A round has too few updates, and some hospitals did not reply: they may when the round is repeated."""
+    """A round has too few updates and lacks hospitals that did not reply; they may reply when it is repeated."""
 
 
 def aggregate(strategy: FedAvg, plan: RoundPlan, start: ArrayRecord, training: Exchange) -> AggregationResult:
@@ -63,7 +63,7 @@ def aggregate(strategy: FedAvg, plan: RoundPlan, start: ArrayRecord, training: E
     _require_enough(validated, missing, plan)
     robust = is_robust(strategy)
     reviews = review_updates(_floats(start), [_floats(update.arrays) for update in validated.accepted])
-    updates = validated.accepted if robust else _clip_all(start, validated.accepted, reviews)
+    updates = validated.accepted if robust else _clip_updates(start, validated.accepted, reviews)
     arrays, means = _average(strategy, plan.number, start, updates)
     return AggregationResult(
         arrays=arrays,
@@ -89,7 +89,7 @@ def _require_enough(validated: ValidatedUpdates, missing: Sequence[Refusal], pla
     )
 
 
-def _clip_all(
+def _clip_updates(
     start: ArrayRecord, updates: Sequence[ClientUpdate], reviews: Sequence[UpdateReview]
 ) -> list[ClientUpdate]:
     return [_clipped(start, update, review) for update, review in zip(updates, reviews, strict=True)]
