@@ -27,6 +27,7 @@ from medisync.config import DEMO_PARAMETERS
 from medisync.data.preprocessing import standardise
 from medisync.federation import client_app, server_app, simulation
 from medisync.federation.messages import ARRAYS, CONFIG, ROUND, Participants
+from medisync.federation.plan import FederationPlan
 from medisync.federation.server_app import Outcome
 from medisync.model import adam
 from medisync.model.device import select_device
@@ -123,12 +124,11 @@ def simulate(hospitals: Mapping[str, HospitalData], attack: str, parameters: Map
     client = client_app.build(lambda context, _: (names[context.node_id], hospitals[names[context.node_id]]))
     hostile = HostileApp(client, next(node for node, name in names.items() if name == HOSTILE), attack)
     server, outcomes = ServerApp(), []
+    plan = FederationPlan(configuration.training, configuration.federation)
 
     @server.main()
     def main(deliver: Grid, context: Context) -> None:  # noqa: ARG001
-        outcomes.append(
-            server_app.federate(deliver, lambda: Participants(names), configuration.training, configuration.federation)
-        )
+        outcomes.append(server_app.federate(deliver, lambda: Participants(names), plan))
 
     simulation.run_apps(server, hostile, {node: {} for node in names})  # type: ignore[arg-type]
     return outcomes[0]

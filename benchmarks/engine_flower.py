@@ -22,9 +22,11 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from medisync.config import FederationConfig
-from medisync.federation import client_app, messages, server_app, simulation, strategy
+from medisync.federation import client_app, messages, server_app, simulation
 from medisync.federation.checkpoint import Checkpoint
 from medisync.federation.messages import ARRAYS, CONFIG, COUNT, METRICS, ROUND, Participants, arrays_from_state
+from medisync.federation.observer import TrainingObserver
+from medisync.federation.plan import FederationPlan
 from medisync.model.resnet import build_resnet18
 from medisync.training.dataset import HospitalData
 
@@ -68,11 +70,9 @@ def build_server(rounds: int, file: Path) -> ServerApp:
         end = server_app.run_rounds(
             members,
             lambda: participants,
-            strategy.build_strategy(federation, participants.hospitals),
+            FederationPlan(engines.TRAINING, federation),
             Checkpoint(start, start),
-            engines.TRAINING,
-            federation,
-            lambda state: None,
+            TrainingObserver(),
         )
         if problems := [refusal for entry in end.history for refusal in entry.refused]:
             raise RuntimeError(f"expected every hospital in every round, but some were refused: {problems}")

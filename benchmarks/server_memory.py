@@ -24,7 +24,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from medisync.config import FederationConfig, TrainingConfig
-from medisync.federation import simulation, strategy
+from medisync.federation import simulation
 from medisync.federation.messages import (
     ARRAYS,
     CONFIG,
@@ -32,11 +32,13 @@ from medisync.federation.messages import (
     METRICS,
     ROUND,
     Participants,
-    TrainOrder,
     array_bytes,
     arrays_from_state,
 )
+from medisync.federation.plan import FederationPlan
 from medisync.federation.server_app import run_round
+from medisync.federation.strategy import build_strategy
+from medisync.federation.update_store import UpdateStore
 from medisync.model.resnet import build_resnet18
 
 HERE = Path(__file__).parent
@@ -76,11 +78,12 @@ def measure(hospitals: int) -> dict[str, Any]:
 
     @server.main()
     def main(inner: Grid, context: Context) -> None:  # noqa: ARG001
-        chosen = strategy.build_strategy(FederationConfig(normalisation="averaged"), names)
-        order = TrainOrder(TrainingConfig(), learning_rate=1e-3)
+        config = FederationConfig(validate_every=2, round_deadline=3600)
+        plan = FederationPlan(TrainingConfig(), config).plan_round(1, Participants(names))
+        strategy = build_strategy(config, plan)
         with Watch() as watch:
             began = time.monotonic()
-            run_round(inner, Participants(names), chosen, start, 1, order, 3600, validates=False)
+            run_round(inner, strategy, plan, start, UpdateStore())
             found["seconds"] = time.monotonic() - began
         found["models"] = watch.peak / array_bytes(RecordDict({ARRAYS: start}))
 

@@ -43,6 +43,8 @@ from medisync.data.parallel import map_files
 from medisync.data.preprocessing import normalise
 from medisync.errors import ImageError
 from medisync.federation import client_app, simulation
+from medisync.federation.checkpoint import Checkpoint
+from medisync.federation.observer import TrainingObserver
 from medisync.inference import export, folders, predictor
 from medisync.model.device import describe_device, memory_kept, select_device
 from medisync.model.resnet import build_resnet18, forward, restore_for_training
@@ -333,8 +335,13 @@ def rounds_of(size: int, count: int, rounds: int) -> list[tuple[float, float]]:
     configuration = notebook.configuration({**parameters, "ROUNDS": rounds + 1, "PATIENCE": rounds + 1})
     hospitals = noise.hospitals(size, dict.fromkeys(("North", "South", "West"), count))
     work, marks = [0.0], []
+
+    class Marks(TrainingObserver):
+        def round_validated(self, checkpoint: Checkpoint) -> None:  # noqa: ARG002
+            marks.append(work[0])
+
     with timed("train_locally", work), timed("predict_images", work):
-        outcome = simulation.simulate(hospitals, configuration, on_round=lambda _: marks.append(work[0]))
+        outcome = simulation.simulate(hospitals, configuration, observer=Marks())
     spent = np.diff([0.0, *marks]).tolist()
     return list(zip([entry.seconds for entry in outcome.history], spent, strict=True))[1:]
 

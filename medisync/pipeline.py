@@ -1,31 +1,31 @@
-"""A run from its first line of log to the published model: what the notebook calls between the stages."""
+"""The pipeline: a run from the first line of its log to the published model, one call for each step of the notebook."""
 
 import logging
-import math
 import platform
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from flwr.serverapp import Grid
 
 from medisync.config import Configuration
 from medisync.data import audit
-from medisync.errors import ArtifactError, ConfigError, DataError, printable
+from medisync.errors import ConfigError, DataError
 from medisync.evaluation.metrics import mean_of_defined
 from medisync.federation import baselines, server_app, simulation
-from medisync.federation.checkpoint import Checkpoint, Checkpoints
-from medisync.federation.progress import ProgressBar
-from medisync.federation.server_app import Outcome
+from medisync.federation.checkpoint import Checkpoint, CheckpointFolder
+from medisync.federation.observer import CheckpointSaver, Observers, TrainingObserver
+from medisync.federation.plan import FederationPlan
+from medisync.federation.progress import ProgressBar, baseline_images, federation_images
+from medisync.federation.server_app import FindParticipants, Outcome
 from medisync.model import local_batchnorm
-from medisync.model.device import select_device
+from medisync.model.device import describe_device, select_device
 from medisync.model.weights import serialise
 from medisync.reporting import model_card
 from medisync.schemas import (
-    SPLITS,
     AuditRecord,
     BaselineRecord,
     DatasetStats,
@@ -39,59 +39,75 @@ from medisync.schemas import (
     Transport,
 )
 from medisync.training.dataset import HospitalData
-from medisync.workspace import artifacts, publishing
+from medisync.workspace import artifacts, publishing, run_lock, run_log
 from medisync.workspace.artifacts import Run, Workspace
 from medisync.workspace.atomic import write_bytes
 
 log = logging.getLogger("medisync")
 
-SOFTWARE = ("medisync", "torch", "torchvision", "flwr", "numpy", "pillow")
-LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+SOFTWARE = ("medisync", "torch", "torchvision", "flwr", "numpy", "pillow", "scikit-learn")
+
+FEDERATED = "federated"
+"""Name of the federation's checkpoint."""
 
 
-def begin(workspace: Workspace, configuration: Configuration) -> Run:
-    """A new run with its log, or the interrupted one that RESUME names. It is this process's until it is finished.
+@dataclass(frozen=True)
+class RunContext:
+    """A run in progress: where it is, what it was configured to do, and how its hospitals are reached."""
 
-    Raises ConfigError where RESUME names a run that was begun with another configuration, ArtifactError where there is
-    no such run, or another process works on it.
+    workspace: Workspace
+    run: Run
+    configuration: Configuration
+    transport: Transport = "in one process"
+
+    @property
+    def name(self) -> str:
+        return self.run.name
+
+    @property
+    def folder(self) -> Path:
+        return self.run.folder
+
+    @property
+    def checkpoints(self) -> CheckpointFolder:
+        return CheckpointFolder(self.folder / artifacts.CHECKPOINTS)
+
+    def write_progress(self, record: Progress) -> None:
+        artifacts.write(self.folder, artifacts.PROGRESS, record)
+
+
+def begin(workspace: Workspace, configuration: Configuration, transport: Transport = "in one process") -> RunContext:
+    """Begins a new run, or resumes the interrupted one that RESUME names; it is this process's until it is published.
+
+    Raises ConfigError if the run to resume was begun with another configuration, ArtifactError if there is no such run
+    or another process works on it.
     """
     publishing.tidy(workspace)
-    if configuration.run.resume:
-        run, start = artifacts.reopen(workspace, configuration.run.resume)
-        _require_same(start.configuration, configuration.to_record(), run.name)
-        _claim(run)
-    else:
-        run = artifacts.allocate(workspace)
-        _claim(run)
-        start = RunStart(started_at=run.started_at, log=run.log_folder.name, configuration=configuration.to_record())
-        artifacts.write(run.folder, artifacts.START, start)
-    _log_to(run.log_folder / artifacts.LOG)
-    log.info("%s %s in %s", run.name, "goes on" if configuration.run.resume else "begins", run.log_folder.name)
+    resumed = configuration.run.resume
+    run = _resume(workspace, configuration) if resumed else _begin_new(workspace, configuration)
+    run_log.write_to(run.log_folder / artifacts.LOG)
+    log.info("%s %s in %s", run.name, "is resumed" if resumed else "begins", run.log_folder.name)
+    return RunContext(workspace, run, configuration, transport)
+
+
+def describe(run: RunContext) -> str:
+    """Returns the run's name and what it computes on: "run-001 on CPU, 2 threads, bfloat16"."""
+    return f"{run.name} on {describe_device(select_device(run.configuration.training.device))}"
+
+
+def _begin_new(workspace: Workspace, configuration: Configuration) -> Run:
+    run = artifacts.allocate(workspace)
+    run_lock.claim(run)
+    start = RunStart(started_at=run.started_at, log=run.log_folder.name, configuration=configuration.to_record())
+    artifacts.write(run.folder, artifacts.START, start)
     return run
 
 
-_claimed: list[FileLock] = []
-"""The lock of the run that this process works on."""
-
-TIDYING_SECONDS = 1.0
-"""For how long another process may hold a run's lock that only looks whether somebody works on it."""
-
-
-def _claim(run: Run) -> None:
-    while _claimed:
-        _claimed.pop().release()
-    lock = FileLock(run.folder / artifacts.LOCK, timeout=TIDYING_SECONDS)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise ArtifactError(f"another process works on {run.name}; wait for it, or stop it first") from None
-    _claimed.append(lock)
-
-
-def _release(run: Run) -> None:
-    while _claimed:
-        _claimed.pop().release()
-    (run.folder / artifacts.LOCK).unlink(missing_ok=True)
+def _resume(workspace: Workspace, configuration: Configuration) -> Run:
+    run, start = artifacts.reopen(workspace, configuration.run.resume)
+    _require_same(start.configuration, configuration.to_record(), run.name)
+    run_lock.claim(run)
+    return run
 
 
 def _require_same(before: Mapping[str, Any], now: Mapping[str, Any], name: str) -> None:
@@ -103,35 +119,17 @@ def _require_same(before: Mapping[str, Any], now: Mapping[str, Any], name: str) 
                 raise ConfigError(f"RESUME: {name} was begun with {key.upper()} = {was!r}, now it is {value!r}")
 
 
-class _OneLine(logging.Formatter):
-    """What a hospital answers cannot make up a line of the log."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
-
-
-def _log_to(file: Path) -> None:
-    """Log lines of an earlier run in the same process stay in that run's file."""
-    for handler in [handler for handler in log.handlers if isinstance(handler, logging.FileHandler)]:
-        log.removeHandler(handler)
-        handler.close()
-    handler = logging.FileHandler(file, encoding="utf-8")
-    handler.setFormatter(_OneLine(LOG_FORMAT))
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-
-
-def keep_audit(run: Run, record: AuditRecord) -> None:
-    """The audit on disk and in the log."""
+def record_audit(run: RunContext, record: AuditRecord) -> None:
+    """Writes the audit to the run's folder and to its log."""
     artifacts.write(run.folder, artifacts.AUDIT, record)
     for line in audit.log_lines(record):
         log.info("%s", line)
 
 
-def keep_splits(run: Run, split: SplitRecord, stats: Mapping[str, DatasetStats]) -> None:
-    """Which image serves for what, and the counts that follow from it.
+def record_splits(run: RunContext, split: SplitRecord, stats: Mapping[str, DatasetStats]) -> None:
+    """Writes which image is in which split, and the counts that follow from it.
 
-    Raises DataError where a resumed run would train on other images than it began with.
+    Raises DataError if a resumed run would train on other images than it began with.
     """
     if (run.folder / artifacts.SPLITS).exists() and artifacts.read(run.folder, artifacts.SPLITS) != split:
         raise DataError(f"the dataset is not what it was when {run.name} began; begin a new run")
@@ -141,84 +139,80 @@ def keep_splits(run: Run, split: SplitRecord, stats: Mapping[str, DatasetStats])
         log.info("splits: %s", note)
 
 
-class _CheckpointFolder(Checkpoints):
-    """A run's checkpoints on disk."""
+class _HistoryWriter(TrainingObserver):
+    """Writes the history so far after every validated round."""
 
-    def __init__(self, run: Run) -> None:
-        self._folder = run.folder / artifacts.CHECKPOINTS
+    def __init__(self, run: RunContext) -> None:
+        self._run = run
 
-    def load(self, name: str) -> Checkpoint | None:
-        file = self._folder / f"{name}.pth"
-        return Checkpoint.from_bytes(file.read_bytes()) if file.exists() else None
-
-    def save(self, name: str, checkpoint: Checkpoint) -> None:
-        write_bytes(self._folder / f"{name}.pth", checkpoint.to_bytes())
+    def round_validated(self, checkpoint: Checkpoint) -> None:
+        artifacts.write(self._run.folder, artifacts.HISTORY, checkpoint.history)
 
 
-FEDERATED = "federated"
+class _RoundProgress(TrainingObserver):
+    """Writes progress by rounds, for hospitals elsewhere, whose images nobody counts here."""
+
+    def __init__(self, run: RunContext) -> None:
+        self._run = run
+
+    def round_validated(self, checkpoint: Checkpoint) -> None:
+        done, rounds = checkpoint.rounds_done, self._run.configuration.federation.rounds
+        left = (rounds - done) * checkpoint.history[-1].seconds
+        self._run.write_progress(
+            Progress(stage="training", round=done, rounds=rounds, seconds_left=left, updated_at=artifacts.now())
+        )
 
 
-def federate(run: Run, hospitals: Mapping[str, HospitalData], configuration: Configuration) -> Outcome:
-    """The federation, with a progress bar; weights and history are on disk after every round. A failure is logged.
+def _saving(run: RunContext, progress: TrainingObserver) -> TrainingObserver:
+    return Observers(CheckpointSaver(run.checkpoints, FEDERATED), _HistoryWriter(run), progress)
 
-    Goes on after the last whole round where the run was interrupted before.
+
+def train_federation(run: RunContext, hospitals: Mapping[str, HospitalData]) -> Outcome:
+    """Trains the federation in this process, with a progress bar; checkpoint and history are written as it goes.
+
+    An interrupted run continues after its last checkpoint. A failure is logged.
     """
-    checkpoints = _CheckpointFolder(run)
-
-    def keep(state: Checkpoint) -> None:
-        checkpoints.save(FEDERATED, state)
-        artifacts.write(run.folder, artifacts.HISTORY, state.history)
-
-    with failure_logged(), _progress(run, hospitals, configuration, checkpoints) as bar:
-        resumed = checkpoints.load(FEDERATED)
-        return simulation.simulate(hospitals, configuration, resumed=resumed, on_round=keep, on_images=bar.advance)
+    resumed = run.checkpoints.load(FEDERATED)
+    images = federation_images(hospitals.values(), run.configuration, resumed)
+    with failure_logged(), _progress_bar(run, images) as bar:
+        log.info("%s", describe(run))
+        return simulation.simulate(hospitals, run.configuration, resumed=resumed, observer=_saving(run, bar))
 
 
-def federate_over_network(
-    run: Run, network: Grid, find_participants: server_app.FindParticipants, configuration: Configuration
-) -> Outcome:
-    """The same with hospitals that are elsewhere, whose images nobody here counts: progress is told by rounds."""
-    checkpoints, rounds = _CheckpointFolder(run), configuration.federation.rounds
-
-    def keep(state: Checkpoint) -> None:
-        checkpoints.save(FEDERATED, state)
-        artifacts.write(run.folder, artifacts.HISTORY, state.history)
-        left = (rounds - state.rounds_done) * state.history[-1].seconds
-        done = Progress(
-            stage="training", round=state.rounds_done, rounds=rounds, seconds_left=left, updated_at=artifacts.now()
-        )
-        artifacts.write(run.folder, artifacts.PROGRESS, done)
-
-    settings = configuration.training, configuration.federation
-    resumed = checkpoints.load(FEDERATED)
-    return server_app.federate(network, find_participants, *settings, on_round=keep, resumed=resumed)
+def train_networked_federation(run: RunContext, network: Grid, find_participants: FindParticipants) -> Outcome:
+    """Trains the federation with hospitals that are elsewhere; otherwise like `train_federation`."""
+    plan = FederationPlan(run.configuration.training, run.configuration.federation)
+    observer, resumed = _saving(run, _RoundProgress(run)), run.checkpoints.load(FEDERATED)
+    return server_app.federate(network, find_participants, plan, observer=observer, resumed=resumed)
 
 
-def compare(
-    run: Run, hospitals: Mapping[str, HospitalData], outcome: Outcome, configuration: Configuration
-) -> BaselineRecord:
-    """The baselines, with a progress bar; the comparison and the hospitals' own models are on disk afterwards."""
-    checkpoints = _CheckpointFolder(run)
-
-    def keep(place: int, trained: baselines.Model) -> StoredModel | None:
-        names = artifacts.local_files(place)
-        return _store(run, names, trained.outcome, configuration) if trained.kind == "local" else None
-
-    with failure_logged(), _baseline_progress(run, hospitals, configuration, checkpoints) as bar:
-        record = baselines.compare(
-            hospitals, outcome, configuration, checkpoints=checkpoints, on_images=bar.advance, on_model=keep
-        )
+def compare_baselines(run: RunContext, hospitals: Mapping[str, HospitalData], outcome: Outcome) -> BaselineRecord:
+    """Trains and tests the baselines, with a progress bar; writes the comparison and the hospitals' own models."""
+    checkpoints = run.checkpoints
+    with failure_logged(), _progress_bar(run, baseline_images(hospitals, run.configuration, checkpoints)) as bar:
+        comparison = baselines.compare(hospitals, outcome, run.configuration, checkpoints=checkpoints, observer=bar)
+        record = _store_local_models(run, comparison)
     artifacts.write(run.folder, artifacts.BASELINES, record)
     for each in record.models:
-        log.info(
-            "%s (%s): test accuracy %.1f %%", each.kind, ", ".join(each.trained_at), 100 * (each.test.accuracy or 0)
-        )
+        accuracy = 100 * (each.test.accuracy or 0)
+        log.info("%s (%s): test accuracy %.1f %%", each.kind, ", ".join(each.trained_at), accuracy)
     return record
+
+
+def _store_local_models(run: RunContext, comparison: baselines.Comparison) -> BaselineRecord:
+    """Writes the hospitals' own models; the returned record says where they are."""
+    described = [
+        each.model_copy(update={"stored": _store(run, artifacts.local_files(position), trained.outcome)})
+        if trained.kind == "local"
+        else each
+        for position, (each, trained) in enumerate(zip(comparison.record.models, comparison.models, strict=True))
+    ]
+    return comparison.record.model_copy(update={"models": described})
 
 
 @contextmanager
 def failure_logged() -> Iterator[None]:
-    """What ends a run stands in its log."""
+    """Logs the error that ends a run."""
     try:
         yield
     except BaseException as error:
@@ -226,88 +220,50 @@ def failure_logged() -> Iterator[None]:
         raise
 
 
-def _progress(
-    run: Run, hospitals: Mapping[str, HospitalData], configuration: Configuration, checkpoints: Checkpoints
-) -> ProgressBar:
-    return _bar(run, configuration, _budget(hospitals.values(), configuration, checkpoints.load(FEDERATED)))
+def _progress_bar(run: RunContext, images: int) -> ProgressBar:
+    return ProgressBar(images, run.configuration.federation.rounds, run.write_progress)
 
 
-def _baseline_progress(
-    run: Run, hospitals: Mapping[str, HospitalData], configuration: Configuration, checkpoints: Checkpoints
-) -> ProgressBar:
-    trained = baselines.members(hospitals, configuration.baselines.baselines)
-    tested = sum(len(data["test"]) for data in hospitals.values()) * (1 + len(trained))
-    budgets = [
-        _budget(
-            [hospitals[name] for name in names],
-            baselines.settings(configuration, alone=kind != "leave-one-out"),
-            checkpoints.load(baselines.checkpoint_name(place)),
-        )
-        for place, (kind, names) in enumerate(trained, start=1)
-    ]
-    return _bar(run, configuration, sum(budgets) + tested)
-
-
-def _budget(hospitals: Collection[HospitalData], configuration: Configuration, done: Checkpoint | None) -> int:
-    """The images that a federation of these hospitals has yet to process if it does not stop early."""
-    rounds = configuration.federation.rounds - (done.rounds_done if done else 0)
-    sizes = {split: sum(len(data[split]) for data in hospitals) for split in SPLITS}
-    trained = round(rounds * configuration.training.local_epochs * sizes["train"])
-    validations = math.ceil(rounds / configuration.federation.validate_every) + 2
-    return trained + validations * sizes["val"] + sizes["test"]
-
-
-def _bar(run: Run, configuration: Configuration, images: int) -> ProgressBar:
-    def keep(record: Progress) -> None:
-        artifacts.write(run.folder, artifacts.PROGRESS, record)
-
-    return ProgressBar(images, configuration.federation.rounds, keep)
-
-
-def finish(
-    workspace: Workspace,
-    run: Run,
-    configuration: Configuration,
+def publish(
+    run: RunContext,
     stats: Mapping[str, DatasetStats],
     outcome: Outcome,
     compared: BaselineRecord | None,
     *,
     synthetic: bool,
-    transport: Transport = "in one process",
 ) -> ModelMeta:
-    """Writes the model, what is known about it and its card, completes the run and publishes it to models/."""
+    """Writes the model, its metadata and its card, completes the run and publishes the model to models/."""
     artifacts.write(run.folder, artifacts.HISTORY, outcome.history)
     artifacts.write(run.folder, artifacts.LABEL_MAP, LabelMap())
-    stored = _store(run, (artifacts.MODEL, artifacts.DISTRIBUTION), outcome, configuration)
-    stored = _store_statistics(run, stored, outcome)
-    meta = _describe(run, configuration, stats, outcome, stored, synthetic=synthetic)
+    stored = _store_statistics(run, _store(run, (artifacts.MODEL, artifacts.DISTRIBUTION), outcome), outcome)
+    meta = _metadata(run, stats, outcome, stored, synthetic=synthetic)
     artifacts.write(run.folder, artifacts.META, meta)
     software = {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}}
-    card = model_card.write(meta, configuration, software, compared, transport)
+    card = model_card.write(meta, run.configuration, software, compared, run.transport)
     write_bytes(run.folder / artifacts.CARD, card.encode())
-    record = configuration.to_record()
-    artifacts.commit(run, synthetic=synthetic, configuration=record, software=software, transport=transport)
-    _release(run)
-    publishing.publish(workspace, run.name)
+    record = run.configuration.to_record()
+    artifacts.commit(run.run, synthetic=synthetic, configuration=record, software=software, transport=run.transport)
+    run_lock.release(run.run)
+    publishing.publish(run.workspace, run.name)
     log.info("%s completed: test accuracy %.1f %%", run.name, 100 * meta.metrics.test_accuracy)
     return meta
 
 
-def _store(run: Run, names: tuple[str, str], outcome: Outcome, configuration: Configuration) -> StoredModel:
+def _store(run: RunContext, names: tuple[str, str], outcome: Outcome) -> StoredModel:
     """Writes the weights and the feature distribution of a model under these names."""
     weights, distribution = (run.folder / name for name in names)
     write_bytes(weights, serialise(outcome.state))
     write_bytes(distribution, outcome.distribution.to_bytes())
     return StoredModel(
-        image_size=configuration.training.image_size,
+        image_size=run.configuration.training.image_size,
         calibration=outcome.calibration,
         model_sha256=artifacts.sha256(weights),
         distribution_sha256=artifacts.sha256(distribution),
     )
 
 
-def _store_statistics(run: Run, stored: StoredModel, outcome: Outcome) -> StoredModel:
-    """Beside the global model, where hospitals have their own."""
+def _store_statistics(run: RunContext, stored: StoredModel, outcome: Outcome) -> StoredModel:
+    """Writes the hospitals' own running statistics beside the global model, if they have them."""
     if not outcome.statistics:
         return stored
     file = run.folder / artifacts.STATISTICS
@@ -316,22 +272,16 @@ def _store_statistics(run: Run, stored: StoredModel, outcome: Outcome) -> Stored
     return stored.model_copy(update=about)
 
 
-def _describe(
-    run: Run,
-    configuration: Configuration,
-    stats: Mapping[str, DatasetStats],
-    outcome: Outcome,
-    stored: StoredModel,
-    *,
-    synthetic: bool,
+def _metadata(
+    run: RunContext, stats: Mapping[str, DatasetStats], outcome: Outcome, stored: StoredModel, *, synthetic: bool
 ) -> ModelMeta:
-    """The model's metadata. Averages run over the classes that the test split has."""
+    """Returns the model's metadata; its averages are over the classes that occur in the test split."""
     return ModelMeta(
         trained_at=artifacts.now(),
         num_classes=len(outcome.test.per_class),
         num_epochs=len(outcome.history),
         best_epoch=outcome.best_round,
-        device=select_device(configuration.training.device).kind,
+        device=select_device(run.configuration.training.device).kind,
         datasets=dict(stats),
         metrics=_metrics(outcome),
         run=run.name,

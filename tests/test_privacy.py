@@ -1,4 +1,4 @@
-"""Names of patients go in at every door, in every place that a file has for them, and are looked for in all that is written."""
+"""Patients' names enter in every field that a file format has for them, and must appear in nothing that is written."""
 
 import io
 import logging
@@ -27,7 +27,7 @@ TINY = {"IMAGE_SIZE": 32, "IMAGE_SIZE_SCHEDULE": "constant", "ROUNDS": 1, "BASEL
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """After a whole run, executed notebook included, on a dataset with named files in it."""
+    """A workspace after a whole run, executed notebook included, on a dataset that holds files with names in them."""
     workspace = artifacts.locate(tmp_path_factory.mktemp("workspace"))
     write_hospitals(workspace.dataset, seed=3, scale=0.03)
     for name in ("exif.jpg", "text.png"):
@@ -39,7 +39,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 
 def written(workspace: Workspace) -> dict[str, bytes]:
-    """Everything in the workspace but the dataset, archives opened."""
+    """Returns everything in the workspace but the dataset, with the members of archives."""
     found = {}
     for file in workspace.root.rglob("*"):
         if file.is_file() and workspace.dataset not in file.parents:
@@ -59,7 +59,7 @@ def test_the_planted_names_can_be_found() -> None:
     assert all(named_in(data) for data in NAMED.values())
 
 
-def test_a_run_writes_no_name_and_no_place_of_the_machine(workspace: Workspace) -> None:
+def test_a_run_writes_no_patients_name_and_no_path_of_the_machine(workspace: Workspace) -> None:
     split = artifacts.read(workspace.artifacts / "run-001", artifacts.SPLITS)
     used = {image.path for part in split.hospitals.values() for image in (*part.train, *part.val, *part.test)}
     assert {"dataset-1/glioma/exif.jpg", "dataset-1/glioma/text.png"} <= used  # they took part
@@ -70,7 +70,7 @@ def test_a_run_writes_no_name_and_no_place_of_the_machine(workspace: Workspace) 
     assert [name for name, data in files.items() if any(place in data for place in places)] == []
 
 
-def test_uploads_are_written_nowhere_and_named_in_no_log(
+def test_uploads_are_neither_written_nor_named_in_a_log(
     workspace: Workspace,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -112,7 +112,7 @@ def test_a_report_names_neither_the_file_nor_the_patient(workspace: Workspace) -
         assert not named_in(text.encode())
 
 
-def test_predict_writes_nothing_of_what_a_file_says(
+def test_predict_prints_nothing_that_a_file_says_about_its_patient(
     workspace: Workspace, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for name, data in NAMED.items():

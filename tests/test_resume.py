@@ -1,6 +1,7 @@
-"""An interrupted run goes on where it was, and ends with the bits of one that was never interrupted."""
+"""An interrupted run is resumed where it was, and ends with the bits of one that was never interrupted."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,17 +16,18 @@ import torch
 from medisync import notebook, pipeline
 from medisync.cli.main import main
 from medisync.config import Configuration
-from medisync.errors import ArtifactError, ConfigError, DataError, FederationError
+from medisync.errors import ArtifactError, ConfigError, DataError
 from medisync.federation import simulation
 from medisync.federation.checkpoint import Checkpoint
+from medisync.federation.observer import TrainingObserver
 from medisync.phantom.hospitals import write_hospitals
 from medisync.schemas import RunStart, SplitRecord
 from medisync.training.dataset import HospitalData, ImageSet
-from medisync.workspace import artifacts
+from medisync.workspace import artifacts, run_lock
 
 
 def hospital(seed: int) -> HospitalData:
-    """Twelve noisy images a split."""
+    """Returns twelve noisy images for each split."""
     random = np.random.default_rng(seed)
 
     def images() -> ImageSet:
@@ -38,9 +40,21 @@ def hospital(seed: int) -> HospitalData:
 HOSPITALS = {name: hospital(seed) for seed, name in enumerate(("North", "South", "West"))}
 
 
+TINY = {"IMAGE_SIZE": 32, "LEARNING_RATE": 1e-3, "ROUNDS": 3, "VALIDATE_EVERY": 1, "DEVICE": "cpu"}
+
+
 def configuration(**parameters: object) -> Configuration:
-    tiny = {"IMAGE_SIZE": 32, "LEARNING_RATE": 1e-3, "ROUNDS": 3, "VALIDATE_EVERY": 1, "DEVICE": "cpu"}
-    return notebook.configuration({**tiny, **parameters})
+    return notebook.configuration({**TINY, **parameters})
+
+
+class Saving(TrainingObserver):
+    """Keeps the file of every checkpoint."""
+
+    def __init__(self) -> None:
+        self.saved: list[bytes] = []
+
+    def round_validated(self, checkpoint: Checkpoint) -> None:
+        self.saved.append(checkpoint.to_bytes())
 
 
 @pytest.mark.parametrize(
@@ -56,69 +70,47 @@ def configuration(**parameters: object) -> Configuration:
     ids=lambda parameters: parameters.get("STRATEGY", next(iter(parameters))),
 )
 def test_a_resumed_federation_ends_with_the_same_bits(parameters: dict[str, object]) -> None:
-    settings, kept = configuration(**parameters), []
-    whole = simulation.simulate(HOSPITALS, settings, on_round=lambda state: kept.append(state.to_bytes()))
-    again: list[bytes] = []
-    resumed = Checkpoint.from_bytes(kept[1])
+    settings, first, second = configuration(**parameters), Saving(), Saving()
+    whole = simulation.simulate(HOSPITALS, settings, observer=first)
+    resumed = Checkpoint.from_bytes(first.saved[1])
     assert resumed.rounds_done == 2
-    ended = simulation.simulate(
-        HOSPITALS, settings, resumed=resumed, on_round=lambda state: again.append(state.to_bytes())
-    )
-    assert len(again) == len(kept) - 2 > 0
-    for one, other in zip(map(Checkpoint.from_bytes, kept[2:]), map(Checkpoint.from_bytes, again), strict=True):
+    ended = simulation.simulate(HOSPITALS, settings, resumed=resumed, observer=second)
+    assert len(second.saved) == len(first.saved) - 2 > 0
+    left = first.saved[2:]
+    for one, other in zip(map(Checkpoint.from_bytes, left), map(Checkpoint.from_bytes, second.saved), strict=True):
         expected, found = one.arrays.to_torch_state_dict(), other.arrays.to_torch_state_dict()
         assert all(torch.equal(expected[key], found[key]) for key in expected)
     assert all(torch.equal(whole.state[key], ended.state[key]) for key in whole.state)
     assert (whole.best_round, whole.test, whole.calibration) == (ended.best_round, ended.test, ended.calibration)
 
 
-def test_a_federation_that_was_over_is_only_tested_again() -> None:
-    kept: list[bytes] = []
-    whole = simulation.simulate(
-        HOSPITALS, configuration(ROUNDS=1), on_round=lambda state: kept.append(state.to_bytes())
-    )
-    rounds: list[Checkpoint] = []
-    ended = simulation.simulate(
-        HOSPITALS, configuration(ROUNDS=1), resumed=Checkpoint.from_bytes(kept[0]), on_round=rounds.append
-    )
-    assert rounds == []
+def test_a_completed_federation_is_only_tested_again() -> None:
+    settings, first, second = configuration(ROUNDS=1), Saving(), Saving()
+    whole = simulation.simulate(HOSPITALS, settings, observer=first)
+    resumed = Checkpoint.from_bytes(first.saved[0])
+    ended = simulation.simulate(HOSPITALS, settings, resumed=resumed, observer=second)
+    assert second.saved == []
     assert ended.test == whole.test
-
-
-class Malicious:
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.system, ("touch /tmp/medisync-was-here",)
-
-
-@pytest.mark.parametrize("content", ["nothing", "text", "pickle"])
-def test_a_damaged_checkpoint_is_refused(content: str, tmp_path: Path) -> None:
-    torch.save({"arrays": Malicious()}, tmp_path / "pickle")
-    data = {"nothing": b"", "text": b"no checkpoint", "pickle": (tmp_path / "pickle").read_bytes()}[content]
-    with pytest.raises(FederationError, match="begin a new run"):
-        Checkpoint.from_bytes(data)
-    assert not Path("/tmp/medisync-was-here").exists()  # noqa: S108
 
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Iterator[artifacts.Workspace]:
     yield artifacts.locate(tmp_path)
-    for lock in pipeline._claimed:
-        lock.release()
-    pipeline._claimed.clear()
+    run_lock.let_go()
 
 
-def test_a_run_is_begun_once_and_gone_on_with_by_one_process(workspace: artifacts.Workspace) -> None:
+def test_a_run_is_begun_once_and_resumed_by_one_process(workspace: artifacts.Workspace) -> None:
     run = pipeline.begin(workspace, configuration())
-    assert artifacts.read(run.folder, artifacts.START).log == run.log_folder.name
+    assert artifacts.read(run.folder, artifacts.START).log == run.run.log_folder.name
     assert "--resume run-001" in artifacts.list_runs(workspace)[0].problem
     again = pipeline.begin(workspace, configuration(RESUME="run-001"))
-    assert again == run
-    log = (run.log_folder / artifacts.LOG).read_text()
+    assert again.run == run.run
+    log = (run.run.log_folder / artifacts.LOG).read_text()
     assert "run-001 begins" in log
-    assert "run-001 goes on" in log
+    assert "run-001 is resumed" in log
     code = (
         "from medisync import notebook, pipeline\nfrom medisync.workspace import artifacts\n"
-        f"settings = notebook.configuration({ {'IMAGE_SIZE': 32, 'LEARNING_RATE': 1e-3, 'ROUNDS': 3, 'VALIDATE_EVERY': 1, 'DEVICE': 'cpu', 'RESUME': 'run-001'} })\n"
+        f"settings = notebook.configuration({ {**TINY, 'RESUME': 'run-001'} })\n"
         f"pipeline.begin(artifacts.locate({str(workspace.root)!r}), settings)\n"
     )
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -133,7 +125,7 @@ def test_a_run_is_begun_once_and_gone_on_with_by_one_process(workspace: artifact
         ({"RESUME": "run-001", "ROUNDS": 5}, ConfigError, "begun with ROUNDS = 3, now it is 5"),
     ],
 )
-def test_what_cannot_be_resumed_says_why(
+def test_a_run_that_cannot_be_resumed_is_refused_with_the_reason(
     parameters: dict[str, object], error: type[Exception], message: str, workspace: artifacts.Workspace
 ) -> None:
     pipeline.begin(workspace, configuration())
@@ -141,25 +133,31 @@ def test_what_cannot_be_resumed_says_why(
         pipeline.begin(workspace, configuration(**parameters))
 
 
+def test_a_run_is_described_in_one_line(workspace: artifacts.Workspace) -> None:
+    described = pipeline.describe(pipeline.begin(workspace, configuration()))
+    assert re.fullmatch(r"run-001 on CPU, \d+ threads?, (bfloat16|float32)", described)
+
+
 def test_a_complete_run_has_nothing_to_resume(workspace: artifacts.Workspace) -> None:
     run = pipeline.begin(workspace, configuration())
-    artifacts.commit(run, synthetic=True, configuration={}, software={})
+    artifacts.commit(run.run, synthetic=True, configuration={}, software={})
     assert not (run.folder / artifacts.START).exists()
     with pytest.raises(ArtifactError, match="run-001 is complete"):
         pipeline.begin(workspace, configuration(RESUME="run-001"))
 
 
-def test_a_dataset_that_changed_is_no_longer_the_same_run(workspace: artifacts.Workspace) -> None:
+def test_a_run_is_not_resumed_on_a_changed_dataset(workspace: artifacts.Workspace) -> None:
     run = pipeline.begin(workspace, configuration())
     rules = {"seed": 0, "val_ratio": 0.2, "test_ratio": 0.2, "cross_hospital_duplicates": "one-owner"}
     before = SplitRecord(hospitals={}, notes=["as it was"], **rules)
-    pipeline.keep_splits(run, before, {})
-    pipeline.keep_splits(run, before, {})
+    pipeline.record_splits(run, before, {})
+    pipeline.record_splits(run, before, {})
     with pytest.raises(DataError, match="begin a new run"):
-        pipeline.keep_splits(run, SplitRecord(hospitals={}, notes=["with one image more"], **rules), {})
+        pipeline.record_splits(run, SplitRecord(hospitals={}, notes=["with one image more"], **rules), {})
 
 
-TRAIN = ["-p", "IMAGE_SIZE", "32", "-p", "VALIDATE_EVERY", "1", "-p", "ROUNDS", "3", "-p", "PATIENCE", "3", "-p", "BASELINES", "[]", "-p", "DEVICE", "cpu"]  # fmt: skip
+COMPARED = {"IMAGE_SIZE": 32, "VALIDATE_EVERY": 1, "ROUNDS": 3, "PATIENCE": 3, "BASELINES": "[]", "DEVICE": "cpu"}
+TRAIN = [word for name, value in COMPARED.items() for word in ("-p", name, str(value))]
 
 
 def test_a_killed_run_is_resumed_to_the_same_model(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The short form of `make torture`: every change of the disk while publishing, a few kills of a run, full and odd places."""
+"""The short form of `make torture`: kills while publishing and in a run, a full disk, files in the way."""
 
 import multiprocessing
 import os
@@ -23,7 +23,7 @@ from medisync.workspace.artifacts import Workspace
 
 
 def published(workspace: Workspace) -> str:
-    """The run whose model is in models/, all of it."""
+    """Returns the run whose model is in models/, after checking that every file of it is."""
     meta = artifacts.read(workspace.models, artifacts.META)
     for name in artifacts.PUBLISHED:
         expected = (workspace.artifacts / meta.run / name).read_bytes()
@@ -32,7 +32,7 @@ def published(workspace: Workspace) -> str:
 
 
 def publish_and_die(workspace: Workspace, at: int) -> int:
-    """In a forked process, which costs nothing to start; its exit code."""
+    """Publishes in a forked process, which is cheap to start, and returns its exit code."""
 
     def publish() -> None:
         exec(torture.SUICIDE.format(kill_at=at), {})  # noqa: S102
@@ -124,7 +124,7 @@ def test_a_reader_never_sees_half_of_a_published_model(workspace: Workspace) -> 
             try:
                 both = [Path(f"/proc/self/fd/{held}", name).read_bytes() for name in (artifacts.META, artifacts.MODEL)]
             except FileNotFoundError:
-                continue  # this one has been replaced and is being removed
+                continue  # this folder has been replaced and is being removed
             finally:
                 os.close(held)
             assert both in [[files[artifacts.META], files[artifacts.MODEL]] for files in folders.values()]
@@ -140,7 +140,7 @@ def test_a_run_killed_at_any_moment_is_resumed_to_the_same_bits(workspace: Works
     assert row.outcomes == {"resumed to the same bits": 1}
 
 
-def test_a_file_where_a_folder_should_be_is_a_sentence_and_stays(workspace: Workspace) -> None:
+def test_a_file_in_the_place_of_a_folder_is_reported_in_one_sentence_and_stays(workspace: Workspace) -> None:
     factories.make_run(workspace)
     workspace.models.write_text("in the way")
     with pytest.raises(ArtifactError, match="could not write models/: File exists"):
@@ -151,7 +151,7 @@ def test_a_file_where_a_folder_should_be_is_a_sentence_and_stays(workspace: Work
         open_cache([(save(workspace.root / "a.png", texture(1)), "")], 64, workspace.root / "cache")
 
 
-def test_sessions_at_once_get_answers_and_see_no_others_upload(workspace: Workspace) -> None:
+def test_simultaneous_sessions_get_answers_and_never_see_each_others_uploads(workspace: Workspace) -> None:
     for seed in range(2):
         factories.make_run(workspace, model=serialise(build_resnet18(seed=seed).state_dict()))
     visits = dashboard_load.crowd(workspace.root, sessions=4, seconds=10)
@@ -160,7 +160,7 @@ def test_sessions_at_once_get_answers_and_see_no_others_upload(workspace: Worksp
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
-def test_a_full_disk_is_a_sentence_and_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_in_one_sentence_and_leaves_old_files_whole(tmp_path: Path) -> None:
     with torture.small_disk("300k") as folder:
         kept = folder / "kept.json"
         atomic.write_bytes(kept, b"old")

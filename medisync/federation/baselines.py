@@ -1,13 +1,13 @@
-"""What the federation is compared with: each hospital alone, everything in one place, one hospital left out.
+"""Baselines that the federation is compared with: each hospital alone, all images pooled, one hospital left out.
 
-A simulation can do what hospitals cannot: bring the images together. Every baseline runs the federation's own code on the
-federation's own splits, rounds and local epochs, only with other members: one hospital, one pool, or all but one. So all
-of them have seen each of their training images equally often, chosen their round by their own validation images, and
-calibrated on them.
+A simulation can do what hospitals cannot: bring the images together. Every baseline runs the federation's own code with
+the federation's splits, rounds and local epochs, only with other members: one hospital, one pool, or all but one. All
+of them have therefore seen each of their training images equally often, selected their round by their own validation
+images, and were calibrated on them.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,11 +18,12 @@ from medisync.config import BaselineKind, Configuration
 from medisync.evaluation.bootstrap import REPLICATES, mcnemar, paired_interval
 from medisync.evaluation.metrics import compute_metrics
 from medisync.evaluation.totals import Totals, add_up, tally
-from medisync.federation import client_app, simulation
-from medisync.federation.checkpoint import Checkpoints
+from medisync.federation import simulation
+from medisync.federation.checkpoint import CheckpointFolder
+from medisync.federation.observer import CheckpointSaver, Observers, TrainingObserver
 from medisync.federation.server_app import Outcome
 from medisync.model.device import select_device
-from medisync.schemas import SPLITS, BaselineModel, BaselineRecord, ModelKind, PairedDifference, StoredModel
+from medisync.schemas import SPLITS, BaselineModel, BaselineRecord, ModelKind, PairedDifference
 from medisync.training.dataset import HospitalData, ImageSet
 from medisync.training.local import Outputs, predict_images
 from medisync.training.seeds import derive_seed
@@ -32,24 +33,25 @@ ALL = "all hospitals"
 
 @dataclass(frozen=True)
 class Model:
-    """A trained model: what it is, the hospitals behind it, its weights and its calibration."""
+    """A trained model: its kind, the hospitals that it was trained at, its weights and its calibration."""
 
     kind: ModelKind
     hospitals: tuple[str, ...]
     outcome: Outcome
 
 
-OnModel = Callable[[int, Model], StoredModel | None]
-"""Told each model with its place in the record; returns where its weights are, if it kept them."""
+@dataclass(frozen=True)
+class Comparison:
+    """The federated model and its baselines, and how they compare."""
 
-
-def keep_no_model(_place: int, _trained: Model) -> None:
-    """For callers who want the figures only."""
+    models: Sequence[Model]
+    """In the order of `record.models`: the federated model first."""
+    record: BaselineRecord
 
 
 @dataclass(frozen=True)
 class Tested:
-    """One model on one hospital's test images."""
+    """One model's outputs for one hospital's test images."""
 
     images: ImageSet
     outputs: Outputs
@@ -61,7 +63,7 @@ class Tested:
 def members(
     hospitals: Mapping[str, HospitalData], kinds: Sequence[BaselineKind]
 ) -> list[tuple[ModelKind, tuple[str, ...]]]:
-    """Each baseline's kind and the hospitals that it trains on."""
+    """Returns each baseline's kind and the hospitals that it trains at."""
     names = tuple(sorted(hospitals))
     chosen: list[tuple[ModelKind, tuple[str, ...]]] = []
     if "local" in kinds:
@@ -74,7 +76,7 @@ def members(
 
 
 def checkpoint_name(position: int) -> str:
-    """What the checkpoint of a baseline is called, by its place in `members`, from 1."""
+    """Returns the name of a baseline's checkpoint, by its position in `members`, from 1."""
     return f"baseline-{position}"
 
 
@@ -83,33 +85,30 @@ def compare(
     outcome: Outcome,
     configuration: Configuration,
     *,
-    checkpoints: Checkpoints,
-    on_images: client_app.OnImages = client_app.ignore_images,
-    on_model: OnModel = keep_no_model,
-) -> BaselineRecord:
+    checkpoints: CheckpointFolder,
+    observer: TrainingObserver | None = None,
+) -> Comparison:
     """Trains the baselines that the configuration names and tests them, and the federated model, at every hospital."""
+    observer = observer or TrainingObserver()
     models = [
         Model("federated", tuple(sorted(hospitals)), outcome),
-        *_train_all(hospitals, configuration, checkpoints, on_images),
+        *_train_all(hospitals, configuration, checkpoints, observer),
     ]
-    tested = [_test(each, hospitals, configuration, on_images) for each in models]
-    described = [
-        _describe(each, results, configuration).model_copy(update={"stored": on_model(place, each)})
-        for place, (each, results) in enumerate(zip(models, tested, strict=True))
-    ]
+    tested = [_test(each, hospitals, configuration, observer) for each in models]
+    described = [_describe(each, results, configuration) for each, results in zip(models, tested, strict=True)]
     differences = [
         difference
         for other, results in zip(models[1:], tested[1:], strict=True)
         for difference in _differences(other, tested[0], results, configuration.training.seed)
     ]
-    return BaselineRecord(models=described, differences=differences)
+    return Comparison(models, BaselineRecord(models=described, differences=differences))
 
 
 def settings(configuration: Configuration, *, alone: bool) -> Configuration:
-    """How a baseline is trained: with the federation's passes and steps, aggregated by the mean.
+    """Returns how a baseline is trained: with the federation's epochs and steps, aggregated by the mean.
 
-    One member alone takes one round from validation to validation where Adam's moments are handed on: the mean of one
-    hospital's weights changes nothing about its training.
+    A member that trains alone takes one round from one validation to the next where Adam's moments are shared: the mean
+    of one hospital's weights changes nothing about its training.
     """
     mean = {"strategy": "fedavg", "min_hospitals": 1, "participation": 1.0}
     configuration = configuration.model_copy(update={"federation": configuration.federation.model_copy(update=mean)})
@@ -128,8 +127,8 @@ def settings(configuration: Configuration, *, alone: bool) -> Configuration:
 def _train_all(
     hospitals: Mapping[str, HospitalData],
     configuration: Configuration,
-    checkpoints: Checkpoints,
-    on_images: client_app.OnImages,
+    checkpoints: CheckpointFolder,
+    observer: TrainingObserver,
 ) -> Iterator[Model]:
     for position, (kind, names) in enumerate(members(hospitals, configuration.baselines.baselines), start=1):
         file = checkpoint_name(position)
@@ -139,14 +138,13 @@ def _train_all(
             data,
             settings(configuration, alone=len(data) == 1),
             resumed=checkpoints.load(file),
-            on_round=partial(checkpoints.save, file),
-            on_images=on_images,
+            observer=Observers(observer, CheckpointSaver(checkpoints, file)),
         )
         yield Model(kind, names, outcome)
 
 
 def pool(hospitals: Mapping[str, HospitalData]) -> HospitalData:
-    """All hospitals' images as if they were one hospital's."""
+    """Returns all hospitals' images as one hospital's."""
     return {split: _concatenate([hospitals[name][split] for name in sorted(hospitals)]) for split in SPLITS}
 
 
@@ -162,12 +160,12 @@ def _test(
     trained: Model,
     hospitals: Mapping[str, HospitalData],
     configuration: Configuration,
-    on_images: client_app.OnImages,
+    observer: TrainingObserver,
 ) -> dict[str, Tested]:
     device = select_device(configuration.training.device)
 
     def test(name: str, images: ImageSet) -> Tested:
-        report = partial(on_images, name, "test", trained.outcome.best_round)
+        report = partial(observer.images_processed, name, "test", trained.outcome.best_round)
         return Tested(images, predict_images(trained.outcome.state_at(name), images, device, report))
 
     return {name: test(name, hospitals[name]["test"]) for name in sorted(hospitals)}
@@ -185,7 +183,7 @@ def _describe(trained: Model, tested: Mapping[str, Tested], configuration: Confi
 
 
 def _tally(result: Tested, name: str, trained: Model, configuration: Configuration) -> Totals:
-    """As a hospital tallies its own images for the server, with the same bootstrap samples for every model."""
+    """Returns the totals as the hospital would tally them, with the same bootstrap samples for every model."""
     return tally(
         result.images.labels,
         result.outputs.logits,
@@ -200,18 +198,18 @@ def _tally(result: Tested, name: str, trained: Model, configuration: Configurati
 def _differences(
     other: Model, federated: Mapping[str, Tested], tested: Mapping[str, Tested], seed: int
 ) -> Iterator[PairedDifference]:
-    """Federated minus the other model, over all test images and at each hospital."""
-    for names, place in [(list(federated), ALL), *(([name], name) for name in federated)]:
+    """Yields the accuracy of the federated model minus that of the other, over all test images and at each hospital."""
+    for names, hospital in [(list(federated), ALL), *(([name], name) for name in federated)]:
         ours = np.concatenate([federated[name].correct() for name in names])
         theirs = np.concatenate([tested[name].correct() for name in names])
         groups = np.concatenate([federated[name].images.groups for name in names])
         if len(ours):
-            generator = np.random.default_rng(derive_seed(seed, "paired", place))
+            generator = np.random.default_rng(derive_seed(seed, "paired", hospital))
             low, high = paired_interval(ours, theirs, groups, generator)
             yield PairedDifference(
                 kind=other.kind,
                 trained_at=list(other.hospitals),
-                hospital=place,
+                hospital=hospital,
                 difference=float(ours.mean() - theirs.mean()),
                 low=low,
                 high=high,

@@ -1,7 +1,8 @@
-"""A federation between two rounds, as one file: all that the next round needs."""
+"""Checkpoints: a federation between two rounds, as one file from which it can be resumed."""
 
 import io
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,30 +13,35 @@ from pydantic import TypeAdapter
 from medisync.errors import FederationError
 from medisync.federation.messages import arrays_from_state, weights_only
 from medisync.schemas import HistoryEntry
+from medisync.workspace.atomic import write_bytes
 
 _history_schema = TypeAdapter(list[HistoryEntry])
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Hospitals keep nothing between rounds and all randomness follows from the seed and the round, so this is enough for
-    a federation that goes on from here to end with the same bits as one that was never interrupted.
+    """Everything that the next round needs.
+
+    Hospitals keep nothing between rounds, and all randomness follows from the seed and the round, so a federation that
+    is resumed from here ends with the same bits as one that was never interrupted.
     """
 
     arrays: ArrayRecord
-    """The global weights after the last round, with Adam's memory where hospitals share it."""
+    """Global weights after the last round, with Adam's moments where hospitals share them."""
     best: ArrayRecord
+    """Global weights of the selected round."""
     best_round: int = 0
+    """The selected round; 0 before the first."""
     history: list[HistoryEntry] = field(default_factory=list)
     optimiser: dict[str, NDArray[np.generic]] = field(default_factory=dict)
-    """What the server's optimiser carries from round to round, by name."""
+    """State of the server's optimiser, by name."""
 
     @property
     def rounds_done(self) -> int:
         return len(self.history)
 
     def to_bytes(self) -> bytes:
-        """A file of plain tensors and text."""
+        """Returns a file of plain tensors and text."""
         improved = self.best_round == self.rounds_done
         buffer = io.BytesIO()
         torch.save(
@@ -52,7 +58,7 @@ class Checkpoint:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Checkpoint":
-        """Raises FederationError for anything but what `to_bytes` made; nothing in the file is executed."""
+        """Reads what `to_bytes` wrote; nothing in the file is executed. Raises FederationError for anything else."""
         try:
             stored = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
             arrays = arrays_from_state(stored["arrays"])
@@ -68,11 +74,19 @@ class Checkpoint:
             raise FederationError(f"a checkpoint cannot be read ({reason}); begin a new run") from None
 
 
-class Checkpoints:
-    """Where a run's federations leave their checkpoints, by name. This one keeps none."""
+@dataclass(frozen=True)
+class CheckpointFolder:
+    """The checkpoints of a run's federations, one file for each name."""
 
-    def load(self, name: str) -> Checkpoint | None:  # noqa: ARG002
-        return None
+    folder: Path
+
+    def load(self, name: str) -> Checkpoint | None:
+        """Returns the checkpoint, or None where none was saved. Raises FederationError if it cannot be read."""
+        file = self._file(name)
+        return Checkpoint.from_bytes(file.read_bytes()) if file.exists() else None
 
     def save(self, name: str, checkpoint: Checkpoint) -> None:
-        pass
+        write_bytes(self._file(name), checkpoint.to_bytes())
+
+    def _file(self, name: str) -> Path:
+        return self.folder / f"{name}.pth"

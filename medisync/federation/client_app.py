@@ -1,6 +1,7 @@
-"""A hospital's side: trains from the global weights, or scores them, on images that stay where they are."""
+"""The hospital's side of a federation: training and evaluation of the global model on images that never leave it."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -26,70 +27,87 @@ from medisync.federation.messages import (
     ROUND,
     STATISTICS,
     TOTALS,
-    EvaluateOrder,
-    TrainOrder,
+    EvaluateInstructions,
+    TrainInstructions,
     arrays_from_state,
     from_arrays,
     to_arrays,
 )
+from medisync.federation.observer import TrainingObserver
 from medisync.model import local_batchnorm
 from medisync.model.device import select_device
 from medisync.model.weights import State
 from medisync.schemas import Introduction
 from medisync.training.dataset import HospitalData, ImageSet
-from medisync.training.local import Outputs, RoundInstructions, localise, predict_images, train_locally
+from medisync.training.local import Outputs, Update, localise, predict_images, train_locally
 from medisync.training.seeds import derive_seed
 
 ACTIVITIES = {"train": "training images", "val": "validation", "test": "test"}
-"""What a hospital does while it scores a split."""
+"""Activity that an observer is told of while a hospital evaluates a split."""
 
 OpenHospital = Callable[[Context, int], tuple[str, HospitalData]]
-"""From a node's own context, and the side that images are kept at, to the hospital's name and images."""
-
-OnImages = Callable[[str, str, int, int], None]
-"""Called with (hospital, what it is doing, round, images done since the last call)."""
-
-
-def ignore_images(hospital: str, activity: str, round_number: int, images: int) -> None:
-    pass
-
+"""Returns the hospital's name and images, given its node's context and the side at which images are stored."""
 
 Introduce = Callable[[Context], Introduction]
-"""What a hospital says of itself and of its data: once, before it takes part in a networked federation."""
+"""Returns a hospital's introduction, which it sends before it takes part in a networked federation."""
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One message, opened at the hospital that received it."""
+
+    message: Message
+    hospital: str
+    data: HospitalData
+    observer: TrainingObserver
+
+    @property
+    def config(self) -> ConfigRecord:
+        return self.message.content.config_records[CONFIG]
+
+    @property
+    def round_number(self) -> int:
+        return int(self.config[ROUND])  # type: ignore[arg-type]
+
+    @property
+    def weights(self) -> State:
+        return self.message.content.array_records[ARRAYS].to_torch_state_dict()
+
+    def reporting(self, activity: str) -> Callable[[int], None]:
+        """Returns a function that tells the observer how many more images were processed."""
+        return partial(self.observer.images_processed, self.hospital, activity, self.round_number)
 
 
 def build(
     open_hospital: OpenHospital,
     introduce: Introduce | None = None,
-    on_images: OnImages = ignore_images,
+    observer: TrainingObserver | None = None,
     mods: Sequence[Mod] = (),
 ) -> ClientApp:
-    """The Flower app that every hospital runs; `open_hospital` is all that differs between them.
+    """Returns the Flower app that every hospital runs; hospitals differ only in `open_hospital`.
 
-    `mods` are Flower's: what else happens to a message on its way in and to the reply on its way out.
+    `mods` are Flower's: functions that see each message on its way in and each reply on its way out.
     """
     app = ClientApp(mods=list(mods))
 
-    def on_images_of(work: Work) -> Callable[[Message, Context], Message]:
+    def answering(work: Callable[[_Task], RecordDict]) -> Callable[[Message, Context], Message]:
         def answer(message: Message, context: Context) -> RecordDict:
             settings = TrainingConfig.model_validate_json(str(message.content.config_records[CONFIG]["training"]))
-            return work(message, *open_hospital(context, settings.image_size), on_images)
+            hospital, data = open_hospital(context, settings.image_size)
+            return work(_Task(message, hospital, data, observer or TrainingObserver()))
 
-        return _answering(answer)
+        return _reporting_errors(answer)
 
-    app.train()(on_images_of(_train))
-    app.evaluate()(on_images_of(_evaluate))
-    app.query()(on_images_of(_describe))
+    app.train()(answering(_train))
+    app.evaluate()(answering(_evaluate))
+    app.query()(answering(_summarise_training))
     if introduce is not None:
-        app.query(registration.HELLO)(_answering(lambda _, context: registration.to_record(introduce(context))))
+        app.query(registration.HELLO)(_reporting_errors(lambda _, context: registration.to_record(introduce(context))))
     return app
 
 
-Work = Callable[[Message, str, HospitalData, OnImages], RecordDict]
-
-
-def _answering(work: Callable[[Message, Context], RecordDict]) -> Callable[[Message, Context], Message]:
-    """A mistake that a person can act on reaches the server as that sentence, in one process and over the network."""
+def _reporting_errors(work: Callable[[Message, Context], RecordDict]) -> Callable[[Message, Context], Message]:
+    """Turns a MediSyncError into an error reply, so that its message reaches the server."""
 
     def reply(message: Message, context: Context) -> Message:
         try:
@@ -100,79 +118,83 @@ def _answering(work: Callable[[Message, Context], RecordDict]) -> Callable[[Mess
     return reply
 
 
-def _train(message: Message, name: str, data: HospitalData, on_images: OnImages) -> RecordDict:
-    config = message.content.config_records[CONFIG]
-    order, round_number = TrainOrder.from_record(config), int(config[ROUND])  # type: ignore[arg-type]
-    generator = torch.Generator().manual_seed(derive_seed(order.training.seed, round_number, name))
-    update = train_locally(
-        message.content.array_records[ARRAYS].to_torch_state_dict(),
-        data["train"],
-        RoundInstructions(order.training, order.learning_rate, order.image_size, order.proximal_mu),
-        generator=generator,
-        device=select_device(order.training.device),
-        on_batch=partial(on_images, name, "training", round_number),
-    )
+def _train(task: _Task) -> RecordDict:
+    update = _train_locally(task, TrainInstructions.from_record(task.config))
     metrics = {"loss": update.loss, "accuracy": update.accuracy, "seconds": update.seconds}
     return RecordDict(
         {
             ARRAYS: arrays_from_state(update.state),
             METRICS: MetricRecord({COUNT: update.images, **metrics}),
-            CONFIG: ConfigRecord({ROUND: round_number}),
+            CONFIG: ConfigRecord({ROUND: task.round_number}),
         }
     )
 
 
-def _evaluate(message: Message, name: str, data: HospitalData, on_images: OnImages) -> RecordDict:
-    config = message.content.config_records[CONFIG]
-    order, round_number = EvaluateOrder.from_record(config), int(config[ROUND])  # type: ignore[arg-type]
-    images, state = data[order.split], _own_state(message, order, name, data)
-    outputs = _predict(state, order, images, partial(on_images, name, ACTIVITIES[order.split], round_number))
-    known = message.content.array_records.get(DISTRIBUTION)
+def _train_locally(task: _Task, instructions: TrainInstructions) -> Update:
+    seed = derive_seed(instructions.training.seed, task.round_number, task.hospital)
+    return train_locally(
+        task.weights,
+        task.data["train"],
+        instructions,
+        generator=torch.Generator().manual_seed(seed),
+        device=select_device(instructions.training.device),
+        on_batch=task.reporting("training"),
+    )
+
+
+def _evaluate(task: _Task) -> RecordDict:
+    instructions = EvaluateInstructions.from_record(task.config)
+    images, state = task.data[instructions.split], _own_state(task, instructions)
+    outputs = _predict(state, instructions, images, task.reporting(ACTIVITIES[instructions.split]))
+    distribution = task.message.content.array_records.get(DISTRIBUTION)
     totals = tally(
         images.labels,
         outputs.logits,
         images.groups,
-        temperature=order.temperature,
-        ood_scores=from_arrays(FeatureDistribution, known).ood_scores(outputs.features) if known else None,
-        replicates=order.replicates,
-        generator=np.random.default_rng(derive_seed(order.training.seed, order.split, name)),
+        temperature=instructions.temperature,
+        ood_scores=from_arrays(FeatureDistribution, distribution).ood_scores(outputs.features)
+        if distribution
+        else None,
+        replicates=instructions.replicates,
+        generator=np.random.default_rng(derive_seed(instructions.training.seed, instructions.split, task.hospital)),
     )
     return RecordDict(
         {
             TOTALS: to_arrays(totals),
             METRICS: MetricRecord({COUNT: len(images), **_means(totals)}),
-            CONFIG: ConfigRecord({ROUND: round_number}),
+            CONFIG: ConfigRecord({ROUND: task.round_number}),
         }
     )
 
 
-def _describe(message: Message, name: str, data: HospitalData, on_images: OnImages) -> RecordDict:
-    """The moments of the training images' features under the weights sent, and the hospital's own statistics where it has any."""
-    config = message.content.config_records[CONFIG]
-    order, images = EvaluateOrder.from_record(config), data["train"]
-    state = _own_state(message, order, name, data)
-    outputs = _predict(state, order, images, partial(on_images, name, "features", int(config[ROUND])))  # type: ignore[arg-type]
+def _summarise_training(task: _Task) -> RecordDict:
+    """Returns the moments of the training images' features, and the hospital's running statistics if it has its own."""
+    instructions, images = EvaluateInstructions.from_record(task.config), task.data["train"]
+    state = _own_state(task, instructions)
+    outputs = _predict(state, instructions, images, task.reporting("features"))
     content = RecordDict({MOMENTS: to_arrays(ood.feature_moments(images.labels, outputs.features))})
-    if order.training.normalisation == "local":
+    if instructions.training.normalisation == "local":
         content[STATISTICS] = arrays_from_state(local_batchnorm.running_statistics(state))
     return content
 
 
-def _own_state(message: Message, order: EvaluateOrder, name: str, data: HospitalData) -> State:
-    """The weights sent, as this hospital uses them. The same images give the statistics whenever it is asked."""
-    state = message.content.array_records[ARRAYS].to_torch_state_dict()
-    if order.training.normalisation != "local":
-        return state
-    generator = np.random.default_rng(derive_seed(order.training.seed, "statistics", name))
-    device = select_device(order.training.device)
-    return localise(state, data["train"], device, generator, image_size=order.image_size)
+def _own_state(task: _Task, instructions: EvaluateInstructions) -> State:
+    """Returns the received weights as this hospital uses them; its statistics always come from the same images."""
+    if instructions.training.normalisation != "local":
+        return task.weights
+    generator = np.random.default_rng(derive_seed(instructions.training.seed, "statistics", task.hospital))
+    device = select_device(instructions.training.device)
+    return localise(task.weights, task.data["train"], device, generator, image_size=instructions.image_size)
 
 
-def _predict(state: State, order: EvaluateOrder, images: ImageSet, on_batch: Callable[[int], None]) -> Outputs:
-    return predict_images(state, images, select_device(order.training.device), on_batch, image_size=order.image_size)
+def _predict(
+    state: State, instructions: EvaluateInstructions, images: ImageSet, on_batch: Callable[[int], None]
+) -> Outputs:
+    device = select_device(instructions.training.device)
+    return predict_images(state, images, device, on_batch, image_size=instructions.image_size)
 
 
 def _means(totals: Totals) -> dict[str, float]:
-    """Loss and accuracy per image; 0 without images, where the count of 0 keeps them out of every average."""
+    """Returns loss and accuracy per image; 0 without images, which the count of 0 keeps out of every average."""
     count = max(1, int(totals.confusion.sum()))
     return {"loss": float(totals.loss[0]) / count, "accuracy": float(np.trace(totals.confusion)) / count}

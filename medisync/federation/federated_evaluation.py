@@ -1,4 +1,4 @@
-"""After the last round: what the hospitals together find out about the global model."""
+"""Calibration and evaluation of the global model, after the last round, from sums over each hospital's own images."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -22,7 +22,8 @@ from medisync.federation.messages import (
     ROUND,
     STATISTICS,
     TOTALS,
-    EvaluateOrder,
+    EvaluateInstructions,
+    Reply,
     ask,
     from_arrays,
     to_arrays,
@@ -35,107 +36,108 @@ from medisync.schemas import LABELS, Calibration
 log = logging.getLogger(__name__)
 
 Sums = TypeVar("Sums", Totals, FeatureMoments)
-Found = TypeVar("Found")
+Answer = TypeVar("Answer")
 
 NO_IMAGES = np.zeros(0, np.int64), np.zeros((0, len(LABELS))), np.zeros(0, np.int64)
-"""Labels, logits and groups."""
+"""Labels, logits and groups of no image."""
 
 SIGNED = ("sums", "products")
-"""Sums of features, which may be negative; all else counts or adds up what is not."""
+"""Sums of features, which may be negative; all other sums are of counts or of non-negative values."""
 
 
 @dataclass(frozen=True)
-class Description:
-    """Of a hospital's training images, under the global model."""
+class TrainingSummary:
+    """A hospital's training images as the global model sees them."""
 
     moments: FeatureMoments
     statistics: State
-    """BatchNorm's, where every hospital has its own; empty otherwise."""
+    """BatchNorm's running statistics, where every hospital has its own; empty otherwise."""
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What the hospitals together found out about the global model before the test images were read."""
+    """Everything that is fitted to training and validation images before the test images are read."""
 
     calibration: Calibration
     distribution: FeatureDistribution
     statistics: dict[str, State]
-    """By hospital; empty where all hospitals have the same."""
-    elsewhere: State
-    """The statistics for scans from no known hospital; empty where all have the same."""
+    """BatchNorm's running statistics by hospital; empty where all hospitals have the same."""
+    mean_statistics: State
+    """Running statistics for scans from no known hospital; empty where all hospitals have the same."""
 
 
 @dataclass(frozen=True)
-class Assembly:
-    """All hospitals, and the one global model that they are asked about."""
+class FederatedEvaluation:
+    """The connected hospitals, and the one global model that they evaluate."""
 
     grid: Grid
     hospitals: Mapping[int, str]
-    """Their names by node."""
+    """Names by Flower node."""
     arrays: ArrayRecord
     round_number: int
-    """The round that the model is of."""
+    """The round that the model comes from."""
     deadline: float
-    """Seconds that a hospital may take for an answer."""
+    """Seconds that a hospital may take for a reply."""
 
     def collect_totals(
-        self, order: EvaluateOrder, distribution: FeatureDistribution | None = None
+        self, instructions: EvaluateInstructions, distribution: FeatureDistribution | None = None
     ) -> dict[str, Totals]:
-        """Each hospital's totals for one split, with distances where the distribution is given.
+        """Returns each hospital's totals for one split, with OOD scores where the distribution is given.
 
-        Raises FederationError if no hospital answers.
+        Raises FederationError if no hospital gives a usable answer.
         """
-        content = self._question(order)
+        content = self._content(instructions)
         if distribution is not None:
             content[DISTRIBUTION] = to_arrays(distribution)
-        nothing = tally(*NO_IMAGES, replicates=order.replicates)
-        deed = f"evaluated the global model on its {order.split} images"
-        return self._collect(content, MessageType.EVALUATE, deed, lambda answer: _read(answer, TOTALS, nothing))
+        nothing = tally(*NO_IMAGES, replicates=instructions.replicates)
+        task = f"evaluated the global model on its {instructions.split} images"
+        return self._collect(content, MessageType.EVALUATE, task, lambda reply: _read_sums(reply, TOTALS, nothing))
 
-    def describe(self, order: EvaluateOrder) -> dict[str, Description]:
-        """What each hospital says of its training images. Raises FederationError if no hospital answers."""
+    def summarise_training(self, instructions: EvaluateInstructions) -> dict[str, TrainingSummary]:
+        """Returns each hospital's summary of its training images. Raises FederationError if no hospital gives one."""
         nothing = ood.feature_moments(NO_IMAGES[0], np.zeros((0, FEATURES)))
-        own = order.training.normalisation == "local"
+        has_own_statistics = instructions.training.normalisation == "local"
 
-        def read(answer: Message) -> Description:
-            return Description(_read(answer, MOMENTS, nothing), _read_statistics(answer) if own else {})
+        def read(reply: Reply) -> TrainingSummary:
+            moments = _read_sums(reply, MOMENTS, nothing)
+            return TrainingSummary(moments, _read_statistics(reply) if has_own_statistics else {})
 
-        return self._collect(self._question(order), MessageType.QUERY, "described its training images", read)
+        return self._collect(self._content(instructions), MessageType.QUERY, "described its training images", read)
 
-    def _question(self, order: EvaluateOrder) -> RecordDict:
-        config = ConfigRecord({**order.to_record(), ROUND: self.round_number})
+    def _content(self, instructions: EvaluateInstructions) -> RecordDict:
+        config = ConfigRecord({**instructions.to_record(), ROUND: self.round_number})
         return RecordDict({ARRAYS: self.arrays, CONFIG: config})
 
     def _collect(
-        self, content: RecordDict, message_type: str, deed: str, read: Callable[[Message], Found]
-    ) -> dict[str, Found]:
-        """What `read` makes of each hospital's answer; a hospital without a usable one is named in the log and left out."""
-        questions = [Message(content, node, message_type) for node in self.hospitals]
-        exchange = ask(self.grid, questions, self.hospitals, self.deadline)
+        self, content: RecordDict, message_type: str, task: str, read: Callable[[Reply], Answer]
+    ) -> dict[str, Answer]:
+        """Reads each hospital's reply with `read`; the log names hospitals without a usable one, which are left out."""
+        messages = [Message(content, node, message_type) for node in self.hospitals]
+        exchange = ask(self.grid, messages, self.hospitals, self.deadline)
         failed = {refusal.hospital: refusal.reason for refusal in exchange.silent}
-        found: dict[str, Found] = {}
+        found: dict[str, Answer] = {}
         for reply in exchange.replies:
             try:
-                found[self._name(reply)] = read(reply)
+                found[reply.hospital] = read(reply)
             except UpdateError as error:
-                failed[self._name(reply)] = str(error)
+                failed[reply.hospital] = str(error)
         reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(failed.items()))
         if not found:
-            raise FederationError(f"no hospital {deed}: {reasons}")
+            raise FederationError(f"no hospital {task}: {reasons}")
         if failed:
-            log.warning("not every hospital %s: %s", deed, reasons)
+            log.warning("not every hospital %s: %s", task, reasons)
         return found
 
-    def _name(self, reply: Message) -> str:
-        return self.hospitals[reply.metadata.src_node_id]
 
+def _read_sums(reply: Reply, name: str, nothing: Sums) -> Sums:
+    """Returns the sums in a reply; `nothing`, the sums over no image, has their shapes.
 
-def _read(answer: Message, name: str, nothing: Sums) -> Sums:
-    """The sums in an answer. Raises UpdateError for what cannot be sums: `nothing`, the sums of no image, says their shapes."""
-    if answer.has_error():
-        raise UpdateError(str(answer.error.reason))
+    Raises UpdateError for anything that cannot be a sum over images.
+    """
+    if reply.error:
+        raise UpdateError(reply.error)
     try:
-        sums = from_arrays(type(nothing), answer.content.array_records[name])
+        sums = from_arrays(type(nothing), reply.content.array_records[name])
     except (KeyError, ValueError, TypeError) as error:
         raise UpdateError(f"its {name} cannot be read ({type(error).__name__}: {error})") from None
     for field in fields(nothing):
@@ -145,14 +147,14 @@ def _read(answer: Message, name: str, nothing: Sums) -> Sums:
                 f"its {field.name} is {values.dtype} {list(values.shape)}, expected {list(expected.shape)}"
             )
         if not np.isfinite(values).all() or (field.name not in SIGNED and (values < 0).any()):
-            raise UpdateError(f"its {field.name} holds what cannot be a sum over images: not finite, or negative")
+            raise UpdateError(f"its {field.name} cannot be a sum over images: it holds negative or infinite values")
     return sums
 
 
-def _read_statistics(answer: Message) -> State:
-    """Raises UpdateError for what cannot be BatchNorm's statistics."""
+def _read_statistics(reply: Reply) -> State:
+    """Returns BatchNorm's running statistics. Raises UpdateError for anything that cannot be them."""
     try:
-        found = answer.content.array_records[STATISTICS].to_torch_state_dict()
+        found = reply.content.array_records[STATISTICS].to_torch_state_dict()
     except (KeyError, ValueError, TypeError) as error:
         raise UpdateError(f"its {STATISTICS} cannot be read ({type(error).__name__}: {error})") from None
     if problem := local_batchnorm.find_statistics_problem(found):
@@ -160,20 +162,20 @@ def _read_statistics(answer: Message) -> State:
     return found
 
 
-def calibrate(hospitals: Assembly, config: TrainingConfig) -> Fitted:
-    """Fits the distribution to the training images, temperature and thresholds to the validation images."""
-    order = EvaluateOrder(config)
-    described = hospitals.describe(order)
-    distribution = ood.fit_distribution(add_up(each.moments for each in described.values()))
-    before = add_up(hospitals.collect_totals(order).values())
+def calibrate(evaluation: FederatedEvaluation, config: TrainingConfig) -> Fitted:
+    """Fits the feature distribution to the training images, temperature and thresholds to the validation images."""
+    instructions = EvaluateInstructions(config)
+    summaries = evaluation.summarise_training(instructions)
+    distribution = ood.fit_distribution(add_up(each.moments for each in summaries.values()))
+    before = add_up(evaluation.collect_totals(instructions).values())
     temperature = calibration.fit_temperature(before)
-    scaled = EvaluateOrder(config, temperature=temperature)
-    after = add_up(hospitals.collect_totals(scaled, distribution).values())
-    statistics = {name: each.statistics for name, each in described.items() if each.statistics}
-    images = {name: float(each.moments.counts.sum()) for name, each in described.items()}
+    scaled = EvaluateInstructions(config, temperature=temperature)
+    after = add_up(evaluation.collect_totals(scaled, distribution).values())
+    statistics = {name: each.statistics for name, each in summaries.items() if each.statistics}
+    images = {name: float(each.moments.counts.sum()) for name, each in summaries.items()}
     return Fitted(
         calibration=calibration.summarise(before, after, temperature),
         distribution=distribution,
         statistics=statistics,
-        elsewhere=local_batchnorm.average_statistics(statistics, images),
+        mean_statistics=local_batchnorm.average_statistics(statistics, images),
     )

@@ -1,4 +1,4 @@
-"""Which Flower this program was checked with, wherever it leaves Flower's public API."""
+"""The version of Flower that this program was checked with, for code that goes beyond Flower's public API."""
 
 from importlib.metadata import version
 
@@ -8,6 +8,6 @@ CHECKED_VERSION = "1.41."
 
 
 def require_checked() -> None:
-    """Raises FederationError for a Flower whose inner names nobody has read."""
+    """Raises FederationError if another version of Flower is installed, whose internals may differ."""
     if not version("flwr").startswith(CHECKED_VERSION):
         raise FederationError(f"flwr {version('flwr')} is installed; this program was checked with {CHECKED_VERSION}x")

@@ -1,4 +1,4 @@
-"""What crosses between server and hospitals: the names in Flower's records, what they carry, and how it is asked for."""
+"""Messages between server and hospitals: the names of Flower's records, what they carry, and how they are exchanged."""
 
 import hashlib
 import math
@@ -18,30 +18,23 @@ from medisync.federation.update_store import UpdateStore, in_place, record
 from medisync.model import adam
 from medisync.model.weights import State
 from medisync.schemas import Refusal, Split
+from medisync.training.local import RoundInstructions
 
 ARRAYS, CONFIG, METRICS, TOTALS = "arrays", "config", "metrics", "totals"
 DISTRIBUTION, MOMENTS, STATISTICS = "distribution", "moments", "statistics"
 COUNT = "num-examples"
 ROUND = "server-round"
-TRAIN_METRICS = ("loss", "accuracy", "seconds")
 
 CLIENT_RAISED = 2
 """flwr's ErrorCode.CLIENT_APP_RAISED_EXCEPTION."""
 
 POLL_SECONDS = 0.5
-"""Between two looks for replies; a look that finds nothing costs the server a millisecond."""
+"""Pause between two polls for replies; a poll that finds nothing costs the server a millisecond."""
 
 
 @dataclass(frozen=True)
-class TrainOrder:
-    """What the server asks for in a training message."""
-
-    training: TrainingConfig
-    learning_rate: float
-    image_size: int = 0
-    """Side of the images in this round; 0 for what they are kept at."""
-    proximal_mu: float = 0.0
-    """Flower's FedProx adds it to the message."""
+class TrainInstructions(RoundInstructions):
+    """Instructions of a training message: how a hospital trains in this round. Flower's FedProx adds `proximal_mu`."""
 
     def to_record(self) -> ConfigRecord:
         return ConfigRecord(
@@ -53,7 +46,7 @@ class TrainOrder:
         )
 
     @classmethod
-    def from_record(cls, record: ConfigRecord) -> "TrainOrder":
+    def from_record(cls, record: ConfigRecord) -> "TrainInstructions":
         training = TrainingConfig.model_validate_json(str(record["training"]))
         rate, mu = record["learning-rate"], record.get("proximal-mu", 0.0)
         size = int(record["image-size"])  # type: ignore[arg-type]
@@ -61,15 +54,16 @@ class TrainOrder:
 
 
 @dataclass(frozen=True)
-class EvaluateOrder:
-    """What the server asks for in an evaluation message: totals of one split at one temperature."""
+class EvaluateInstructions:
+    """Instructions of an evaluation message: the totals of one split, at one temperature."""
 
     training: TrainingConfig
     split: Split = "val"
     temperature: float = 1.0
     replicates: int = 0
+    """Number of bootstrap replicates."""
     image_size: int = 0
-    """Side of the images; 0 for what they are kept at."""
+    """Side of the images; 0 for the stored size."""
 
     def to_record(self) -> ConfigRecord:
         return ConfigRecord(
@@ -83,7 +77,7 @@ class EvaluateOrder:
         )
 
     @classmethod
-    def from_record(cls, record: ConfigRecord) -> "EvaluateOrder":
+    def from_record(cls, record: ConfigRecord) -> "EvaluateInstructions":
         return cls(
             TrainingConfig.model_validate_json(str(record["training"])),
             record["split"],  # type: ignore[arg-type]
@@ -95,35 +89,53 @@ class EvaluateOrder:
 
 @dataclass(frozen=True)
 class Participants:
-    """Who takes part now: the hospitals' names by node, and the members that do not, with the reason."""
+    """The hospitals that can take part in a round."""
 
     hospitals: Mapping[int, str]
+    """Names by Flower node."""
     absent: tuple[Refusal, ...] = ()
+    """Members that cannot take part, with the reason."""
 
     def get_node_ids(self) -> list[int]:
-        """As much of a grid as Flower's strategies look at when they draw participants: in the order of the names, so that
-        the same draw means the same hospitals whatever their nodes are called.
+        """Returns the nodes in the order of the hospitals' names.
+
+        It is all that Flower's strategies ask of a grid when they sample participants; in this order the same draw
+        means the same hospitals, whatever numbers their nodes have.
         """
         return sorted(self.hospitals, key=self.hospitals.__getitem__)
 
 
 @dataclass(frozen=True)
-class Exchange:
-    """What came of one question to several hospitals."""
+class Reply:
+    """A hospital's reply to one message."""
 
-    replies: list[Message]
-    """In the order of the hospitals' names, whoever was first: a float sum must not depend on that, nor on node numbers."""
+    hospital: str
+    content: RecordDict
+    """Empty where the hospital reports an error."""
+    error: str = ""
+    """Why the hospital could not do what it was asked for; empty if it did."""
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """The result of sending one message to each of several hospitals."""
+
+    replies: list[Reply]
+    """In the order of the hospitals' names: a float sum must depend neither on who was first nor on node numbers."""
     silent: list[Refusal]
-    """Hospitals from which nothing came."""
-    sent: dict[int, int]
-    """Bytes of the arrays sent to each node."""
-    received: dict[int, int]
-    """Bytes of the arrays that came back: counted on arrival, because screening leaves out what a strategy must not see."""
+    """Hospitals that did not reply, with the reason."""
+    sent: Mapping[str, int]
+    """Bytes of the arrays sent to each hospital."""
+    received: Mapping[str, int]
+    """Bytes of the arrays received from each hospital."""
 
     @property
     def unheard(self) -> set[str]:
-        """Names of the silent: to ask them the next question too would cost another deadline."""
+        """Names of the silent hospitals: asking them again in the same round would cost another deadline."""
         return {each.hospital for each in self.silent}
+
+
+NO_EXCHANGE = Exchange([], [], {}, {})
 
 
 def ask(
@@ -133,29 +145,28 @@ def ask(
     deadline: float,
     store: UpdateStore | None = None,
 ) -> Exchange:
-    """Sends every message and waits for the replies, at most `deadline` seconds. Weights in them wait in `store`, if given."""
+    """Sends the messages and collects replies for at most `deadline` seconds; their weights go to `store`, if given."""
     questions = sorted(messages, key=lambda message: hospitals[message.metadata.dst_node_id])
-    names = list(grid.push_messages(questions))
+    names = [hospitals[question.metadata.dst_node_id] for question in questions]
+    waiting = dict(zip(grid.push_messages(questions), names, strict=True))
     # after the push: as the grid packed them
-    sent = {message.metadata.dst_node_id: array_bytes(message.content) for message in questions}
-    waiting = dict(zip(names, sent, strict=True))
-    replies, silent, received = dict[str, Message](), dict[str, str](), dict[int, int]()
+    sent = {name: array_bytes(question.content) for name, question in zip(names, questions, strict=True)}
+    replies, silent, received = dict[str, Reply](), dict[str, str](), dict[str, int]()
     end, late = time.monotonic() + deadline, f"did not answer within {deadline:g} s"
     while True:
-        for reply in grid.pull_messages(list(waiting)):
-            node = waiting.pop(reply.metadata.reply_to_message_id)
-            received[node] = array_bytes(reply.content) if reply.has_content() else 0
-            if store and reply.has_content() and ARRAYS in reply.content:
-                reply.content[ARRAYS] = store.put_aside(reply.content.array_records[ARRAYS])
-            if reply.has_error() and reply.metadata.src_node_id != node:  # the network answers in the node's place
-                unreachable = f"could not be reached: {reply.error.reason}"
-                silent[hospitals[node]] = unreachable if time.monotonic() < end else late
+        for message in grid.pull_messages(list(waiting)):
+            name = waiting.pop(message.metadata.reply_to_message_id)
+            received[name] = array_bytes(message.content) if message.has_content() else 0
+            if message.has_error() and hospitals.get(message.metadata.src_node_id) != name:  # the network's own answer
+                unreachable = f"could not be reached: {message.error.reason}"
+                silent[name] = unreachable if time.monotonic() < end else late
             else:
-                replies[hospitals[node]] = reply
+                replies[name] = _to_reply(name, message, store)
+            del message  # or its arrays would stay in memory while the next reply is made
         if not waiting or time.monotonic() >= end:
             break
         time.sleep(POLL_SECONDS)
-    silent |= {hospitals[node]: late for node in waiting.values()}
+    silent |= dict.fromkeys(waiting.values(), late)
     return Exchange(
         [replies[name] for name in sorted(replies)],
         [Refusal(hospital=name, reason=reason) for name, reason in sorted(silent.items())],
@@ -164,18 +175,28 @@ def ask(
     )
 
 
-class Opened(RecordDict):
-    """A content that travelled in another form, and what its arrays weighed on the way, in bytes."""
+def _to_reply(hospital: str, message: Message, store: UpdateStore | None) -> Reply:
+    if message.has_error():
+        return Reply(hospital, RecordDict(), message.error.reason or "no reason given")
+    content = message.content if message.has_content() else RecordDict()
+    if store and ARRAYS in content.array_records:
+        stored = {ARRAYS: store.put_aside(content.array_records[ARRAYS])}
+        return Reply(hospital, RecordDict({**content, **stored}))
+    return Reply(hospital, content)
 
-    def __init__(self, weight: int, content: RecordDict) -> None:
+
+class UnpackedContent(RecordDict):
+    """Content that travelled in packed form, with the bytes that its arrays took on the way."""
+
+    def __init__(self, packed_bytes: int, content: RecordDict) -> None:
         super().__init__(dict(content))
-        self.weight = weight
+        self.packed_bytes = packed_bytes
 
 
 def array_bytes(content: RecordDict) -> int:
-    """What the arrays of a message weigh as they travel, packed or not; all else in it is small."""
-    if isinstance(content, Opened):
-        return content.weight
+    """Returns the bytes that a message's arrays take as they travel, packed or not; all else in it is small."""
+    if isinstance(content, UnpackedContent):
+        return content.packed_bytes
     arrays = (array for record in content.array_records.values() for array in record.values())
     blocks = (value for record in content.config_records.values() for value in record.values())
     return sum(math.prod(array.shape) * np.dtype(array.dtype).itemsize for array in arrays) + sum(
@@ -184,12 +205,12 @@ def array_bytes(content: RecordDict) -> int:
 
 
 def arrays_from_state(state: State) -> ArrayRecord:
-    """Of a state that nobody changes any more: the arrays are its memory."""
+    """Returns the tensors of `state` as arrays that share their memory: nothing may change the state afterwards."""
     return in_place({key: tensor.detach().cpu().numpy() for key, tensor in state.items()})
 
 
 def digest(arrays: ArrayRecord) -> str:
-    """SHA-256 of the values, in the order of their names."""
+    """Returns the SHA-256 of the values, in the order of their names."""
     found = hashlib.sha256()
     for key in sorted(arrays):
         found.update(np.ascontiguousarray(arrays[key].numpy()).data)
@@ -197,7 +218,7 @@ def digest(arrays: ArrayRecord) -> str:
 
 
 def weights_only(arrays: ArrayRecord) -> ArrayRecord:
-    """Without Adam's memory, which only training needs."""
+    """Returns the arrays without Adam's moments, which only training needs."""
     return record({key: array for key, array in arrays.items() if not adam.is_moment(key)})
 
 

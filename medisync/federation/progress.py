@@ -1,21 +1,27 @@
-"""Where a federation stands: one bar per round with the time left, and a record for the dashboard."""
+"""Progress: a bar with the time left, a record for the dashboard, and the number of images yet to process."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 
 from tqdm import tqdm
 
-from medisync.schemas import Progress
+from medisync.config import Configuration
+from medisync.federation import baselines
+from medisync.federation.checkpoint import Checkpoint, CheckpointFolder
+from medisync.federation.observer import TrainingObserver
+from medisync.schemas import SPLITS, Progress
+from medisync.training.dataset import HospitalData
 
 SECONDS_BETWEEN_RECORDS = 1.0
 
 
-class ProgressBar:
-    """Counts images as hospitals work through them; pass `advance` as a client app's `on_images`.
+class ProgressBar(TrainingObserver):
+    """Counts images as hospitals process them.
 
-    `images` is what all rounds together will process; early stopping may end before. `publish` receives a record at most
-    once a second.
+    `images` is the number that all rounds together will process; early stopping may end before. `publish` receives a
+    record at most once a second.
     """
 
     def __init__(self, images: int, rounds: int, publish: Callable[[Progress], None] = lambda record: None) -> None:
@@ -32,10 +38,10 @@ class ProgressBar:
     def __exit__(self, *error: object) -> None:
         self._bar.close()
 
-    def advance(self, hospital: str, activity: str, round_number: int, images: int) -> None:
+    def images_processed(self, hospital: str, activity: str, round_number: int, count: int) -> None:
         where = "" if activity == "test" else f"round {round_number}/{self._rounds} "
         self._bar.set_description(f"{where}{hospital}, {activity}", refresh=False)
-        self._bar.update(images)
+        self._bar.update(count)
         if time.monotonic() - self._published >= SECONDS_BETWEEN_RECORDS:
             self._published = time.monotonic()
             self._publish(self._record(hospital, activity, round_number))
@@ -52,3 +58,31 @@ class ProgressBar:
             seconds_left=left / rate if rate else None,
             updated_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
+
+
+def federation_images(
+    hospitals: Collection[HospitalData], configuration: Configuration, done: Checkpoint | None = None
+) -> int:
+    """Returns the number of images that a federation processes after `done` if it does not stop early."""
+    rounds = configuration.federation.rounds - (done.rounds_done if done else 0)
+    sizes = {split: sum(len(data[split]) for data in hospitals) for split in SPLITS}
+    trained = round(rounds * configuration.training.local_epochs * sizes["train"])
+    validations = math.ceil(rounds / configuration.federation.validate_every) + 2
+    return trained + validations * sizes["val"] + sizes["test"]
+
+
+def baseline_images(
+    hospitals: Mapping[str, HospitalData], configuration: Configuration, checkpoints: CheckpointFolder
+) -> int:
+    """Returns the number of images that training and testing the baselines has yet to process."""
+    trained = baselines.members(hospitals, configuration.baselines.baselines)
+    tested = sum(len(data["test"]) for data in hospitals.values()) * (1 + len(trained))
+    budgets = (
+        federation_images(
+            [hospitals[name] for name in names],
+            baselines.settings(configuration, alone=kind != "leave-one-out"),
+            checkpoints.load(baselines.checkpoint_name(position)),
+        )
+        for position, (kind, names) in enumerate(trained, start=1)
+    )
+    return sum(budgets) + tested

@@ -1,4 +1,4 @@
-"""Before a hospital takes part in a networked federation: who it is, and whether it runs what the server runs."""
+"""Client registration: which hospitals are connected to a networked federation, and whether they run its code."""
 
 import logging
 import time
@@ -9,7 +9,7 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from medisync.errors import FederationError, UpdateError
-from medisync.federation.messages import POLL_SECONDS, Participants, ask
+from medisync.federation.messages import POLL_SECONDS, Participants, Reply, ask
 from medisync.schemas import LABELS, Introduction, Refusal
 from medisync.version import software
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 HELLO = "hello"
 INTRODUCTION = "introduction"
 HELLO_SECONDS = 120.0
-"""A node that does not introduce itself within this time is left out of the round."""
+"""A node that does not introduce itself within this time does not take part in the round."""
 
 
 def to_record(introduction: Introduction) -> RecordDict:
@@ -26,7 +26,7 @@ def to_record(introduction: Introduction) -> RecordDict:
 
 
 def require_fit(introduction: Introduction, name: str) -> None:
-    """Raises UpdateError where a hospital is not who its key says, or computes with other code or other classes."""
+    """Raises UpdateError if the hospital is not the one its key is registered for, or has other code or classes."""
     if introduction.hospital != name:
         raise UpdateError(f"its key is registered for {name}, but it calls itself {introduction.hospital}")
     if introduction.version != software():
@@ -37,70 +37,72 @@ def require_fit(introduction: Introduction, name: str) -> None:
 
 @dataclass
 class ClientRegistration:
-    """Who of the registered hospitals is connected and has introduced itself. Pass `find_participants` to the federation.
+    """Registers hospitals as they connect and introduce themselves; pass `find_participants` to the federation.
 
-    A node is asked again when it has connected anew since: another program may be behind the same key.
+    A node is asked to introduce itself again after it has reconnected: another program may be behind the same key.
     """
 
     grid: Grid
     members: frozenset[str]
-    """The names of the registered hospitals."""
+    """Names of the hospitals that may take part."""
     at_least: int
+    """Number of hospitals without which no round begins."""
     patience: float
-    """Seconds to wait for that many."""
+    """Seconds to wait for that many hospitals."""
     introductions: dict[str, Introduction] = field(default_factory=dict)
-    """Of every hospital that was ever welcome, by name."""
+    """Introductions of all hospitals that were ever accepted, by name."""
     _refused: dict[str, str] = field(default_factory=dict)
-    _heard: dict[int, str] = field(default_factory=dict)
-    """Nodes that were asked, with the time of the connection then."""
+    """Reasons by name."""
+    _asked: dict[int, str] = field(default_factory=dict)
+    """Nodes that were asked to introduce themselves, with the time at which they had connected."""
 
     def gather(self, seconds: float) -> None:
-        """Waits until every member is connected and has been heard, at most so long."""
+        """Waits at most `seconds` until every member has been accepted or refused."""
         end = time.monotonic() + seconds
-        while len(self._look().hospitals) + len(self._refused) < len(self.members) and time.monotonic() < end:
+        while len(self._update().hospitals) + len(self._refused) < len(self.members) and time.monotonic() < end:
             time.sleep(POLL_SECONDS)
 
     def find_participants(self) -> Participants:
-        """Raises FederationError where too few hospitals are connected and welcome before the patience ends."""
+        """Returns the accepted, connected hospitals. Raises FederationError if they are too few when patience ends."""
         end = time.monotonic() + self.patience
-        while len((participants := self._look()).hospitals) < self.at_least:
+        while len((participants := self._update()).hospitals) < self.at_least:
             if time.monotonic() >= end:
                 reasons = "; ".join(f"{each.hospital} {each.reason}" for each in participants.absent)
                 raise FederationError(
-                    f"{len(participants.hospitals)} hospitals take part, at least {self.at_least} are needed ({reasons});"
-                    " start `medisync federation hospital` there, then go on with --resume"
+                    f"{len(participants.hospitals)} hospitals take part, at least {self.at_least} are needed"
+                    f" ({reasons}); start `medisync federation hospital` there, then go on with --resume"
                 )
             time.sleep(POLL_SECONDS)
         return participants
 
-    def _look(self) -> Participants:
+    def _update(self) -> Participants:
         connected = {node.node_id: node for node in self.grid.get_nodes() if node.name in self.members}
         names = {number: str(node.name) for number, node in connected.items()}
-        self._greet({n: name for n, name in names.items() if self._heard.get(n) != connected[n].last_activated_at})
-        self._heard |= {number: node.last_activated_at for number, node in connected.items()}
-        welcome = {number: name for number, name in names.items() if name not in self._refused}
-        return Participants(welcome, self._absent(set(names.values())))
+        self._register({n: name for n, name in names.items() if self._asked.get(n) != connected[n].last_activated_at})
+        self._asked |= {number: node.last_activated_at for number, node in connected.items()}
+        accepted = {number: name for number, name in names.items() if name not in self._refused}
+        return Participants(accepted, self._absent(set(names.values())))
 
-    def _greet(self, newcomers: Mapping[int, str]) -> None:
+    def _register(self, newcomers: Mapping[int, str]) -> None:
         if not newcomers:
             return
         messages = [Message(RecordDict(), node, f"{MessageType.QUERY}.{HELLO}") for node in newcomers]
         exchange = ask(self.grid, messages, newcomers, HELLO_SECONDS)
         self._refused = {name: why for name, why in self._refused.items() if name not in newcomers.values()}
         for reply in exchange.replies:
-            self._receive(newcomers[reply.metadata.src_node_id], reply)
+            self._check(reply)
         self._refused |= {silent.hospital: silent.reason for silent in exchange.silent}
 
-    def _receive(self, name: str, reply: Message) -> None:
+    def _check(self, reply: Reply) -> None:
         try:
             introduction = _read(reply)
-            require_fit(introduction, name)
+            require_fit(introduction, reply.hospital)
         except UpdateError as error:
-            self._refused[name] = str(error)
-            log.warning("%s was not let in: %s", name, error)
+            self._refused[reply.hospital] = str(error)
+            log.warning("%s was not let in: %s", reply.hospital, error)
         else:
-            self.introductions[name] = introduction
-            log.info("%s takes part, with %d images", name, introduction.stats.total)
+            self.introductions[reply.hospital] = introduction
+            log.info("%s takes part, with %d images", reply.hospital, introduction.stats.total)
 
     def _absent(self, connected: set[str]) -> tuple[Refusal, ...]:
         reasons = dict.fromkeys(self.members - connected, "was not connected")
@@ -108,9 +110,9 @@ class ClientRegistration:
         return tuple(Refusal(hospital=name, reason=reason) for name, reason in sorted(reasons.items()))
 
 
-def _read(reply: Message) -> Introduction:
-    if reply.has_error():
-        raise UpdateError(f"it could not introduce itself: {reply.error.reason}")
+def _read(reply: Reply) -> Introduction:
+    if reply.error:
+        raise UpdateError(f"it could not introduce itself: {reply.error}")
     try:
         return Introduction.model_validate_json(str(reply.content.config_records[INTRODUCTION]["json"]))
     except (KeyError, ValueError) as error:

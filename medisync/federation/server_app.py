@@ -1,108 +1,96 @@
-"""The server's side: rounds, the choice of the best one, calibration on validation, one reading of the test split."""
+"""The server's side of a federation: rounds, selection of the best one, calibration, one reading of the test data."""
 
 import logging
-import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from flwr.app import ArrayRecord
 from flwr.serverapp import Grid
+from flwr.serverapp.strategy import FedAvg
 
-from medisync.config import FederationConfig, TrainingConfig
-from medisync.errors import FederationError
 from medisync.evaluation.bootstrap import REPLICATES
 from medisync.evaluation.metrics import compute_metrics
 from medisync.evaluation.ood import FeatureDistribution
 from medisync.evaluation.totals import add_up
-from medisync.federation import federated_evaluation
+from medisync.federation.aggregation import AggregationResult, MissingHospitalsError, aggregate
 from medisync.federation.checkpoint import Checkpoint
-from medisync.federation.federated_evaluation import Assembly
-from medisync.federation.history import hospital_scores, is_better, with_images
+from medisync.federation.federated_evaluation import FederatedEvaluation, calibrate
+from medisync.federation.history import hospital_scores, is_better
 from medisync.federation.messages import (
-    EvaluateOrder,
+    NO_EXCHANGE,
+    EvaluateInstructions,
     Participants,
-    TrainOrder,
     arrays_from_state,
     ask,
     digest,
     weights_only,
 )
-from medisync.federation.strategy import (
-    build_strategy,
-    optimiser_state,
-    restore_optimiser,
-    set_hospitals,
-    set_learning_rate,
-)
-from medisync.federation.update_validation import Screened
+from medisync.federation.observer import TrainingObserver
+from medisync.federation.plan import FederationPlan, RoundPlan
+from medisync.federation.strategy import average_scores, build_strategy, configure_evaluate, configure_train
+from medisync.federation.update_store import UpdateStore
+from medisync.federation.update_validation import validate_scores
 from medisync.model import adam
 from medisync.model.resnet import build_resnet18
 from medisync.model.weights import State, round_weights
 from medisync.schemas import Calibration, HistoryEntry, Metrics
-from medisync.training.schedules import scheduled_rate, scheduled_size
-from medisync.training.seeds import derive_seed
 
 log = logging.getLogger(__name__)
 
-OnRound = Callable[[Checkpoint], None]
-"""Called after each round that is validated, before the next."""
+FindParticipants = Callable[[], Participants]
+"""Returns who can take part now; called before every round."""
+
+ROUND_ATTEMPTS = 3
+"""Number of times a round is tried before missing hospitals end the federation."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a federation ends with: the best round's weights and how they do."""
+    """The result of a federation: the selected round's weights and how well they do."""
 
     state: dict[str, Any]
-    """Rounded as the model's file rounds them, before anything was measured."""
+    """Weights, rounded as the model's file rounds them before anything was measured."""
     statistics: dict[str, State]
-    """Of BatchNorm, by hospital, where each has its own; empty otherwise."""
+    """BatchNorm's running statistics by hospital, where each has its own; empty otherwise."""
     distribution: FeatureDistribution
     history: list[HistoryEntry]
     best_round: int
     calibration: Calibration
     test: Metrics
-    """All hospitals together."""
+    """Metrics on the test images of all hospitals together."""
     hospitals: dict[str, Metrics]
-    """The same per hospital."""
+    """Metrics on each hospital's test images."""
 
     def state_at(self, hospital: str) -> dict[str, Any]:
-        """The weights that scans of this hospital are predicted with, whether it took part or not."""
+        """Returns the weights that scans of this hospital are predicted with, whether it took part or not."""
         return {**self.state, **self.statistics.get(hospital, {})}
-
-
-FindParticipants = Callable[[], Participants]
-"""Who takes part now; asked before every round."""
-
-ROUND_ATTEMPTS = 3
-"""How often a round is asked for before too few updates end the federation."""
 
 
 def federate(
     grid: Grid,
     find_participants: FindParticipants,
-    train_config: TrainingConfig,
-    federation: FederationConfig,
+    plan: FederationPlan,
     *,
-    on_round: OnRound = lambda state: None,
+    observer: TrainingObserver | None = None,
     resumed: Checkpoint | None = None,
 ) -> Outcome:
-    """A whole federation from the server's side, which has no dataset and sees updates, counts and totals only.
+    """Runs a whole federation from the server's side, which has no dataset and sees only updates, counts and totals.
 
-    With `resumed` it goes on after that checkpoint's last round. Raises FederationError where a round cannot be completed.
+    With `resumed` it continues after that checkpoint's last round. Raises FederationError if a round cannot be
+    completed.
     """
-    strategy = build_strategy(federation, find_participants().hospitals)
-    end = run_rounds(
-        grid, find_participants, strategy, resumed or _begin(train_config), train_config, federation, on_round
-    )
+    start = resumed or _first_checkpoint(plan)
+    end = run_rounds(grid, find_participants, plan, start, observer or TrainingObserver())
     best = arrays_from_state(round_weights(weights_only(end.best).to_torch_state_dict()))
-    assembly = Assembly(grid, find_participants().hospitals, best, end.best_round, federation.round_deadline)
-    fitted = federated_evaluation.calibrate(assembly, train_config)
-    test = EvaluateOrder(train_config, "test", fitted.calibration.temperature, REPLICATES)
-    totals = assembly.collect_totals(test, fitted.distribution)
+    hospitals = find_participants().hospitals
+    evaluation = FederatedEvaluation(grid, hospitals, best, end.best_round, plan.federation.round_deadline)
+    fitted = calibrate(evaluation, plan.training)
+    test = EvaluateInstructions(plan.training, "test", fitted.calibration.temperature, REPLICATES)
+    totals = evaluation.collect_totals(test, fitted.distribution)
     return Outcome(
-        state={**best.to_torch_state_dict(), **fitted.elsewhere},
+        state={**best.to_torch_state_dict(), **fitted.mean_statistics},
         statistics=fitted.statistics,
         distribution=fitted.distribution,
         history=end.history,
@@ -113,141 +101,88 @@ def federate(
     )
 
 
-def _begin(config: TrainingConfig) -> Checkpoint:
-    weights = build_resnet18(config.normalisation, seed=config.seed).state_dict()
-    start = arrays_from_state({**weights, **(adam.initial_moments(weights) if config.adam_moments == "shared" else {})})
+def _first_checkpoint(plan: FederationPlan) -> Checkpoint:
+    weights = build_resnet18(plan.training.normalisation, seed=plan.training.seed).state_dict()
+    moments = adam.initial_moments(weights) if plan.training.adam_moments == "shared" else {}
+    start = arrays_from_state({**weights, **moments})
     return Checkpoint(arrays=start, best=start)
 
 
 def run_rounds(
-    grid: Grid,
-    find_participants: FindParticipants,
-    strategy: Screened,
-    state: Checkpoint,
-    train_config: TrainingConfig,
-    federation: FederationConfig,
-    on_round: OnRound,
+    grid: Grid, find_participants: FindParticipants, plan: FederationPlan, state: Checkpoint, observer: TrainingObserver
 ) -> Checkpoint:
-    """Rounds from `state` until the last, or until `patience` of them brought no better validation.
+    """Runs rounds from `state` until the last, or until `patience` of them brought no better validation.
 
-    A round that lacks updates because hospitals were missing is asked for again: they may be back.
+    A round that lacks updates because hospitals were missing is repeated: they may be back.
     """
-    failures = 0
-    restore_optimiser(strategy, state.optimiser)
-    while not _is_over(state, train_config, federation):
-        number = state.rounds_done + 1
-        random.seed(derive_seed(federation.seed, "participants", number))  # Flower draws them with it
-        set_learning_rate(strategy, _server_rate(federation, number))
-        order = _order(train_config, federation.rounds, number)
-        validates = _is_validated(federation, number)
-        participants = find_participants()
-        set_hospitals(strategy, participants.hospitals)
+    failures, store = 0, UpdateStore()
+    while not _is_over(plan, state):
+        round_plan = plan.plan_round(state.rounds_done + 1, find_participants())
+        strategy = build_strategy(plan.federation, round_plan, state.optimiser)
         try:
-            arrays, entry = run_round(
-                grid,
-                participants,
-                strategy,
-                state.arrays,
-                number,
-                order,
-                federation.round_deadline,
-                validates=validates,
-            )
-        except FederationError as error:
+            result, entry = run_round(grid, strategy, round_plan, state.arrays, store)
+        except MissingHospitalsError as error:
             failures += 1
-            if failures == ROUND_ATTEMPTS or not strategy.missing:
+            if failures == ROUND_ATTEMPTS:
                 raise
-            log.warning("%s; the round is asked for again", error)
+            log.warning("%s; the round is repeated", error)
             continue
         failures = 0
-        _log_round(entry, federation.rounds, logging.INFO if validates else logging.DEBUG)
-        state = _advance(state, arrays, entry, optimiser_state(strategy))
-        if validates:
-            on_round(state)
+        state = _advance(state, result, entry)
+        _log_round(entry, plan.federation.rounds, logging.INFO if round_plan.validates else logging.DEBUG)
+        if round_plan.validates:
+            observer.round_validated(state)
     return state
 
 
-def _is_validated(federation: FederationConfig, number: int) -> bool:
-    return number % federation.validate_every == 0 or number == federation.rounds
-
-
-def _is_over(state: Checkpoint, config: TrainingConfig, federation: FederationConfig) -> bool:
-    if state.rounds_done == federation.rounds:
+def _is_over(plan: FederationPlan, state: Checkpoint) -> bool:
+    if state.rounds_done == plan.federation.rounds:
         return True
-    if state.rounds_done - state.best_round < federation.patience:
-        return False
-    if not _is_validated(federation, state.rounds_done):
-        return False
-    if scheduled_size(config, state.rounds_done, federation.rounds) < config.image_size:
-        return False
-    log.info("stopped early: %d rounds without a better validation accuracy", federation.patience)
-    return True
+    if plan.may_stop_early(state.rounds_done, state.best_round):
+        log.info("stopped early: %d rounds without a better validation accuracy", plan.federation.patience)
+        return True
+    return False
 
 
-def _advance(state: Checkpoint, arrays: ArrayRecord, entry: HistoryEntry, optimiser: dict[str, Any]) -> Checkpoint:
-    history = [*state.history, entry]
+def _advance(state: Checkpoint, result: AggregationResult, entry: HistoryEntry) -> Checkpoint:
+    history, optimiser = [*state.history, entry], dict(result.optimiser)
     if state.best_round and not is_better(entry, history[state.best_round - 1]):
-        return Checkpoint(arrays, state.best, state.best_round, history, optimiser)
-    return Checkpoint(arrays, arrays, len(history), history, optimiser)
-
-
-def _order(config: TrainingConfig, rounds: int, number: int) -> TrainOrder:
-    rate = scheduled_rate(config.learning_rate, config.learning_rate_schedule, number, rounds)
-    size = scheduled_size(config, number, rounds)
-    return TrainOrder(config, rate, size)
-
-
-def _server_rate(config: FederationConfig, number: int) -> float:
-    return scheduled_rate(config.server_learning_rate, config.server_learning_rate_schedule, number, config.rounds)
+        return Checkpoint(result.arrays, state.best, state.best_round, history, optimiser)
+    return Checkpoint(result.arrays, result.arrays, len(history), history, optimiser)
 
 
 def run_round(
-    grid: Grid,
-    participants: Participants,
-    strategy: Screened,
-    arrays: ArrayRecord,
-    number: int,
-    order: TrainOrder,
-    deadline: float,
-    *,
-    validates: bool = True,
-) -> tuple[ArrayRecord, HistoryEntry]:
-    """One round of FederatedAveraging, Algorithm 1 in McMahan et al. 2017, https://arxiv.org/abs/1602.05629."""
-    started = time.monotonic()
-    members: Any = participants  # Flower's strategies ask the grid for nothing but its nodes
-    orders = strategy.configure_train(number, arrays, order.to_record(), members)
-    training = ask(grid, orders, participants.hospitals, deadline, strategy.update_store)
-    strategy.missing = (*participants.absent, *training.silent)
-    average, train_means = strategy.aggregate_train(number, training.replies)
-    weights = weights_only(average)
-    question = EvaluateOrder(order.training, image_size=order.image_size).to_record()
-    members = Participants(
-        {node: name for node, name in participants.hospitals.items() if name not in training.unheard}
-    )
-    questions = strategy.configure_evaluate(number, weights, question, members) if validates else ()
-    scoring = ask(grid, questions, participants.hospitals, deadline)
-    answers, unusable = strategy.screen_answers(scoring.replies)
-    scoring = replace(scoring, replies=answers)
-    val_means = strategy.aggregate_evaluate(number, with_images(answers)) if validates else None
+    grid: Grid, strategy: FedAvg, plan: RoundPlan, arrays: ArrayRecord, store: UpdateStore
+) -> tuple[AggregationResult, HistoryEntry]:
+    """Runs one round of FederatedAveraging, Algorithm 1 in McMahan et al. 2017, https://arxiv.org/abs/1602.05629.
+
+    The strategy samples hospitals (S_t); each trains from the global weights (ClientUpdate); the strategy averages
+    their weights by number of images (w_t+1). In a validated round all participants then score the new global weights.
+    """
+    started, hospitals = time.monotonic(), plan.participants.hospitals
+    training = ask(grid, configure_train(strategy, plan, arrays), hospitals, plan.deadline, store)
+    result = aggregate(strategy, plan, arrays, training)
+    weights, validation = weights_only(result.arrays), NO_EXCHANGE
+    if plan.validates:
+        questions = configure_evaluate(strategy, plan, weights, training.unheard)
+        validation = ask(grid, questions, hospitals, plan.deadline)
+    scores = validate_scores(validation.replies)
+    means = average_scores(strategy, plan.number, scores.with_images().values())
     entry = HistoryEntry(
-        epoch=number,
-        learning_rate=order.learning_rate,
-        image_size=order.image_size,
+        epoch=plan.number,
+        learning_rate=plan.instructions.learning_rate,
+        image_size=plan.instructions.image_size,
         seconds=time.monotonic() - started,
         weights_sha256=digest(weights),
-        train_loss=_figure(train_means, "loss"),
-        train_accuracy=_figure(train_means, "accuracy"),
-        val_loss=_figure(val_means, "loss"),
-        val_accuracy=_figure(val_means, "accuracy"),
-        hospitals=hospital_scores(strategy, training, scoring),
-        refused=[*strategy.missing, *strategy.refused, *unusable, *scoring.silent],
-        remarks=strategy.remarks,
+        train_loss=result.means.get("loss"),
+        train_accuracy=result.means.get("accuracy"),
+        val_loss=means.get("loss"),
+        val_accuracy=means.get("accuracy"),
+        hospitals=hospital_scores(result, training, scores, validation),
+        refused=[*result.refused, *scores.refused, *validation.silent],
+        remarks=list(result.remarks),
     )
-    return average, entry
-
-
-def _figure(means: Any, name: str) -> float | None:
-    return None if means is None else float(means[name])
+    return result, entry
 
 
 def _log_round(entry: HistoryEntry, rounds: int, level: int) -> None:
@@ -255,7 +190,7 @@ def _log_round(entry: HistoryEntry, rounds: int, level: int) -> None:
         log.warning("round %d: %s was refused: %s", entry.epoch, refusal.hospital, refusal.reason)
     for remark in entry.remarks:
         log.warning("round %d: %s: %s", entry.epoch, remark.hospital, remark.reason)
-    sites = ", ".join(f"{name} {_percent(scores.val_accuracy)}" for name, scores in entry.hospitals.items())
+    hospitals = ", ".join(f"{name} {_percent(scores.val_accuracy)}" for name, scores in entry.hospitals.items())
     log.log(
         level,
         "round %d/%d: training loss %.3f, validation accuracy %s (%s), %.1f s",
@@ -263,7 +198,7 @@ def _log_round(entry: HistoryEntry, rounds: int, level: int) -> None:
         rounds,
         entry.train_loss,
         _percent(entry.val_accuracy),
-        sites,
+        hospitals,
         entry.seconds,
     )
 

@@ -1,7 +1,7 @@
-"""A Flower grid inside one process: no Ray, no sockets, one hospital at a time on one device.
+"""The federation in one process: a Flower grid without Ray and without sockets, one hospital at a time on one device.
 
-Everything here that is not Flower's public API stands in this file, was read in flwr 1.41, and is refused for any other
-version: a message needs an id, which the SuperLink gives it otherwise, and a process-wide task identity.
+What this file uses beyond Flower's public API was read in flwr 1.41, and any other version is refused: a message needs
+an id, which otherwise the SuperLink gives it, and a process-wide task identity.
 """
 
 import contextlib
@@ -26,6 +26,8 @@ from medisync.federation import client_app, codec, server_app, update_store
 from medisync.federation.checkpoint import Checkpoint
 from medisync.federation.flower_version import require_checked
 from medisync.federation.messages import CLIENT_RAISED, Participants
+from medisync.federation.observer import TrainingObserver
+from medisync.federation.plan import FederationPlan
 from medisync.model.device import memory_kept
 from medisync.training.dataset import HospitalData
 
@@ -35,7 +37,7 @@ SERVER_NODE = 1
 
 
 class InProcessGrid(Grid):
-    """Delivers each message by calling the client app, in the order in which they are asked for."""
+    """Delivers each message by calling the client app, when its reply is asked for."""
 
     def __init__(self, app: ClientApp, nodes: Mapping[int, Mapping[str, str]]) -> None:
         require_checked()
@@ -71,16 +73,21 @@ class InProcessGrid(Grid):
         return list(questions)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
-        """Each answer is made when it is looked at, so that no two of them need to be in memory."""
+        """Yields each reply as it is made, so that no two of them need to be in memory at once."""
         for name in list(message_ids):
             if name in self._questions:
                 yield self._deliver(self._questions.pop(name), name)
 
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:  # noqa: ARG002
+    def send_and_receive(
+        self,
+        messages: Iterable[Message],
+        *,
+        timeout: float | None = None,  # noqa: ARG002
+    ) -> list[Message]:
         return list(self.pull_messages(self.push_messages(messages)))
 
     def _deliver(self, message: Message, identity: str) -> Message:
-        """A client's exception becomes an error reply, as on the network; Ctrl-C goes through."""
+        """Returns the client's reply; an exception becomes an error reply, as on the network, but not Ctrl-C."""
         node = message.metadata.dst_node_id
         incoming = Message(_copy(message.content), node, message.metadata.message_type)
         incoming.metadata.__dict__["_message_id"] = identity
@@ -93,9 +100,10 @@ class InProcessGrid(Grid):
 
 
 def _copy(content: RecordDict) -> RecordDict:
-    """Records of the node's own, so that no node sees what another puts into them or takes out.
+    """Returns new records with the same arrays, so that no node sees what another adds to the records or takes out.
 
-    The arrays are everybody's: nothing in a client app changes what it was sent, and a model is 45 MB for every message.
+    The arrays are shared: a client app changes nothing that it was sent, and a copy of a model is 45 MB for every
+    message.
     """
     return RecordDict({name: _copied(record) for name, record in content.items()})
 
@@ -108,7 +116,7 @@ def _copied(record: ArrayRecord | ConfigRecord | MetricRecord) -> ArrayRecord | 
 
 @contextlib.contextmanager
 def _server_identity() -> Iterator[None]:
-    """Flower builds messages only in a process that is somebody; restored afterwards, whatever happened."""
+    """Sets the task identity that Flower requires to build a message, and restores the old one afterwards."""
     names = ("_run_id", "_node_id", "_task_id")
     before = {name: getattr(TaskIdentity, name) for name in names}
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, SERVER_NODE, 0
@@ -120,9 +128,9 @@ def _server_identity() -> Iterator[None]:
 
 
 def run_apps(server: ServerApp, client: ClientApp, nodes: Mapping[int, Mapping[str, str]]) -> Context:
-    """Runs a server app against a client app in this process; returns the server's context.
+    """Runs a server app with a client app in this process and returns the server's context.
 
-    Flower draws participants with the process's own generator: whatever the apps do to it is undone.
+    Flower samples participants with the process's random generator, which is restored afterwards.
     """
     context = Context(run_id=1, node_id=SERVER_NODE, node_config={}, state=RecordDict(), run_config={})
     random_state = random.getstate()
@@ -139,10 +147,9 @@ def simulate(
     configuration: Configuration,
     *,
     resumed: Checkpoint | None = None,
-    on_round: server_app.OnRound = lambda state: None,
-    on_images: client_app.OnImages = client_app.ignore_images,
+    observer: TrainingObserver | None = None,
 ) -> server_app.Outcome:
-    """A whole federation in this process: the server and client apps that a networked one runs."""
+    """Runs a whole federation in this process, with the server and client apps of a networked one."""
     logging.getLogger("flwr").setLevel(logging.WARNING)  # its 30 lines a round say what ours say in one
     names = dict(enumerate(sorted(hospitals), start=SERVER_NODE + 1))
     nodes = {node: {"hospital": name} for node, name in names.items()}
@@ -155,15 +162,14 @@ def simulate(
     transport = configuration.federation.transport
     rounding = transport != "float32"
     mods = [codec.packing_client()] if rounding else []
-    server, client = ServerApp(), client_app.build(open_hospital, on_images=on_images, mods=mods)
+    server, client = ServerApp(), client_app.build(open_hospital, observer=observer, mods=mods)
 
     @server.main()
     def main(grid: Grid, context: Context) -> None:  # noqa: ARG001
-        settings = configuration.training, configuration.federation
+        plan = FederationPlan(configuration.training, configuration.federation)
         grid = codec.PackingGrid(grid, transport) if rounding else grid
-        outcomes.append(
-            server_app.federate(grid, lambda: Participants(names), *settings, on_round=on_round, resumed=resumed)
-        )
+        participants = Participants(names)
+        outcomes.append(server_app.federate(grid, lambda: participants, plan, observer=observer, resumed=resumed))
 
     with memory_kept():
         run_apps(server, client, nodes)

@@ -1,8 +1,9 @@
-"""What is odd about an update that is well formed: its length, judged against the others of the round.
+"""Norm clipping: an update that is much longer than the others of its round is shortened, not refused.
 
-Nobody can tell a hostile hospital from an unusual one by its update alone, so nothing is refused here. A length that would
-own the average is cut to the median one. The direction says nothing: with other classes at every hospital, honest updates
-pointed against the others (cosine down to -0.33) more often than one whose sign was flipped.
+A hostile hospital cannot be told from an unusual one by its update alone, so no well-formed update is refused here. One
+that is long enough to dominate the average is cut to the median length. The direction of an update is no evidence
+either: with other classes at every hospital, honest updates pointed against the others (cosine down to -0.33) more
+often than one whose sign was flipped.
 """
 
 import statistics
@@ -16,81 +17,84 @@ from medisync.model import adam
 from medisync.model.weights import is_running_statistic, l2_distance
 
 Floats = Mapping[str, NDArray[np.floating]]
-"""Arrays by key: weights, statistics and moments, or what an update changes of them."""
+"""Arrays by key: weights, running statistics and Adam's moments."""
 
-OUTSIZED = 5.0
-"""Times the median length. Weights of honest hospitals stayed below 2.1 in every round of four federations on real scans and
-phantoms, and with tiny hospitals something was beyond 3 in a quarter of the rounds."""
+CLIPPING_FACTOR = 5.0
+"""Multiple of the median length beyond which an update is clipped. Weights of honest hospitals stayed below 2.1 in
+every round of four federations on real scans and phantoms, and with tiny hospitals something was beyond 3 in a quarter
+of the rounds.
+"""
 
 
 @dataclass(frozen=True)
 class _Part:
-    """Arrays of an update that are of one scale, so that their change has a length."""
+    """Arrays of an update that have one scale, so that the length of their change means something."""
 
     name: str
-    holds: Callable[[str], bool]
-    outsized: float = OUTSIZED
+    contains: Callable[[str], bool]
+    factor: float = CLIPPING_FACTOR
 
 
 _PARTS = (
     _Part("weights", adam.is_weight),
     _Part("statistics", is_running_statistic),
     _Part("mean gradients", lambda key: key.startswith(adam.FIRST)),
-    _Part("mean squared gradients", lambda key: key.startswith(adam.SECOND), OUTSIZED**2),
+    _Part("mean squared gradients", lambda key: key.startswith(adam.SECOND), CLIPPING_FACTOR**2),
 )
 _WEIGHTS, _MOMENTS = _PARTS[0], _PARTS[2:]
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """One update beside the others: how far its weights went, to what share of their length its changes are to be cut, by key,
-    and why.
-    """
+class UpdateReview:
+    """One update compared with the others of its round."""
 
-    length: float
-    shares: Mapping[str, float] = field(default_factory=dict)
-    """Of the keys that are to be cut."""
+    norm: float
+    """L2 norm of the change of the weights."""
+    scales: Mapping[str, float] = field(default_factory=dict)
+    """By key: the fraction to which a change is to be shortened; keys that stay as they are do not appear."""
     remarks: tuple[str, ...] = ()
+    """Reasons why the update is unusual."""
 
 
-def judge(start: Floats, updates: Sequence[Floats]) -> list[Judgement]:
-    """One judgement per update, all of the keys of `start`. Below three there is no majority, so nothing is cut or remarked.
+def review_updates(start: Floats, updates: Sequence[Floats]) -> list[UpdateReview]:
+    """Returns one review per update; updates have the keys of `start`, the global arrays they were trained from.
 
-    Bounding the length: Sun et al. 2019, https://arxiv.org/abs/1911.07963; weights, BatchNorm's statistics and the two
-    memories of Adam, which differ in scale, each by their own median.
+    Weights, running statistics and Adam's two moments differ in scale, so each is compared with its own median. Of
+    fewer than three updates none is the majority, so none is clipped or remarked on. Norm bounding: Sun et al. 2019,
+    https://arxiv.org/abs/1911.07963.
     """
-    keys = {part: [key for key in start if part.holds(key)] for part in _PARTS}
+    keys = {part: [key for key in start if part.contains(key)] for part in _PARTS}
     if len(updates) < 3:
-        return [Judgement(l2_distance(start, update, keys[_WEIGHTS])) for update in updates]
-    lengths = [{part: l2_distance(start, update, keys[part]) for part in _PARTS} for update in updates]
-    medians = {part: statistics.median(each[part] for each in lengths) for part in _PARTS}
-    return [_judgement(each, medians, keys) for each in lengths]
+        return [UpdateReview(l2_distance(start, update, keys[_WEIGHTS])) for update in updates]
+    norms = [{part: l2_distance(start, update, keys[part]) for part in _PARTS} for update in updates]
+    medians = {part: statistics.median(each[part] for each in norms) for part in _PARTS}
+    return [_review(each, medians, keys) for each in norms]
 
 
-def _judgement(
-    lengths: Mapping[_Part, float], medians: Mapping[_Part, float], keys: Mapping[_Part, Sequence[str]]
-) -> Judgement:
-    shares = {part: _share(part, lengths[part], medians[part]) for part in _PARTS}
-    # Cut alike, because a mean of gradients goes with the mean of their squares: what Adam can remember stays so.
-    shares |= dict.fromkeys(_MOMENTS, min(shares[part] for part in _MOMENTS))
-    remarks = (_remark(part, lengths[part], medians[part]) for part in _PARTS)
-    cut = {key: share for part, share in shares.items() if share < 1 for key in keys[part]}
-    return Judgement(lengths[_WEIGHTS], cut, tuple(filter(None, remarks)))
+def _review(
+    norms: Mapping[_Part, float], medians: Mapping[_Part, float], keys: Mapping[_Part, Sequence[str]]
+) -> UpdateReview:
+    scales = {part: _scale(part, norms[part], medians[part]) for part in _PARTS}
+    # One scale for both moments, because the mean of the gradients is bounded by the mean of their squares.
+    scales |= dict.fromkeys(_MOMENTS, min(scales[part] for part in _MOMENTS))
+    remarks = (_remark(part, norms[part], medians[part]) for part in _PARTS)
+    clipped = {key: scale for part, scale in scales.items() if scale < 1 for key in keys[part]}
+    return UpdateReview(norms[_WEIGHTS], clipped, tuple(filter(None, remarks)))
 
 
-def _share(part: _Part, length: float, median: float) -> float:
-    return median / length if 0 < part.outsized * median < length else 1.0
+def _scale(part: _Part, norm: float, median: float) -> float:
+    return median / norm if 0 < part.factor * median < norm else 1.0
 
 
-def _remark(part: _Part, length: float, median: float) -> str:
-    if _share(part, length, median) < 1:
-        return f"the change of its {part.name} is {length / median:.3g} times as long as the median one"
-    return f"it left the {part.name} as they were" if length == 0 < median and part.name == "weights" else ""
+def _remark(part: _Part, norm: float, median: float) -> str:
+    if _scale(part, norm, median) < 1:
+        return f"the change of its {part.name} is {norm / median:.3g} times as long as the median one"
+    return f"it left the {part.name} as they were" if norm == 0 < median and part.name == "weights" else ""
 
 
-def shorten(start: Floats, update: Floats, shares: Mapping[str, float]) -> dict[str, NDArray[np.floating]]:
-    """The update with its changes cut to these shares."""
+def clip(start: Floats, update: Floats, scales: Mapping[str, float]) -> dict[str, NDArray[np.floating]]:
+    """Returns the update with its changes from `start` shortened to these fractions, by key."""
     return {
-        key: (before + shares[key] * (update[key] - before)).astype(before.dtype) if key in shares else update[key]
+        key: (before + scales[key] * (update[key] - before)).astype(before.dtype) if key in scales else update[key]
         for key, before in start.items()
     }

@@ -1,7 +1,7 @@
-"""Updates that wait on disk for the others of their round, so that a server's memory does not grow with its hospitals.
+"""The update store: updates wait on disk for the others of their round, so memory does not grow with the hospitals.
 
-Flower's averaging strategies take one update after the other and keep one sum; what would grow is the updates themselves. The
-median, the trimmed mean and Krum look at all updates at once, and read them all back.
+Flower's averaging strategies add one update after the other to one sum, so only the updates themselves would take more
+memory. The median, the trimmed mean and Krum look at all updates at once, and read them all back.
 """
 
 import io
@@ -19,11 +19,11 @@ from flwr.app import Array, ArrayRecord
 from numpy.typing import NDArray
 
 ALIGNMENT = 64
-"""Bytes: at multiples of it arrays begin."""
+"""Arrays begin at multiples of this many bytes."""
 
 
 class StoredArray(Array):
-    """An array whose values stay where they are, in memory or on disk; Flower's own keeps a serialised copy of them."""
+    """An array that refers to its values, in memory or on disk; Flower's own holds a serialised copy of them."""
 
     def __init__(self, values: NDArray[Any]) -> None:
         super().__init__(dtype=str(values.dtype), shape=values.shape, stype="numpy.ndarray", data=b"")
@@ -34,15 +34,15 @@ class StoredArray(Array):
 
 
 class UpdateStore:
-    """A temporary file without a name, which ends with the store and all that waits in it, or with the process.
+    """A temporary file without a name, which lasts as long as the store and the arrays in it, at most the process.
 
-    The place of an update is taken by another once nothing refers to it: the system is quicker to write where it wrote before.
+    The place of an update is reused once nothing refers to it: the system is quicker to write where it wrote before.
     """
 
     def __init__(self) -> None:
         self._end = 0
         self._free: dict[int, list[int]] = defaultdict(list)
-        """Where places of so many bytes begin that nobody takes."""
+        """Offsets of unused places, by their size in bytes."""
 
     @cached_property
     def _file(self) -> io.FileIO:
@@ -51,8 +51,10 @@ class UpdateStore:
         return file
 
     def put_aside(self, arrays: ArrayRecord) -> ArrayRecord:
-        """The same arrays in the file. As they are where there is no room for them on the disk, or where they cannot be read:
-        whoever screens updates refuses those.
+        """Returns the same arrays in the file.
+
+        They are returned as they are if the disk has no room for them, or if they cannot be read: update validation
+        refuses those.
         """
         try:
             return self._on_disk({key: array.numpy() for key, array in arrays.items()})
@@ -80,7 +82,7 @@ class UpdateStore:
         )
 
     def _claim(self, size: int) -> int:
-        """Where a place of so many bytes begins: one that was left, or a new one at the end of the file."""
+        """Returns the offset of a place of `size` bytes: an unused one, or a new one at the end of the file."""
         if self._free[size]:
             return self._free[size].pop()
         self._file.truncate(self._end + size)  # as long as what will be mapped; the disk gives room when it is written
@@ -88,7 +90,7 @@ class UpdateStore:
         return self._end - size
 
     def _write(self, at: int, array: NDArray[Any]) -> None:
-        """All of it: the system may take less at once."""
+        """Writes the whole array; the system may accept less in one call."""
         self._file.seek(at)
         left = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
         while left:
@@ -100,12 +102,12 @@ def _rounded_up(size: int, unit: int) -> int:
 
 
 def in_place(values: Mapping[str, NDArray[Any]]) -> ArrayRecord:
-    """These very values, not copied."""
+    """Returns a record of these values, which are not copied."""
     return record({key: StoredArray(array) for key, array in values.items()})
 
 
 def record(arrays: Mapping[str, Array]) -> ArrayRecord:
-    """These very arrays; Flower's constructor would make plain ones of their bytes."""
+    """Returns a record of these very arrays; Flower's constructor would make plain ones of their bytes."""
     found = ArrayRecord()
     for key, array in arrays.items():
         found[key] = array

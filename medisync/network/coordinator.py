@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def _conduct(grid: Grid, order: Mapping[str, Any]) -> str:
     flower.send_without_copies()
     flower.keep_deadline(grid, configuration.federation.round_deadline)
     grid = PackingGrid(grid, configuration.federation.transport)
-    run = pipeline.begin(workspace, configuration)
+    run = pipeline.begin(workspace, configuration, "over the network")
     with pipeline.failure_logged():
         registration = ClientRegistration(
             grid,
@@ -77,16 +78,14 @@ def _conduct(grid: Grid, order: Mapping[str, Any]) -> str:
             configuration.federation.round_deadline,
         )
         registration.gather(server.gathering_seconds)
-        _keep_introductions(run, registration.introductions, configuration)
-        outcome = pipeline.federate_over_network(run, grid, registration.find_participants, configuration)
+        _keep_introductions(run.run, registration.introductions, configuration)
+        outcome = pipeline.train_networked_federation(run, grid, registration.find_participants)
         described = _described(configuration, registration.introductions)
-        stats = _keep_introductions(run, registration.introductions, described)
+        stats = _keep_introductions(run.run, registration.introductions, described)
         compared = _uncompared(outcome, stats)
         artifacts.write(run.folder, artifacts.BASELINES, compared)
         synthetic = _is_synthetic(registration.introductions)
-        pipeline.finish(
-            workspace, run, described, stats, outcome, compared, synthetic=synthetic, transport="over the network"
-        )
+        pipeline.publish(replace(run, configuration=described), stats, outcome, compared, synthetic=synthetic)
     return run.name
 
 

@@ -39,7 +39,7 @@ STATISTICS_IMAGES = 512
 class RoundInstructions:
     """A hospital's instructions for one round: its configuration, and the values set by the server for each round."""
 
-    config: TrainingConfig
+    training: TrainingConfig
     learning_rate: float
     image_size: int = 0
     """Side of the images in pixels; 0 for the size in the cache."""
@@ -96,7 +96,7 @@ def train_locally(
     weights, moments = adam.split_moments(state)
     learner = _start_round(weights, moments, data, instructions, device)
     progress = torch.zeros(2, device=device.kind)  # loss and correct images, read once at the end: a GPU never waits
-    batches = _batches(len(data), instructions.config, generator)
+    batches = _batches(len(data), instructions.training, generator)
     for chosen in batches:
         images, targets = _training_batch(data, chosen, instructions, generator, device)
         progress += learner.step(images, targets)
@@ -184,7 +184,7 @@ def _training_batch(
     device: Device,
 ) -> tuple[Tensor, Tensor]:
     """Images float32 [N, 3, S, S], augmented and mixed as configured, and their targets float32 [N, classes]."""
-    config = instructions.config
+    config = instructions.training
     pixels, labels = _fetch(data, chosen, instructions.image_size, device)
     if config.augment:
         pixels = augment(pixels, generator)
@@ -245,7 +245,7 @@ def _start_round(
     weights: State, moments: State, data: ImageSet, instructions: RoundInstructions, device: Device
 ) -> _Learner:
     """A learner that starts the round from the global weights and moments."""
-    config, mu = instructions.config, instructions.proximal_mu
+    config, mu = instructions.training, instructions.proximal_mu
     network = restore_for_training(weights, device)
     objective = _Objective(
         missing_class_adjustment(data.labels, config.missing_class_prior).to(device.kind),

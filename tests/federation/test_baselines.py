@@ -1,4 +1,6 @@
-"""What the federation is compared with, on hospitals small enough to train in seconds."""
+"""Baselines of the federation, on hospitals small enough to train in seconds."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import torch
 from medisync import notebook
 from medisync.config import Configuration
 from medisync.federation import baselines, simulation
-from medisync.federation.checkpoint import Checkpoints
+from medisync.federation.checkpoint import CheckpointFolder
 from medisync.federation.server_app import Outcome
 from medisync.training.dataset import HospitalData, ImageSet
 
@@ -63,8 +65,9 @@ def test_the_pool_holds_every_image_of_every_split_once() -> None:
         assert set(pooled[split].groups) == expected  # type: ignore[index]
 
 
-def test_every_model_is_tested_at_every_hospital(outcome: Outcome) -> None:
-    record = baselines.compare(HOSPITALS, outcome, configuration("local", "pooled"), checkpoints=Checkpoints())
+def test_every_model_is_tested_at_every_hospital(outcome: Outcome, tmp_path: Path) -> None:
+    settings, checkpoints = configuration("local", "pooled"), CheckpointFolder(tmp_path)
+    record = baselines.compare(HOSPITALS, outcome, settings, checkpoints=checkpoints).record
     assert [(each.kind, each.trained_at) for each in record.models] == [
         ("federated", [EAST, WEST]),
         ("local", [EAST]),
@@ -77,26 +80,26 @@ def test_every_model_is_tested_at_every_hospital(outcome: Outcome) -> None:
         other = next(
             each for each in record.models if (each.kind, each.trained_at) == (difference.kind, difference.trained_at)
         )
-        assert difference.difference == pytest.approx(outcome.test.accuracy - other.test.accuracy)  # type: ignore[operator]
+        expected = outcome.test.accuracy - other.test.accuracy  # type: ignore[operator]
+        assert difference.difference == pytest.approx(expected)
         assert difference.low <= difference.difference <= difference.high
 
 
-def test_a_model_uses_a_hospitals_own_statistics_where_it_was_trained_there() -> None:
+def test_a_model_uses_a_hospitals_own_statistics_where_it_was_trained_there(tmp_path: Path) -> None:
     settings = notebook.configuration({**PARAMETERS, "BASELINES": ["local", "leave-one-out"], "NORMALISATION": "local"})
-    outcome, kept = simulation.simulate(HOSPITALS, settings), list[baselines.Model]()
-    record = baselines.compare(
-        HOSPITALS, outcome, settings, checkpoints=Checkpoints(), on_model=lambda _, trained: kept.append(trained)
-    )
+    outcome = simulation.simulate(HOSPITALS, settings)
+    comparison = baselines.compare(HOSPITALS, outcome, settings, checkpoints=CheckpointFolder(tmp_path))
+    record = comparison.record
     assert record.models[0].test == outcome.test
-    own = kept[1].outcome
+    own = comparison.models[1].outcome
     assert own.statistics.keys() == {EAST}
     # what one hospital uses is all that there is to use elsewhere
     assert all(torch.equal(own.state_at(WEST)[key], tensor) for key, tensor in own.state_at(EAST).items())
     assert record.models[1].hospitals[EAST] == own.hospitals[EAST]
 
 
-def test_without_baselines_only_the_federated_model_is_tested(outcome: Outcome) -> None:
-    record = baselines.compare(HOSPITALS, outcome, configuration(), checkpoints=Checkpoints())
+def test_without_baselines_only_the_federated_model_is_tested(outcome: Outcome, tmp_path: Path) -> None:
+    record = baselines.compare(HOSPITALS, outcome, configuration(), checkpoints=CheckpointFolder(tmp_path)).record
     assert [each.kind for each in record.models] == ["federated"]
     assert record.differences == []
 

@@ -1,4 +1,4 @@
-"""Weights as they travel: one block, once, whole or in halves."""
+"""The packed form of messages: one block of weights, sent once, in full or half precision."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,15 +29,15 @@ def test_weights_travel_as_one_block_and_come_out_the_same() -> None:
         assert (tensor.dtype, tensor.shape) == (state[key].dtype, state[key].shape)
 
 
-def test_a_damaged_parcel_is_left_for_the_screening_to_refuse() -> None:
+def test_a_damaged_message_is_left_for_update_validation_to_refuse() -> None:
     for kind in (codec.BLOCK, codec.CONFIGS, codec.METRICS):
         for value in (b"no such thing", b"", "words", 7):
             damaged = RecordDict({codec.PACKED: ConfigRecord({kind + ARRAYS: value})})
             assert set(codec.unpack(damaged)) == {codec.PACKED}
 
 
-def test_halves_round_weights_and_nothing_else() -> None:
-    """1/3 becomes the nearest half, 0.33325195; a variance that no half can hold, and a tiny moment, stay as they are."""
+def test_half_precision_rounds_weights_and_nothing_else() -> None:
+    """1/3 becomes 0.33325195; a variance beyond half precision's range, and a tiny moment, stay as they are."""
     whole = {"w": 1 / 3, "bn.running_var": 1e6, "adam.second.w": 1e-11}
     content = RecordDict({ARRAYS: ArrayRecord({key: torch.tensor([value]) for key, value in whole.items()})})
     back = codec.unpack(codec.pack(content, "float16")).array_records[ARRAYS].to_torch_state_dict()
@@ -47,10 +47,10 @@ def test_halves_round_weights_and_nothing_else() -> None:
     assert float(back["adam.second.w"]) == pytest.approx(1e-11)
 
 
-def converse(
+def exchange_messages(
     states: list[State], folder: Path, between: Callable[[], None] = lambda: None
 ) -> tuple[list[int], list[State], list[str]]:
-    """One question per state, in turn, to a node that keeps blocks in `folder`: bytes sent, what its app saw, its errors."""
+    """Sends one message per state to a node that caches in `folder`; returns bytes sent, states seen and errors."""
     sent: list[int] = []
     seen: list[State] = []
     errors: list[str] = []
@@ -67,8 +67,8 @@ def converse(
         for state in states:
             exchange = ask(packed, [Message(RecordDict({ARRAYS: ArrayRecord(dict(state))}), 2, "evaluate")], names, 5)
             (reply,) = exchange.replies
-            sent.append(exchange.sent[2])
-            errors.append(reply.error.reason if reply.has_error() else "")
+            sent.append(exchange.sent["AIIMS Delhi"])
+            errors.append(reply.error)
             between()
 
     names = Participants({2: "AIIMS Delhi"}).hospitals
@@ -76,23 +76,23 @@ def converse(
     return sent, seen, errors
 
 
-def test_weights_that_a_node_has_are_named_to_it_and_not_sent_again(tmp_path: Path) -> None:
-    """Four bytes a weight and a header the first time, a SHA-256 of 32 bytes the second, and other weights whole again."""
+def test_cached_weights_are_named_and_not_sent_again(tmp_path: Path) -> None:
+    """Four bytes a weight and a header the first time, a SHA-256 the second, and other weights whole again."""
     one, other = {"w": torch.randn(1000)}, {"w": torch.randn(1000)}
-    sent, seen, errors = converse([one, one, other], tmp_path)
+    sent, seen, errors = exchange_messages([one, one, other], tmp_path)
     assert [4000 < sent[0] < 4300, sent[1] < 200, 4000 < sent[2] < 4300] == [True] * 3
     assert all(torch.equal(got["w"], asked["w"]) for got, asked in zip(seen, [one, one, other], strict=True))
     assert errors == [""] * 3
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_node_that_lost_the_weights_says_so_and_is_sent_them_next_time(tmp_path: Path) -> None:
+def test_a_node_that_lost_its_cache_says_so_and_is_sent_the_weights_next_time(tmp_path: Path) -> None:
     def lose() -> None:
         for file in tmp_path.iterdir():
             file.unlink()
 
     state = {"w": torch.randn(1000)}
-    sent, seen, errors = converse([state] * 3, tmp_path, lose)
+    sent, seen, errors = exchange_messages([state] * 3, tmp_path, lose)
     assert "no longer in its state folder" in errors[1]
     assert (errors[0], errors[2]) == ("", "")
     assert sent[2] > 4000

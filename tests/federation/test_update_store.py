@@ -1,23 +1,25 @@
-"""Updates that wait on disk for the others of their round."""
+"""The update store: updates wait on disk for the others of their round."""
 
 import mmap
 import os
 import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
+from fakes import one_round, update
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
-from test_simulation import Reply, one_round, update
 
 from medisync.federation import simulation, update_store
-from medisync.federation.messages import ARRAYS, ask
+from medisync.federation.messages import ARRAYS, CONFIG, COUNT, METRICS, ROUND, Reply, ask
+from medisync.federation.update_validation import validate_updates
 
 
-def test_what_waits_on_disk_comes_back_the_same() -> None:
+def test_stored_arrays_come_back_the_same() -> None:
     state = {
         "w": torch.randn(7, 3),
         "odd": torch.arange(5, dtype=torch.int64),
@@ -31,7 +33,7 @@ def test_what_waits_on_disk_comes_back_the_same() -> None:
     assert all(torch.equal(back[key], state[key]) and back[key].dtype == state[key].dtype for key in state)
 
 
-def test_a_place_is_taken_again_once_nothing_refers_to_what_waited_there() -> None:
+def test_a_place_is_reused_once_nothing_refers_to_it() -> None:
     store = update_store.UpdateStore()
 
     def put(value: float, count: int = 3) -> ArrayRecord:
@@ -57,31 +59,32 @@ def in_a_file(array: Array) -> bool:
     return isinstance(values, memoryview) and isinstance(values.obj, mmap.mmap)
 
 
-def waiting_update(value: float, store: update_store.UpdateStore) -> Reply:
-    def answer(message: Message) -> RecordDict:
-        content = update(value)(message)
-        content[ARRAYS] = store.put_aside(content.array_records[ARRAYS])
-        return content
-
-    return answer
-
-
-def test_an_aggregate_of_updates_that_wait_is_that_of_updates_in_memory() -> None:
+def test_stored_updates_have_the_same_aggregate_as_updates_in_memory() -> None:
     """(1 + 2 + 4.5) / 3."""
-    in_memory, _ = one_round({2: update(1.0), 3: update(2.0), 4: update(4.5)})
+    answers = {2: update(1.0), 3: update(2.0), 4: update(4.5)}
+    in_memory, _ = one_round(answers)
     store = update_store.UpdateStore()
-    values = {2: 1.0, 3: 2.0, 4: 4.5}
-    waited, screened = one_round({node: waiting_update(value, store) for node, value in values.items()})
+    waited, result = one_round(answers, store=store)
     assert in_memory["w"].item() == waited["w"].item() == 2.5
-    assert all(in_a_file(each.content.array_records[ARRAYS]["w"]) for each in screened.accepted)
+    assert result.accepted.keys() == {"North", "South", "West"}
+    assert os.fstat(store._file.fileno()).st_size == 3 * mmap.ALLOCATIONGRANULARITY
+
+
+def test_validation_leaves_stored_updates_on_disk() -> None:
+    arrays = ArrayRecord({"w": torch.tensor([1.0])})
+    figures = MetricRecord({COUNT: 1, "loss": 0.5, "accuracy": 0.5, "seconds": 1.0})
+    content = {ARRAYS: update_store.UpdateStore().put_aside(arrays), METRICS: figures, CONFIG: ConfigRecord({ROUND: 1})}
+    (accepted,) = validate_updates([Reply("North", RecordDict(content))], arrays, 1).accepted
+    assert in_a_file(accepted.arrays["w"])
 
 
 @pytest.mark.parametrize("disk", ["with room", "full"])
-def test_every_update_waits_on_disk_and_stays_in_memory_where_there_is_no_room(
+def test_updates_wait_on_disk_and_stay_in_memory_if_the_disk_is_full(
     disk: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if disk == "full":
-        monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: open("/dev/full", "r+b", buffering=0))  # noqa: SIM115, PTH123
+        full = Path("/dev/full")
+        monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: full.open("r+b", buffering=0))
     client, server, found = ClientApp(), ServerApp(), list[Array]()
 
     @client.train()

@@ -1,0 +1,93 @@
+"""The hospital's side: its answers, and the arrays that it must not change."""
+
+import pytest
+from fakes import FIGURES, SETTINGS, hospital
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.serverapp import Grid, ServerApp
+
+from medisync.config import Normalisation
+from medisync.federation import client_app, simulation
+from medisync.federation.messages import (
+    ARRAYS,
+    CONFIG,
+    COUNT,
+    METRICS,
+    ROUND,
+    EvaluateInstructions,
+    TrainInstructions,
+    arrays_from_state,
+    digest,
+)
+from medisync.federation.observer import TrainingObserver
+from medisync.model import adam
+from medisync.model.resnet import build_resnet18
+
+
+class Noting(TrainingObserver):
+    """Notes what it is told about images."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str, int, int]] = []
+
+    def images_processed(self, hospital: str, activity: str, round_number: int, count: int) -> None:
+        self.told.append((hospital, activity, round_number, count))
+
+
+def answer_of_north(
+    message_type: str, instructions: ConfigRecord, start: ArrayRecord, observer: TrainingObserver | None = None
+) -> RecordDict:
+    """Returns the answer of one hospital's client app."""
+    seen: list[RecordDict] = []
+    app = client_app.build(lambda context, size: ("North", hospital(0)), observer=observer)
+    server = ServerApp()
+
+    @server.main()
+    def main(grid: Grid, context: Context) -> None:
+        content = RecordDict({ARRAYS: start, CONFIG: ConfigRecord({**instructions, ROUND: 1})})
+        seen.extend(reply.content for reply in grid.send_and_receive([Message(content, 2, message_type)]))
+
+    simulation.run_apps(server, app, {2: {}})
+    (content,) = seen
+    return content
+
+
+@pytest.mark.parametrize("normalisation", ["group", "local"])
+@pytest.mark.parametrize("message_type", ["train", "evaluate", "query"])
+def test_a_client_leaves_the_arrays_that_it_was_sent_as_they_are(
+    message_type: str, normalisation: Normalisation
+) -> None:
+    """In one process they are the same for every hospital, and the server's own."""
+    config = SETTINGS.model_copy(update={"normalisation": normalisation})
+    weights = build_resnet18(normalisation).state_dict()
+    start = arrays_from_state({**weights, **adam.begin(weights)} if message_type == "train" else weights)
+    before = digest(start)
+    instructions = TrainInstructions(config, 1e-3) if message_type == "train" else EvaluateInstructions(config)
+    assert answer_of_north(message_type, instructions.to_record(), start)
+    assert digest(start) == before
+
+
+def test_a_clients_state_and_data_stay_on_its_side() -> None:
+    """Weights, counts and totals cross to the server: nothing as large as an image set."""
+    start = arrays_from_state(build_resnet18().state_dict())
+    content = answer_of_north("train", TrainInstructions(SETTINGS, 1e-3).to_record(), start)
+    assert content.keys() == {ARRAYS, METRICS, CONFIG}
+    assert content.metric_records[METRICS].keys() == {COUNT, *FIGURES}
+    assert content.config_records[CONFIG].keys() == {ROUND}
+
+
+@pytest.mark.parametrize(
+    ("message_type", "told"),
+    [
+        ("train", [("North", "training", 1, 4)] * 4),  # 16 images in batches of 4
+        ("evaluate", [("North", "validation", 1, 8)]),
+        ("query", [("North", "features", 1, 16)]),
+    ],
+)
+def test_an_observer_is_told_how_many_images_are_processed(
+    message_type: str, told: list[tuple[str, str, int, int]]
+) -> None:
+    observer = Noting()
+    train, evaluate = TrainInstructions(SETTINGS, 1e-3).to_record(), EvaluateInstructions(SETTINGS).to_record()
+    start = arrays_from_state(build_resnet18().state_dict())
+    answer_of_north(message_type, train if message_type == "train" else evaluate, start, observer)
+    assert observer.told == told

@@ -1,0 +1,47 @@
+"""The plan of the rounds, computed by hand."""
+
+from typing import Any
+
+import recipes
+
+from medisync.federation.messages import Participants
+from medisync.federation.plan import FederationPlan
+
+PARTICIPANTS = Participants({2: "North"})
+
+
+def plan(training: dict[str, Any] | None = None, **federation: Any) -> FederationPlan:
+    return FederationPlan(recipes.training(**(training or {})), recipes.federation(**federation))
+
+
+def test_every_second_round_and_the_last_are_validated() -> None:
+    planned = plan(rounds=5, validate_every=2)
+    assert [planned.plan_round(number, PARTICIPANTS).validates for number in range(1, 6)] == [
+        False,
+        True,
+        False,
+        True,
+        True,
+    ]
+
+
+def test_the_learning_rate_and_image_size_follow_their_schedules() -> None:
+    # linear: 4/4 and 1/4 of 0.1 in rounds 1 and 4; progressive: 2/7 of 224 becomes 64, all of it in the last fifth
+    training = {"learning_rate": 0.1, "learning_rate_schedule": "linear", "image_size_schedule": "progressive"}
+    first, last = (plan(training, rounds=5).plan_round(number, PARTICIPANTS).instructions for number in (1, 5))
+    assert (first.learning_rate, first.image_size) == (0.1, 64)
+    assert (round(last.learning_rate, 12), last.image_size) == (0.02, 224)
+
+
+def test_rounds_sample_with_seeds_of_their_own() -> None:
+    planned = plan(rounds=2)
+    one, two = (planned.plan_round(number, PARTICIPANTS).sampling_seed for number in (1, 2))
+    assert one != two
+    assert one == planned.plan_round(1, PARTICIPANTS).sampling_seed
+
+
+def test_patience_ends_only_after_a_validated_round_with_images_of_full_size() -> None:
+    constant, growing = plan(rounds=10, patience=2, validate_every=2), {"image_size_schedule": "progressive"}
+    assert [constant.may_stop_early(number, best_round=2) for number in (3, 4, 5, 6)] == [False, True, False, True]
+    assert not plan(growing, rounds=10, patience=2).may_stop_early(8, best_round=2)  # in four fifths of full size
+    assert plan(growing, rounds=10, patience=2).may_stop_early(9, best_round=2)
