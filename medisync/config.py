@@ -47,13 +47,7 @@ class Hospital(Section):
     @field_validator("class_map")
     @classmethod
     def _normalise_folders(cls, class_map: dict[str, Label]) -> dict[str, Label]:
-        normalised: dict[str, Label] = {}
-        for folder, label in class_map.items():
-            if normalised.setdefault(normalise_folder(folder), label) != label:
-                raise ValueError(f"folder {folder!r} is given two labels")
-        if not normalised:
-            raise ValueError("maps no folder; name at least one")
-        return normalised
+        return normalise_class_map(class_map)
 
 
 class SplitConfig(Section):
@@ -182,6 +176,20 @@ class Configuration(Section):
 def normalise_folder(name: str) -> str:
     """`Pituitary Tumor`, `pituitary_tumor` and `pituitary-tumor` are one folder name."""
     return " ".join(name.lower().replace("_", " ").replace("-", " ").split())
+
+
+def normalise_class_map(class_map: Mapping[str, Label]) -> dict[str, Label]:
+    """Returns the class map with normalised folder names.
+
+    Raises ValueError if two spellings of one folder carry different labels, or the map is empty.
+    """
+    normalised: dict[str, Label] = {}
+    for folder, label in class_map.items():
+        if normalised.setdefault(normalise_folder(folder), label) != label:
+            raise ValueError(f"folder {folder!r} is given two labels")
+    if not normalised:
+        raise ValueError("maps no folder; name at least one")
+    return normalised
 
 
 def from_notebook(names: Mapping[str, Any]) -> Configuration:
