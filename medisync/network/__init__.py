@@ -3,7 +3,7 @@
 settings, credentials, setup   hospital.toml and server.toml; certificates and keys; the folders of a new federation
 node                           a hospital's audit, split, introduction and images
 apps, coordinator              the two Flower apps that pyproject.toml names; the server's side of a run
-flower, worker                 everything that is not Flower's public API; the process in which a hospital answers messages
+flower, worker                 all that is not Flower's public API; the process that answers messages
 services                       child processes that end with the command that started them
 superlink, supernode           the server until it is stopped; a hospital until it is stopped
 submission, run_output         starting a run on the server and following it; the lines that the run prints for this

@@ -41,7 +41,7 @@ NOTES = [
 
 
 def run_federation(grid: Grid, run_config: Mapping[str, Any]) -> None:
-    """Runs the federation that `run_config` describes (pyproject.toml lists its keys) and prints the result for followers."""
+    """Runs the federation that `run_config` describes (keys: pyproject.toml) and prints the result for followers."""
     logging.getLogger("flwr").setLevel(logging.WARNING)
     _print_log_for_followers()
     try:
@@ -113,7 +113,7 @@ def _is_synthetic(introductions: Mapping[str, Introduction]) -> bool:
 
 
 def _expected(member: Member) -> Hospital:
-    """Returns a hospital as server.toml describes it; the server does not learn where its images are or its folders' names."""
+    """Returns a hospital as server.toml describes it; the server does not learn its folders, so they are stand-ins."""
     return Hospital(
         name=member.name,
         dataset_id="",
@@ -138,7 +138,7 @@ def _described(configuration: Configuration, introductions: Mapping[str, Introdu
 def _save_introductions(
     run: Run, introductions: Mapping[str, Introduction], configuration: Configuration
 ) -> dict[str, DatasetStats]:
-    """Writes what the server may know of the audit and the split, which is counts, and returns the dataset statistics."""
+    """Writes the counts that the server may know of audit and split, and returns the dataset statistics."""
     known = dict(sorted(introductions.items()))
     locations = {hospital.name: hospital.location for hospital in configuration.hospitals}
     stats = {name: each.stats.model_copy(update={"location": locations[name]}) for name, each in known.items()}

@@ -32,7 +32,7 @@ def write_private(file: Path, data: bytes) -> None:
 
 
 def make_authority(folder: Path, *, now: datetime | None = None) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-    """Writes ca.key and ca.crt to `folder` and returns both. Whoever holds the key can pass for this federation's server."""
+    """Writes ca.key and ca.crt to `folder` and returns both. Whoever holds the key can impersonate the server."""
     key, name = ec.generate_private_key(CURVE), _name("MediSync FL federation authority")
     certificate = (
         _certificate(name, name, key.public_key(), now)
@@ -53,7 +53,7 @@ def make_server_certificate(
     *,
     now: datetime | None = None,
 ) -> None:
-    """Writes server.key and server.crt to `folder`, valid for `hosts` (names or addresses) and for this machine itself."""
+    """Writes server.key and server.crt to `folder`, valid for `hosts` (names or addresses) and for this machine."""
     key, (authority_key, authority_certificate) = ec.generate_private_key(CURVE), authority
     names = x509.SubjectAlternativeName([_host(host) for host in dict.fromkeys([*hosts, "localhost", "127.0.0.1"])])
     certificate = (

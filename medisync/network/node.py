@@ -56,7 +56,7 @@ def _split_images(hospital: HospitalSettings, audited: AuditRecord) -> SplitReco
 
 
 def introduce(hospital: HospitalSettings, audited: AuditRecord, record: SplitRecord) -> Introduction:
-    """Returns what the server may know: names and counts; no path, no name of a folder or patient, nothing of an image."""
+    """Returns names and counts for the server: no path, no name of a folder or patient, nothing of an image."""
     described = hospital.as_hospital()
     return Introduction(
         hospital=hospital.name,

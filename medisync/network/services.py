@@ -49,7 +49,7 @@ class Service:
 def service(
     name: str, module: str, arguments: list[object], home: Path, log: Path, threads: int = 0
 ) -> Iterator[Service]:
-    """Runs `python -m module ...` for the duration of the block, on `threads` threads; 0 leaves the number to the module.
+    """Runs `python -m module ...` for the duration of the block, on `threads` threads (0: as many as it likes).
 
     `home` is the folder for Flower's own files; output is appended to `log`.
     """
@@ -87,8 +87,7 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
 def flower_environment(home: Path) -> dict[str, str]:
     """Returns the environment for Flower's processes: state in `home`, its commands on the path, no telemetry.
 
-    glibc keeps freed memory for the next model: otherwise every hop takes it from the system and gives it back, 11,000 pages
-    each time.
+    glibc keeps freed memory for the next model; otherwise every hop takes 11,000 pages from the system and returns them.
     """
     return {
         **os.environ,
@@ -140,7 +139,8 @@ def require_free(address: str) -> None:
             pass
     except OSError as error:
         raise FederationError(
-            f"{address}: cannot listen there ({error.strerror}); stop the program that does, or change `listen` in server.toml"
+            f"{address}: cannot listen there ({error.strerror}); stop the program that does,"
+            " or change `listen` in server.toml"
         ) from None
 
 
@@ -161,6 +161,6 @@ def require_reachable(address: str, authority: Path) -> None:
         ) from None
     except OSError as error:
         raise FederationError(
-            f"{address}: the server cannot be reached ({error.strerror or error}); check that `medisync federation server`"
-            " is running and that this machine may connect to it"
+            f"{address}: the server cannot be reached ({error.strerror or error}); check that"
+            " `medisync federation server` is running and that this machine may connect to it"
         ) from None

@@ -23,8 +23,8 @@ class FederationFiles:
 def make(folder: Path, address: str, hospitals: Sequence[Hospital], dataset: Path = Path("dataset")) -> FederationFiles:
     """Makes a certificate authority in `folder`, and a folder to hand over for the server and for each hospital.
 
-    `address` is where hospitals find the server; `dataset` is written into the hospitals' settings for their administrators to
-    correct. Raises ConfigError if a key already exists.
+    `address` is where hospitals find the server; `dataset` is written into the hospitals' settings, for their
+    administrators to correct. Raises ConfigError if a key already exists.
     """
     host, port = split_address(address)
     authority = credentials.make_authority(folder)

@@ -12,8 +12,8 @@ from medisync.network.services import Service
 from medisync.network.settings import ServerSettings, split_address, to_toml
 
 IN_MEMORY = ":flwr-in-memory:"
-"""A SuperLink keeps nothing on disk: server.toml says who may connect, and an interrupted round starts again. With a database
-each of the 130 requests of a round cost a transaction, 2 core seconds a round.
+"""A SuperLink keeps nothing on disk: server.toml says who may connect, and an interrupted round starts again. With a
+database, a transaction for every one of 130 requests cost 2 core seconds a round.
 """
 CONNECTION = "medisync"
 """The name of our SuperLink in Flower's configuration."""
@@ -63,7 +63,7 @@ def _register(server: ServerSettings) -> None:
 
 
 def ask_flower(server: ServerSettings, *arguments: str) -> dict[str, Any]:
-    """Runs Flower's command line on the server's SuperLink and returns its answer. Raises FederationError if it fails."""
+    """Returns the answer of Flower's command line on the server's SuperLink. Raises FederationError if it fails."""
     environment = services.flower_environment(server.state / "flower")
     done = subprocess.run(["flwr", *arguments], capture_output=True, text=True, env=environment, check=False)
     try:

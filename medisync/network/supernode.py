@@ -16,11 +16,11 @@ from medisync.network.settings import HospitalSettings
 from medisync.schemas import Introduction
 
 LET_IN, NOT_LET_IN = "SuperNode ID", "Failed to activate SuperNode"
-"""What Flower's SuperNode logs when the server accepts its key, or refuses it: unknown, or in use by a node that just died."""
+"""What a SuperNode logs when the server accepts its key, or refuses it: unknown, or in use by a node that just died."""
 
 REJOIN_SECONDS, REJOIN_PAUSE = 90.0, 5.0
-"""How long, and at which intervals, a hospital asks to be let in: a server takes a minute to notice that a node has died, and
-some seconds after its start to know its hospitals.
+"""How long, and at which intervals, a hospital asks to be let in: a server takes a minute to notice that a node
+has died, and some seconds after its start to know its hospitals.
 """
 
 
@@ -43,7 +43,7 @@ class SuperNode:
 def supernode(hospital: HospitalSettings, settings_file: Path) -> Iterator[SuperNode]:
     """Runs a SuperNode that connects to the server, for the duration of the block.
 
-    Its runtime is private: it listens on this machine only and hands out messages only to processes that know the secret.
+    Its runtime is private: it listens on this machine only, and only who knows the secret gets messages from it.
     """
     port, secret, secret_file = services.free_port(), secrets.token_bytes(32), hospital.state / "runtime.secret"
     secret_file.unlink(missing_ok=True)
@@ -64,7 +64,7 @@ def supernode(hospital: HospitalSettings, settings_file: Path) -> Iterator[Super
 def take_part(settings_file: Path) -> None:
     """Takes part in the federation as one hospital until stopped; connects again after the server was restarted.
 
-    Raises FederationError if the server cannot be reached or does not let the hospital in, DataError for unusable images.
+    Raises FederationError if the server cannot be reached or refuses the hospital, DataError for unusable images.
     """
     from medisync.network import node  # imports torch, which the server's side does without
 

@@ -1,7 +1,7 @@
 """The process in which a hospital answers messages, one after the other.
 
-Flower starts a new process for every message, which imports torch for seconds and sets its kernels up anew: 3 core seconds of
-a round, measured. Here one process, forked from one that has imported everything, answers all messages. The
+Flower starts a new process for every message, which imports torch for seconds and sets its kernels up anew: measured as
+3 core seconds of a round. Here one process, forked from one that has imported everything, answers all messages. The
 parent must not have computed anything with torch before, because threads do not survive a fork.
 
 Flower's inner names are those of flwr 1.41. Two of its functions are replaced, in the worker only, because they end the
@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 def serve(runtime_address: str, secret: bytes, node_is_alive: Callable[[], bool]) -> None:
     """Answers the messages of the SuperNode at `runtime_address` until `node_is_alive()` is false.
 
-    A worker that ends before, for example because the system ran out of memory, is replaced by a new one. Flower's client would
-    ask a SuperNode that has ended for ever, so the worker is killed with it.
+    A worker that ends before, for example for lack of memory, is replaced. Flower's client would ask a SuperNode that has
+    ended again and again, so the worker is killed with it.
     """
     require_checked()
     from flwr.supernode.runtime import run_clientapp  # noqa: F401  (the worker needs it, and it takes half a second)

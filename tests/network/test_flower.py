@@ -52,7 +52,7 @@ def test_other_machines_may_send_only_the_requests_of_hospitals(peer: str, path:
 
 
 class HalfSent:
-    """A SuperLink's answers for two hospitals, one of which froze while it sent its reply; messages as far as `ask` reads them."""
+    """A SuperLink's answers for two hospitals, one of which froze while it replied; messages hold what `ask` reads."""
 
     def push_messages(self, messages: Iterable[Any]) -> list[str]:
         return [f"to {message.metadata.dst_node_id}" for message in messages]

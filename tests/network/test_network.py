@@ -61,7 +61,7 @@ def test_one_key_for_two_hospitals_is_refused(tmp_path: Path) -> None:
 
 TINY = {"IMAGE_SIZE": 32, "IMAGE_SIZE_SCHEDULE": "constant", "STEPS_PER_EPOCH": 8, "LOCAL_EPOCHS": 0.5, "DEVICE": "cpu"}
 PARAMETERS = {**TINY, "ROUNDS": 2, "PATIENCE": 2, "VALIDATE_EVERY": 1, "ADAM_MOMENTS": "fresh"}
-"""Without Adam's moments, which would take a whole machine's memory beside the other tests; tests of the codec cover them."""
+"""Without Adam's moments, which would take a whole machine's memory beside other tests; the codec's tests have them."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Faults in a federation over a network, with real processes: nobody waits for ever, and whoever is left out is named."""
+"""Faults in a networked federation, with real processes: nobody waits for ever, and whoever is left out is named."""
 
 import os
 import re
@@ -132,7 +132,7 @@ class Story:
         self.run = self._stack.enter_context(running("run", self.made.server, *options))
 
     def wait_for_round_with(self, *names: str) -> int:
-        """Waits for the end of a round that these hospitals, in the order of their names, trained in; returns its number."""
+        """Waits for the end of a round that these hospitals, by name in order, trained in; returns its number."""
         pattern = r"round (\d+)/" + "".join(rf".*{name} \d" for name in names)
         return int(re.search(pattern, self.run.until(pattern))[1])  # type: ignore[index]
 
