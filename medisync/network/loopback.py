@@ -20,8 +20,8 @@ def run(workspace: Workspace, parameters: Mapping[str, Any], resume: str = "") -
     """Starts server and hospitals, runs one federation over TLS, stops them, and returns the run's name.
 
     Keys are made for this run. One machine holds all images here, so they are split as the notebook splits them, with
-    copies across hospitals found, and each hospital is given its own part of the split. So the run equals the notebook's
-    with the same parameters.
+    copies across hospitals found, and each hospital is given its own part of the split. So the run equals the
+    notebook's with the same parameters.
     """
     with tempfile.TemporaryDirectory(prefix="medisync-") as name, ExitStack() as running:
         made = prepare(Path(name), workspace, parameters)

@@ -87,7 +87,7 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
 def flower_environment(home: Path) -> dict[str, str]:
     """Returns the environment for Flower's processes: state in `home`, its commands on the path, no telemetry.
 
-    glibc keeps freed memory for the next model; otherwise every hop takes 11,000 pages from the system and returns them.
+    glibc keeps freed memory for the next model; otherwise each hop takes 11,000 pages from the system and returns them.
     """
     return {
         **os.environ,

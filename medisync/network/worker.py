@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 def serve(runtime_address: str, secret: bytes, node_is_alive: Callable[[], bool]) -> None:
     """Answers the messages of the SuperNode at `runtime_address` until `node_is_alive()` is false.
 
-    A worker that ends before, for example for lack of memory, is replaced. Flower's client would ask a SuperNode that has
-    ended again and again, so the worker is killed with it.
+    A worker that ends before, for example for lack of memory, is replaced. Flower's client would never stop asking a
+    SuperNode that has ended, so the worker is killed with it.
     """
     require_checked()
     from flwr.supernode.runtime import run_clientapp  # noqa: F401  (the worker needs it, and it takes half a second)
