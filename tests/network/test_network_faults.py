@@ -21,7 +21,7 @@ from medisync.phantom.hospitals import write_hospitals
 from medisync.workspace import artifacts
 
 ROOT = Path(__file__).parent.parent.parent
-PARAMETERS = {**DEMO_PARAMETERS, "IMAGE_SIZE": 32, "DEVICE": "cpu", "ROUNDS": 40, "PATIENCE": 40, "ROUND_DEADLINE": 60}
+PARAMETERS = {**DEMO_PARAMETERS, "IMAGE_SIZE": 32, "DEVICE": "cpu", "ROUNDS": 40, "PATIENCE": 40, "ROUND_DEADLINE": 40}
 """More rounds than the story takes: it ends the run."""
 AIIMS, NIMHANS, TATA = (hospital.name for hospital in notebook.configuration().hospitals)
 
@@ -182,7 +182,9 @@ def test_a_hospital_with_an_unregistered_key_is_turned_away(story: Story) -> Non
 
 def test_a_round_does_not_wait_for_a_frozen_hospital_beyond_the_deadline(story: Story) -> None:
     story.hospitals[AIIMS].signal_all(signal.SIGSTOP)
-    assert "did not answer within 60 s" in story.run.until(f"{AIIMS} was refused")
+    # Flower itself gives a node up 60 s after its last heartbeat, which may have been 30 s before it froze
+    reasons = "did not answer within 40 s|failed to report a heartbeat"
+    assert re.search(reasons, story.run.until(f"{AIIMS} was refused"))
     story.hospitals[AIIMS].signal_all(signal.SIGCONT)
     story.wait_for_round_with(AIIMS)
 
