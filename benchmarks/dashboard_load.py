@@ -29,7 +29,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.proto.WidgetStates_pb2 import WidgetState, WidgetStates
 from websockets.sync.client import connect
 
-from medisync.network.processes import free_port
+from medisync.network.services import free_port
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("", "hospitals", "data_audit", "training", "evaluation", "runs", "logs")

@@ -21,7 +21,7 @@ from medisync import notebook
 from medisync.config import DEMO_PARAMETERS
 from medisync.data import audit, splits
 from medisync.federation import simulation
-from medisync.network import local
+from medisync.network import loopback
 from medisync.phantom.hospitals import write_hospitals
 from medisync.training.dataset import open_hospitals
 from medisync.workspace import artifacts
@@ -63,7 +63,7 @@ def in_process(workspace: artifacts.Workspace, order: Mapping[str, Any]) -> list
 
 def over_network(workspace: artifacts.Workspace, order: Mapping[str, Any]) -> list[float]:
     """Returns the seconds of each round of `medisync federation local`."""
-    name = local.run(workspace, order)
+    name = loopback.run(workspace, order)
     return [entry.seconds for entry in artifacts.read(workspace.artifacts / name, artifacts.HISTORY)]
 
 

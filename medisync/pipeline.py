@@ -45,7 +45,7 @@ from medisync.workspace.atomic import write_bytes
 
 log = logging.getLogger("medisync")
 
-SOFTWARE = ("medisync", "torch", "torchvision", "flwr", "numpy", "pillow", "scikit-learn")
+SOFTWARE = ("medisync", "torch", "torchvision", "flwr", "numpy", "pillow")
 
 FEDERATED = "federated"
 """Name of the federation's checkpoint."""

@@ -1,4 +1,4 @@
-"""`federation ...`: one process tree per hospital."""
+"""`medisync federation ...`: a federation over a network, with one process tree per hospital."""
 
 import argparse
 import signal
@@ -19,7 +19,7 @@ def add_federation(commands: Any, shared: argparse.ArgumentParser) -> None:
     init = add(
         steps, shared, "init", init_command, "Make keys, certificates and settings for a server and its hospitals."
     )
-    init.add_argument("folder", type=Path, metavar="DIR", help="a new folder; nothing in it is replaced")
+    init.add_argument("folder", type=Path, metavar="DIR", help="a new folder; existing files are not replaced")
     init.add_argument(
         "--server", default="127.0.0.1:9443", metavar="HOST:PORT", help="where hospitals will find the server"
     )
@@ -27,72 +27,73 @@ def add_federation(commands: Any, shared: argparse.ArgumentParser) -> None:
     server.add_argument("settings", type=Path, metavar="server.toml")
     hospital = add(steps, shared, "hospital", hospital_command, "Take part as one hospital, until Ctrl-C.")
     hospital.add_argument("settings", type=Path, metavar="hospital.toml")
-    run = add(steps, shared, "run", run_command, "Start a run on a server that is up, and follow it.")
+    run = add(steps, shared, "run", run_command, "Start a run on a running server, and follow it.")
     run.add_argument("settings", type=Path, metavar="server.toml")
-    local = add(
-        steps, shared, "local", local_command, "Server and hospitals of this workspace on this machine, for a try."
+    loopback = add(
+        steps, shared, "local", loopback_command, "Try a federation of this workspace's hospitals on this machine."
     )
-    for command in (run, local):
+    for command in (run, loopback):
         add_parameters(command)
         add_demo_flag(command)
-        command.add_argument("--resume", metavar="RUN", help="go on with an interrupted run after its last whole round")
+        command.add_argument("--resume", metavar="RUN", help="resume an interrupted run after its last complete round")
 
 
 def init_command(options: argparse.Namespace) -> int:
     from medisync.network import setup
 
     made = setup.make(options.folder, options.server, notebook.configuration().hospitals)
-    print(f"made {shown(made.server)}; give each hospital its own folder, by hand, and nothing else:")
+    print(f"made {shown(made.server)}; hand each hospital its own folder, and nothing else:")
     print("\n".join(f"  {shown(file.parent)}" for file in made.hospitals.values()))
     return 0
 
 
 def server_command(options: argparse.Namespace) -> int:
-    from medisync.network import processes, settings
+    from medisync.network import settings
+    from medisync.network.superlink import superlink
 
     server = settings.read(settings.ServerSettings, options.settings)
-    with _stopped_by_signals(), processes.superlink(server) as link:
+    with _stopped_by_signals(), superlink(server) as link:
         print(f"listening at {server.listen} for {', '.join(each.name for each in server.hospitals)}", flush=True)
         link.process.wait()
-    raise FederationError(f"the server ended: {link.last_words()} (log: {link.log})")
+    raise FederationError(f"the server ended: {link.last_line()} (log: {link.log})")
 
 
 def hospital_command(options: argparse.Namespace) -> int:
-    from medisync.network import processes
+    from medisync.network import supernode
 
     with _stopped_by_signals():
-        processes.take_part(options.settings.resolve())
+        supernode.take_part(options.settings.resolve())
     return 0
 
 
 def run_command(options: argparse.Namespace) -> int:
-    from medisync.network import processes, settings
+    from medisync.network import settings, submission
     from medisync.workspace import artifacts
 
     workspace, file = artifacts.locate(options.workspace), options.settings.resolve()
     parameters = run_parameters(workspace, options)
     server = settings.read(settings.ServerSettings, file)
     with _stopped_by_signals():
-        name = processes.run(server, file, workspace.root, parameters, options.resume or "")
+        name = submission.run(server, file, workspace.root, parameters, options.resume or "")
     print_result(workspace, name)
     return 0
 
 
-def local_command(options: argparse.Namespace) -> int:
-    from medisync.network import local
+def loopback_command(options: argparse.Namespace) -> int:
+    from medisync.network import loopback
     from medisync.workspace import artifacts
 
     workspace = artifacts.locate(options.workspace)
     parameters = run_parameters(workspace, options)
     with _stopped_by_signals():
-        name = local.run(workspace, parameters, options.resume or "")
+        name = loopback.run(workspace, parameters, options.resume or "")
     print_result(workspace, name)
     return 0
 
 
 @contextmanager
 def _stopped_by_signals() -> Iterator[None]:
-    """An administrator's `kill` or `systemctl stop` ends a command as Ctrl-C does: its children first."""
+    """Makes SIGTERM, from `kill` or `systemctl stop`, end a command as Ctrl-C does: its children first."""
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt

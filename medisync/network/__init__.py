@@ -1,10 +1,11 @@
-"""The federation over a network: one process tree per hospital and one for the server, on Flower's own runtime.
+"""Federation over a network: one process tree for the server and one per hospital, on Flower's own runtime.
 
-settings      hospital.toml and server.toml: what each side is told, and nothing about another hospital
-credentials   certificate authority, the server's certificate, a key pair per hospital
-node          a hospital: its audit, its split, its introduction, its images
-apps          the two Flower apps that pyproject.toml names
-conductor     the server's app: a run like the notebook's, from hospitals that are elsewhere
-flower        everything that is not Flower's public API
-processes     SuperLink, SuperNodes and Flower's command line as child processes
+settings, credentials, setup   hospital.toml and server.toml; certificates and keys; the folders of a new federation
+node                           a hospital's audit, split, introduction and images
+apps, coordinator              the two Flower apps that pyproject.toml names; the server's side of a run
+flower, worker                 all that is not Flower's public API; the process that answers messages
+services                       child processes that end with the command that started them
+superlink, supernode           the server until it is stopped; a hospital until it is stopped
+submission, run_output         starting a run on the server and following it; the lines that the run prints for this
+loopback                       server and hospitals together on one machine
 """

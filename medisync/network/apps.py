@@ -1,4 +1,4 @@
-"""The two Flower apps that pyproject.toml names. The code does not travel: each side runs what is installed there."""
+"""The two Flower apps that pyproject.toml names. Code does not travel: each side runs what is installed there."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from medisync.training.dataset import HospitalData
 
 
 def _settings_file(context: Context) -> Path:
-    """Each node is told its own file, by its own administrator."""
+    """Returns the path of hospital.toml, which the hospital's own command gave its node."""
     return Path(str(context.node_config["hospital"]))
 
 
@@ -28,24 +28,24 @@ def _introduce(context: Context) -> Introduction:
     return node.read_introduction(_settings_file(context))
 
 
-def _weight_cache_of(context: Context) -> FolderWeightCache:
+def _weight_cache(context: Context) -> FolderWeightCache:
     return FolderWeightCache(node.read_settings(_settings_file(context)).state / "weights")
 
 
-def _with_memory_kept(message: Message, context: Context, call_next: Any) -> Message:
-    """While a message is answered; in between, the hospital's machine has its memory back."""
+def _keeping_memory(message: Message, context: Context, call_next: Any) -> Message:
+    """Keeps freed memory for reuse while a message is answered; in between, the hospital's machine has it back."""
     with memory_kept():
         reply: Message = call_next(message, context)
         return reply
 
 
-client = client_app.build(_open, _introduce, mods=[_with_memory_kept, codec.packing_client(_weight_cache_of)])
+client = client_app.build(_open, _introduce, mods=[_keeping_memory, codec.packing_client(_weight_cache)])
 server = ServerApp()
 
 
 @server.main()
 def main(grid: Grid, context: Context) -> None:
-    from medisync.network import coordinator  # hospitals need none of it
+    from medisync.network import coordinator  # hospitals do without it
 
     parent_watch.end_with()
-    coordinator.conduct(grid, context.run_config)
+    coordinator.run_federation(grid, context.run_config)

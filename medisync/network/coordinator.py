@@ -1,4 +1,4 @@
-"""A networked federation as the server sees it: a run like the notebook's, of hospitals that are elsewhere."""
+"""The server's side of a networked run, which leaves the same files as the notebook's run."""
 
 import json
 import logging
@@ -37,35 +37,34 @@ log = logging.getLogger("medisync")
 
 NOTES = [
     "each hospital keeps the list of its own images",
-    "copies of one hospital's scans at another cannot be found over a network: the scans never meet",
+    "copies across hospitals cannot be found over a network, because no scan leaves its hospital",
 ]
 
 
-def conduct(grid: Grid, order: Mapping[str, Any]) -> None:
-    """Runs the federation that a run configuration asks for (pyproject.toml lists its keys) and keeps it as a run."""
+def run_federation(grid: Grid, run_config: Mapping[str, Any]) -> None:
+    """Runs the federation that `run_config` describes (keys: pyproject.toml) and prints the result for followers."""
     logging.getLogger("flwr").setLevel(logging.WARNING)
-    _speak_to_followers()
+    _print_log_for_followers()
     try:
-        name = _conduct(grid, order)
+        name = _federate(grid, run_config)
     except MediSyncError as error:
         print(f"{SAYS}{FAILED}{error}", flush=True)
         raise
     print(f"{SAYS}{COMPLETED}{name}", flush=True)
 
 
-def _speak_to_followers() -> None:
+def _print_log_for_followers() -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter(f"{SAYS}%(message)s"))
     log.addHandler(handler)
     log.setLevel(logging.INFO)
 
 
-def _conduct(grid: Grid, order: Mapping[str, Any]) -> str:
-    workspace = artifacts.locate(str(order["workspace"]) or None)
-    server = settings.read(ServerSettings, Path(str(order["server"])))
-    members = server.hospitals
-    parameters = {**json.loads(str(order["parameters"])), "RESUME": str(order["resume"])}
-    configuration = notebook.configuration(parameters).model_copy(update={"hospitals": tuple(map(_expected, members))})
+def _federate(grid: Grid, run_config: Mapping[str, Any]) -> str:
+    """Runs the federation and returns the name of the completed run."""
+    workspace = artifacts.locate(str(run_config["workspace"]) or None)
+    server = settings.read(ServerSettings, Path(str(run_config["server"])))
+    configuration = _configuration(server, run_config)
     flower.send_without_copies()
     flower.keep_deadline(grid, configuration.federation.round_deadline)
     grid = PackingGrid(grid, configuration.federation.transport)
@@ -73,24 +72,31 @@ def _conduct(grid: Grid, order: Mapping[str, Any]) -> str:
     with pipeline.failure_logged():
         registration = ClientRegistration(
             grid,
-            frozenset(member.name for member in members),
+            frozenset(member.name for member in server.hospitals),
             configuration.federation.min_hospitals,
             configuration.federation.round_deadline,
         )
         registration.gather(server.gathering_seconds)
-        _keep_introductions(run.run, registration.introductions, configuration)
+        _save_introductions(run.run, registration.introductions, configuration)
         outcome = pipeline.train_networked_federation(run, grid, registration.find_participants)
         described = _described(configuration, registration.introductions)
-        stats = _keep_introductions(run.run, registration.introductions, described)
-        compared = _uncompared(outcome, stats)
+        stats = _save_introductions(run.run, registration.introductions, described)
+        compared = _without_baselines(outcome, stats)
         artifacts.write(run.folder, artifacts.BASELINES, compared)
         synthetic = _is_synthetic(registration.introductions)
         pipeline.publish(replace(run, configuration=described), stats, outcome, compared, synthetic=synthetic)
     return run.name
 
 
-def _uncompared(outcome: Outcome, stats: Mapping[str, DatasetStats]) -> BaselineRecord:
-    """The federated model alone: whatever it could be compared with would need the images in one place."""
+def _configuration(server: ServerSettings, run_config: Mapping[str, Any]) -> Configuration:
+    """Returns the notebook's configuration with the run's parameters and the hospitals of server.toml."""
+    parameters = {**json.loads(str(run_config["parameters"])), "RESUME": str(run_config["resume"])}
+    hospitals = tuple(map(_expected, server.hospitals))
+    return notebook.configuration(parameters).model_copy(update={"hospitals": hospitals})
+
+
+def _without_baselines(outcome: Outcome, stats: Mapping[str, DatasetStats]) -> BaselineRecord:
+    """Returns a comparison with the federated model alone: every baseline would need the images on one machine."""
     federated = BaselineModel(
         kind="federated",
         trained_at=sorted(stats),
@@ -106,7 +112,7 @@ def _is_synthetic(introductions: Mapping[str, Introduction]) -> bool:
 
 
 def _expected(member: Member) -> Hospital:
-    """A hospital before it has introduced itself; where its images are and what its folders are called is its own affair."""
+    """Returns a hospital as server.toml describes it; the server does not learn its folders, so they are stand-ins."""
     return Hospital(
         name=member.name,
         dataset_id="",
@@ -118,7 +124,7 @@ def _expected(member: Member) -> Hospital:
 
 
 def _described(configuration: Configuration, introductions: Mapping[str, Introduction]) -> Configuration:
-    """The configuration with the hospitals that took part, as they introduced themselves."""
+    """Returns the configuration with the hospitals that took part, as they introduced themselves."""
     known = ("dataset_id", "specialty", "source", "licence")
     hospitals = tuple(
         each.model_copy(update=introductions[each.name].model_dump(include=set(known)))
@@ -128,13 +134,13 @@ def _described(configuration: Configuration, introductions: Mapping[str, Introdu
     return configuration.model_copy(update={"hospitals": hospitals})
 
 
-def _keep_introductions(
+def _save_introductions(
     run: Run, introductions: Mapping[str, Introduction], configuration: Configuration
 ) -> dict[str, DatasetStats]:
-    """The audit, the split and the statistics as far as they may be known here: counts. Returns the statistics."""
+    """Writes the counts that the server may know of audit and split, and returns the dataset statistics."""
     known = dict(sorted(introductions.items()))
-    places = {hospital.name: hospital.location for hospital in configuration.hospitals}
-    stats = {name: each.stats.model_copy(update={"location": places[name]}) for name, each in known.items()}
+    locations = {hospital.name: hospital.location for hospital in configuration.hospitals}
+    stats = {name: each.stats.model_copy(update={"location": locations[name]}) for name, each in known.items()}
     audited = AuditRecord(
         synthetic=_is_synthetic(known),
         hospitals={name: each.audit for name, each in known.items()},
@@ -144,8 +150,10 @@ def _keep_introductions(
         images=[],
     )
     ratios = configuration.splits.model_dump(include={"seed", "val_ratio", "test_ratio"})
-    nobody = HospitalSplit(train=[], val=[], test=[])
-    split = SplitRecord(**ratios, cross_hospital_duplicates="keep", hospitals=dict.fromkeys(known, nobody), notes=NOTES)
+    no_images = HospitalSplit(train=[], val=[], test=[])
+    split = SplitRecord(
+        **ratios, cross_hospital_duplicates="keep", hospitals=dict.fromkeys(known, no_images), notes=NOTES
+    )
     artifacts.write(run.folder, artifacts.AUDIT, audited)
     artifacts.write(run.folder, artifacts.SPLITS, split)
     artifacts.write(run.folder, artifacts.STATS, stats)

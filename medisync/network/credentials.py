@@ -1,6 +1,6 @@
-"""Who may speak to whom: a certificate authority of the federation's own, the server's certificate, a key pair a hospital.
+"""Certificates and keys: the federation's own certificate authority, the server's certificate, a key pair per hospital.
 
-Private keys are written with mode 0600 and never replaced.
+Private keys are written with mode 0600 and are never replaced.
 """
 
 import ipaddress
@@ -21,18 +21,18 @@ CURVE = ec.SECP384R1()
 
 
 def write_private(file: Path, data: bytes) -> None:
-    """A new file that nobody else may read. Raises ConfigError where there is one already."""
+    """Writes a new file that only its owner may read. Raises ConfigError if the file exists."""
     file.parent.mkdir(parents=True, exist_ok=True)
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        raise ConfigError(f"{file} is there already and is not replaced; remove it, or choose another folder") from None
+        raise ConfigError(f"{file} already exists and is not replaced; remove it, or choose another folder") from None
     with os.fdopen(descriptor, "wb") as stream:
         stream.write(data)
 
 
 def make_authority(folder: Path, *, now: datetime | None = None) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-    """ca.key and ca.crt in `folder`: whoever holds the key can vouch for a server of this federation."""
+    """Writes ca.key and ca.crt to `folder` and returns both. Whoever holds the key can impersonate the server."""
     key, name = ec.generate_private_key(CURVE), _name("MediSync FL federation authority")
     certificate = (
         _certificate(name, name, key.public_key(), now)
@@ -53,7 +53,7 @@ def make_server_certificate(
     *,
     now: datetime | None = None,
 ) -> None:
-    """server.key and server.crt in `folder`, good for these host names and addresses and for this machine itself."""
+    """Writes server.key and server.crt to `folder`, valid for `hosts` (names or addresses) and for this machine."""
     key, (authority_key, authority_certificate) = ec.generate_private_key(CURVE), authority
     names = x509.SubjectAlternativeName([_host(host) for host in dict.fromkeys([*hosts, "localhost", "127.0.0.1"])])
     certificate = (
@@ -69,7 +69,7 @@ def make_server_certificate(
 
 
 def make_hospital_keys(private: Path, public: Path) -> None:
-    """The key that a hospital's node signs with, and the half of it that the server knows, both in OpenSSH's format."""
+    """Writes a hospital's key pair in OpenSSH's format: its node signs with `private`, the server knows `public`."""
     key = ec.generate_private_key(CURVE)
     write_private(private, key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
     public.parent.mkdir(parents=True, exist_ok=True)
@@ -77,23 +77,23 @@ def make_hospital_keys(private: Path, public: Path) -> None:
 
 
 def require_private(file: Path) -> None:
-    """Raises ConfigError where a private key is missing, or others may read it."""
+    """Raises ConfigError if a private key is missing, or others may read it."""
     if not file.is_file():
-        raise ConfigError(f"{file}: there is no such private key; it is made by `medisync federation init`")
+        raise ConfigError(f"{file}: this private key does not exist; make one with `medisync federation init`")
     if (mode := file.stat().st_mode & 0o777) & 0o077:
         raise ConfigError(f"{file}: others may read this private key (mode {mode:03o}); run chmod 600 {file.name}")
 
 
 def require_valid(certificate: Path) -> None:
-    """Raises ConfigError where a certificate cannot be read, or its time is not now."""
+    """Raises ConfigError if a certificate cannot be read, has expired or is not valid yet."""
     try:
         found = x509.load_pem_x509_certificate(certificate.read_bytes())
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{certificate}: is no certificate ({error})") from None
+        raise ConfigError(f"{certificate}: is not a certificate ({error})") from None
     begin, end = found.not_valid_before_utc, found.not_valid_after_utc
     if not begin <= datetime.now(UTC) <= end:
         raise ConfigError(
-            f"{certificate}: is valid from {begin:%Y-%m-%d} to {end:%Y-%m-%d} only, and not today; make a new one with"
+            f"{certificate}: is valid only from {begin:%Y-%m-%d} to {end:%Y-%m-%d}, not today; make a new one with"
             " `medisync federation init`"
         )
 

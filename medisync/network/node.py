@@ -1,4 +1,4 @@
-"""A hospital in a networked federation: what it knows of its own images, and what it says of them."""
+"""A hospital in a networked federation: the audit and split of its own images, and its introduction to the server."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -22,12 +22,12 @@ _split = TypeAdapter(HospitalSplit)
 
 
 def prepare(hospital: HospitalSettings) -> Introduction:
-    """Audits the hospital's images and splits them, and keeps both in its state folder.
+    """Audits and splits the hospital's images, saves both to its state folder, and returns the introduction.
 
-    Raises DataError where the dataset is missing, holds nothing usable, or differs from the split made beforehand.
+    Raises DataError if the dataset is missing, holds no usable image, or differs from the split made beforehand.
     """
     if not hospital.dataset.is_dir():
-        raise DataError(f"{hospital.dataset}: there is no such dataset folder; correct `dataset` in hospital.toml")
+        raise DataError(f"{hospital.dataset}: this dataset folder does not exist; correct `dataset` in hospital.toml")
     described = hospital.as_hospital()
     audited = audit.audit_hospitals([described], hospital.root, hospital.state / "cache")
     audit.require_images(audited, [described], hospital.root)
@@ -47,16 +47,16 @@ def _split_images(hospital: HospitalSettings, audited: AuditRecord) -> SplitReco
         part = _split.validate_json(hospital.split_file.read_bytes())
     except (OSError, ValidationError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"{hospital.split_file}: is no split of one hospital's images ({reason})") from None
+        raise ConfigError(f"{hospital.split_file}: is not a split of one hospital's images ({reason})") from None
     known = {image.path: image.sha256 for image in audited.images}
     for image in (*part.train, *part.val, *part.test):
         if known.get(image.path) != image.sha256:
-            raise DataError(f"{image.path}: is not the image that {hospital.split_file.name} was made for")
+            raise DataError(f"{image.path}: differs from the image that {hospital.split_file.name} was made for")
     return SplitRecord(**hospital.split.model_dump(), hospitals={hospital.name: part}, notes=["made beforehand"])
 
 
 def introduce(hospital: HospitalSettings, audited: AuditRecord, record: SplitRecord) -> Introduction:
-    """Names and counts: no path, no name of a folder or patient, nothing of an image."""
+    """Returns names and counts for the server: no path, no name of a folder or patient, nothing of an image."""
     described = hospital.as_hospital()
     return Introduction(
         hospital=hospital.name,
@@ -88,19 +88,22 @@ def read_settings(file: Path) -> HospitalSettings:
 
 
 def read_introduction(file: Path) -> Introduction:
-    """What `prepare` found, with this process's own version. Raises DataError where nothing was prepared."""
+    """Returns the introduction that `prepare` saved, with this process's own version.
+
+    Raises DataError if the hospital's images were not prepared.
+    """
     stored = read_settings(file).state / INTRODUCTION
     try:
         return _introduction.validate_json(stored.read_bytes()).model_copy(update={"version": software()})
     except (OSError, ValidationError):
         raise DataError(
-            f"{stored.parent}: nothing was prepared; start `medisync federation hospital {file.name}`"
+            f"{stored.parent}: no prepared images; start `medisync federation hospital {file.name}`"
         ) from None
 
 
 @lru_cache(maxsize=2)
 def open_images(file: Path, size: int) -> tuple[str, HospitalData]:
-    """The hospital's name and its images at side `size`, from its cache; decoded into it on first use."""
+    """Returns the hospital's name and its images, `size` pixels a side, from its cache; decodes them on first use."""
     hospital = read_settings(file)
     record: SplitRecord = artifacts.read(hospital.state, artifacts.SPLITS)
     return hospital.name, open_hospital(record.hospitals[hospital.name], hospital.root, size, hospital.state / "cache")

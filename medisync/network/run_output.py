@@ -1,4 +1,4 @@
-"""How a run on the server speaks to whoever started it: lines with a prefix, in between those that Flower prints."""
+"""Lines that a run on the server prints for whoever started it, told apart from Flower's own output by a prefix."""
 
 SAYS, FAILED, COMPLETED = "medisync: ", "failed: ", "completed "
-"""The prefix of every line; how a line about a failure and one about a completed run go on."""
+"""The prefix of every such line; what follows it when the run failed (the reason) or completed (the run's name)."""

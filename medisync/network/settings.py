@@ -1,13 +1,14 @@
-"""What each side of a networked federation is told: hospital.toml at a hospital, server.toml at the server."""
+"""The settings of each side of a networked federation: hospital.toml at a hospital, server.toml at the server."""
 
-import json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import tomli_w
 from pydantic import Field, ValidationError, field_validator
 
-from medisync.config import Hospital, Section, SplitConfig, normalise_folder
+from medisync.config import Hospital, Section, SplitConfig, normalise_class_map
 from medisync.errors import ConfigError
 from medisync.schemas import Label, Location
 
@@ -17,7 +18,7 @@ Name = Annotated[str, Field(min_length=1, max_length=80)]
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """Host and port. Raises ConfigError for anything else."""
+    """Returns host and port. Raises ConfigError if the address is not HOST:PORT."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         raise ConfigError(f"server address: expected HOST:PORT, such as federation.example.org:9443, got {address!r}")
@@ -25,15 +26,16 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 class HospitalSettings(Section):
-    """hospital.toml: one hospital, known to nobody else. Relative paths are relative to the file."""
+    """hospital.toml, which only its hospital reads. Relative paths are relative to the file."""
 
     name: Name
     server: Address
     dataset: Path
-    """The folder with the class folders."""
+    """The dataset's folder."""
     folder: str = ""
-    """Where they are inside of it, if not at its top."""
+    """Path inside `dataset` to the class folders; empty if they are at its top."""
     class_map: Annotated[dict[str, Label], Field(min_length=1)]
+    """Normalised folder name -> label."""
     dataset_id: str = "dataset"
     specialty: str = ""
     source: str = ""
@@ -41,25 +43,25 @@ class HospitalSettings(Section):
     location: Location
     private_key: Path = Path("hospital.key")
     authority: Path = Path("ca.crt")
-    """The certificate that vouches for the server."""
+    """The certificate that the server's certificate must be signed by."""
     state: Path = Path("state")
-    """For decoded images, the audit and the split; none of it leaves."""
+    """Folder for decoded images, the audit and the split; none of it leaves the hospital."""
     split_file: Path | None = None
-    """A split made beforehand; without one the hospital splits its own images, once, by `split`."""
+    """A split made beforehand; without one the hospital splits its own images by `split`."""
     split: SplitConfig = SplitConfig()
 
     @field_validator("class_map")
     @classmethod
     def _normalise_folders(cls, class_map: dict[str, Label]) -> dict[str, Label]:
-        return {normalise_folder(folder): label for folder, label in class_map.items()}
+        return normalise_class_map(class_map)
 
     @property
     def root(self) -> Path:
-        """What the paths of images are relative to."""
+        """The folder that the paths of images are relative to."""
         return self.dataset if self.folder else self.dataset.parent
 
     def as_hospital(self) -> Hospital:
-        """As the audit and the split see it."""
+        """Returns the hospital as the audit and the split take it."""
         shared = self.model_dump(
             include={"name", "dataset_id", "specialty", "location", "class_map", "source", "licence"}
         )
@@ -67,34 +69,34 @@ class HospitalSettings(Section):
 
 
 class Member(Section):
-    """A registered hospital, as the server knows it."""
+    """A registered hospital, in server.toml."""
 
     name: Name
     location: Location
     public_key: Path
-    """Of the node; in OpenSSH's format."""
+    """The hospital's public key, in OpenSSH's format."""
 
 
 class ServerSettings(Section):
     """server.toml. Relative paths are relative to the file."""
 
     listen: Address = "127.0.0.1:9443"
-    """Where hospitals connect to; an address of all interfaces is 0.0.0.0:9443."""
+    """The address that hospitals connect to; 0.0.0.0:9443 listens on all interfaces."""
     authority: Path = Path("ca.crt")
     certificate: Path = Path("server.crt")
     private_key: Path = Path("server.key")
     state: Path = Path("state")
-    """Flower's database and configuration."""
+    """Folder for Flower's configuration and the server's log."""
     gathering_seconds: Annotated[float, Field(ge=0)] = 120
-    """How long a run waits for all of its hospitals before it begins with those that are there."""
+    """How long a run waits for all hospitals before it begins with those that are connected."""
     hospitals: Annotated[tuple[Member, ...], Field(min_length=2)]
 
     @field_validator("hospitals")
     @classmethod
-    def _have_names_of_their_own(cls, hospitals: tuple[Member, ...]) -> tuple[Member, ...]:
+    def _require_unique_names(cls, hospitals: tuple[Member, ...]) -> tuple[Member, ...]:
         names = [member.name for member in hospitals]
         if len(set(names)) < len(names):
-            raise ValueError("two hospitals have the same name")
+            raise ValueError("two hospitals have the same name; give each its own")
         return hospitals
 
 
@@ -102,7 +104,10 @@ Settings = TypeVar("Settings", HospitalSettings, ServerSettings)
 
 
 def read(kind: type[Settings], file: Path) -> Settings:
-    """The settings in a TOML file, its paths made absolute. Raises ConfigError naming the file, the field and the rule."""
+    """Returns the settings in a TOML file, with absolute paths.
+
+    Raises ConfigError that names the file, the field and the rule.
+    """
     try:
         plain = tomllib.loads(file.read_text(encoding="utf-8"))
         settings = kind.model_validate(plain)
@@ -111,7 +116,7 @@ def read(kind: type[Settings], file: Path) -> Settings:
             f"{file}: cannot be read ({error.strerror}); make one with `medisync federation init`"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file.name}: is no TOML ({error})") from None
+        raise ConfigError(f"{file.name}: is not valid TOML ({error})") from None
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
@@ -131,22 +136,14 @@ def _absolute(settings: Settings, folder: Path) -> Settings:
     return settings.model_copy(update=paths)
 
 
-def to_toml(values: dict[str, Any]) -> str:
-    """Plain values, then tables, then lists of tables; strings are quoted as JSON, which TOML reads alike."""
-    lines = [f"{key} = {_value(value)}" for key, value in values.items() if not isinstance(value, dict | list)]
-    for key, table in values.items():
-        if isinstance(table, dict):
-            lines += ["", f"[{key}]", *(f"{_key(name)} = {_value(value)}" for name, value in table.items())]
-        for each in table if isinstance(table, list) else []:
-            lines += ["", f"[[{key}]]", *(f"{name} = {_value(value)}" for name, value in each.items())]
-    return "\n".join(lines) + "\n"
+def to_toml(values: Mapping[str, Any]) -> str:
+    """Returns `values` as TOML, with paths as strings."""
+    return tomli_w.dumps(_plain(values))
 
 
-def _key(name: str) -> str:
-    return name if name.isidentifier() and name.isascii() else json.dumps(name)
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{_key(key)} = {_value(item)}" for key, item in value.items()) + " }"
-    return json.dumps(str(value) if isinstance(value, Path) else value)
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,4 +1,4 @@
-"""The folders of a new federation: one for the server, one for each hospital, with keys and settings."""
+"""The folders of a new federation, with keys and settings: one for the server, one for each hospital."""
 
 import re
 import shutil
@@ -13,38 +13,38 @@ from medisync.network.settings import split_address, to_toml
 
 
 @dataclass(frozen=True)
-class Made:
-    """The settings files: the server's, and the hospitals' by name."""
+class FederationFiles:
+    """The settings files of a new federation: the server's, and the hospitals' by name."""
 
     server: Path
     hospitals: Mapping[str, Path]
 
 
-def make(folder: Path, address: str, hospitals: Sequence[Hospital], dataset: Path = Path("dataset")) -> Made:
-    """A certificate authority in `folder`, its server's settings and every hospital's, each in a folder to hand over.
+def make(folder: Path, address: str, hospitals: Sequence[Hospital], dataset: Path = Path("dataset")) -> FederationFiles:
+    """Makes a certificate authority in `folder`, and a folder to hand over for the server and for each hospital.
 
-    `address` is where hospitals will find the server; `dataset` is written into the hospitals' settings for their
-    administrators to correct. Raises ConfigError where a key is there already.
+    `address` is where hospitals find the server; `dataset` is written into the hospitals' settings, for their
+    administrators to correct. Raises ConfigError if a key already exists.
     """
     host, port = split_address(address)
     authority = credentials.make_authority(folder)
-    server, places = folder / "server", {each.name: folder / "hospitals" / slug(each.name) for each in hospitals}
+    server, folders = folder / "server", {each.name: folder / "hospitals" / slug(each.name) for each in hospitals}
     credentials.make_server_certificate(server, [host], authority)
     shutil.copyfile(folder / "ca.crt", server / "ca.crt")
-    for place in places.values():
-        credentials.make_hospital_keys(place / "hospital.key", server / "hospitals" / f"{place.name}.pub")
-        shutil.copyfile(folder / "ca.crt", place / "ca.crt")
+    for own in folders.values():
+        credentials.make_hospital_keys(own / "hospital.key", server / "hospitals" / f"{own.name}.pub")
+        shutil.copyfile(folder / "ca.crt", own / "ca.crt")
     listen = address if host in ("127.0.0.1", "localhost") else f"0.0.0.0:{port}"
-    members = [_member(each, places[each.name].name) for each in hospitals]
+    members = [_member(each, folders[each.name].name) for each in hospitals]
     (server / "server.toml").write_text(to_toml({"listen": listen, "hospitals": members}), encoding="utf-8")
     for each in hospitals:
         settings = to_toml(_hospital(each, address, dataset))
-        (places[each.name] / "hospital.toml").write_text(settings, encoding="utf-8")
-    return Made(server / "server.toml", {name: place / "hospital.toml" for name, place in places.items()})
+        (folders[each.name] / "hospital.toml").write_text(settings, encoding="utf-8")
+    return FederationFiles(server / "server.toml", {name: own / "hospital.toml" for name, own in folders.items()})
 
 
 def slug(name: str) -> str:
-    """A folder name for a hospital: `Tata Memorial Mumbai` becomes `tata-memorial-mumbai`."""
+    """Returns a folder name for a hospital: `Tata Memorial Mumbai` becomes `tata-memorial-mumbai`."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "hospital"
 
 

@@ -1,4 +1,4 @@
-"""The weights that a node was sent last, kept in its state folder until others come."""
+"""The last weights that a node received, kept in its state folder until the next arrive."""
 
 from pathlib import Path
 
@@ -8,20 +8,20 @@ SUFFIX = ".safetensors"
 
 
 class FolderWeightCache:
-    """One block of bytes by its name, in a folder that holds nothing else."""
+    """Keeps one named block of bytes in a folder of its own."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def get(self, name: str) -> bytes | None:
-        """The block, if it is the one that is kept."""
+        """Returns the block of this name, or None if another or none is kept."""
         try:
             return (self._folder / f"{name}{SUFFIX}").read_bytes()
         except OSError:
             return None
 
     def put(self, name: str, block: bytes) -> None:
-        """In the place of the last one."""
+        """Replaces the block that was kept before."""
         for old in self._folder.glob(f"*{SUFFIX}"):
             old.unlink(missing_ok=True)
         atomic.write_bytes(self._folder / f"{name}{SUFFIX}", block)

@@ -1,4 +1,4 @@
-"""A networked federation on one machine, for trying: a server and one process tree per hospital of a workspace."""
+"""A networked federation on one machine, to try it: a server and one process tree per hospital of a workspace."""
 
 import os
 import tempfile
@@ -9,38 +9,40 @@ from typing import Any
 
 from medisync import notebook
 from medisync.data import audit, splits
-from medisync.network import processes, settings, setup
+from medisync.network import services, settings, setup, submission
 from medisync.network.settings import ServerSettings
-from medisync.network.setup import Made
+from medisync.network.setup import FederationFiles
+from medisync.network.superlink import superlink
 from medisync.workspace.artifacts import Workspace
 
 
 def run(workspace: Workspace, parameters: Mapping[str, Any], resume: str = "") -> str:
-    """Starts everything, runs one federation over TLS with keys made for it, and stops everything. Returns the run's name.
+    """Starts server and hospitals, runs one federation over TLS, stops them, and returns the run's name.
 
-    The images are split as the notebook splits them, and each hospital is told its own part: that one machine holds all
-    of them is what lets copies across hospitals be found. So the run equals the notebook's with the same parameters.
+    Keys are made for this run. One machine holds all images here, so they are split as the notebook splits them, with
+    copies across hospitals found, and each hospital is given its own part of the split. So the run equals the
+    notebook's with the same parameters.
     """
     with tempfile.TemporaryDirectory(prefix="medisync-") as name, ExitStack() as running:
         made = prepare(Path(name), workspace, parameters)
         server = settings.read(ServerSettings, made.server)
-        running.enter_context(processes.superlink(server))
-        threads = max(1, (os.cpu_count() or 1) // len(made.hospitals))  # more would wait for each other
+        running.enter_context(superlink(server))
+        threads = max(1, (os.cpu_count() or 1) // len(made.hospitals))  # more threads would wait for each other
         for hospital, file in made.hospitals.items():
             arguments: list[object] = ["federation", "hospital", file]
             log = file.parent / "log"
             home = file.parent / "flower"
-            running.enter_context(processes.service(hospital, "medisync", arguments, home, log, threads))
-        return processes.run(server, made.server, workspace.root, parameters, resume)
+            running.enter_context(services.service(hospital, "medisync", arguments, home, log, threads))
+        return submission.run(server, made.server, workspace.root, parameters, resume)
 
 
-def prepare(folder: Path, workspace: Workspace, parameters: Mapping[str, Any]) -> Made:
-    """Keys, settings and the split of a workspace's hospitals, in `folder`."""
+def prepare(folder: Path, workspace: Workspace, parameters: Mapping[str, Any]) -> FederationFiles:
+    """Writes keys, settings and the split of a workspace's hospitals to `folder`."""
     configuration = notebook.configuration(parameters)
     audited = audit.audit_hospitals(configuration.hospitals, workspace.dataset, workspace.cache)
     audit.require_images(audited, configuration.hospitals, workspace.dataset)
     split = splits.split(audited, configuration.splits, configuration.hospitals)
-    address = f"127.0.0.1:{processes.free_port()}"
+    address = f"127.0.0.1:{services.free_port()}"
     made = setup.make(folder, address, configuration.hospitals, workspace.dataset)
     for name, file in made.hospitals.items():
         (file.parent / "split.json").write_text(split.hospitals[name].model_dump_json(), encoding="utf-8")
