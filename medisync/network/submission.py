@@ -14,8 +14,6 @@ from medisync.network.run_output import COMPLETED, FAILED, SAYS
 from medisync.network.settings import ServerSettings, to_toml
 from medisync.network.superlink import CONNECTION
 
-"""The files of the Flower app that travel to hospitals: no code."""
-
 
 def run(
     server: ServerSettings, settings_file: Path, workspace: Path, parameters: Mapping[str, Any], resume: str = ""
