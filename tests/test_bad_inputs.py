@@ -25,7 +25,8 @@ from medisync.cli.main import main
 from medisync.config import Configuration, FederationConfig, SplitConfig, TrainingConfig
 from medisync.dashboard import uploads
 from medisync.data import audit, splits
-from medisync.data.decoding import IMAGE_SUFFIXES, UPLOAD_SUFFIXES, decode
+from medisync.data.decoding import decode
+from medisync.data.formats import IMAGE_SUFFIXES, UPLOAD_SUFFIXES
 from medisync.errors import ImageError
 from medisync.federation import simulation
 from medisync.model.resnet import build_resnet18

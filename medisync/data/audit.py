@@ -16,8 +16,9 @@ from tqdm import tqdm
 
 from medisync.config import Hospital
 from medisync.data import audit_cache, near_duplicates
-from medisync.data.decoding import Pixels, decode, file_bytes
+from medisync.data.decoding import decode, file_bytes
 from medisync.data.discovery import File, Found, discover
+from medisync.data.intensities import Pixels
 from medisync.data.near_duplicates import Pair
 from medisync.data.parallel import map_files
 from medisync.errors import DataError, ImageError, printable

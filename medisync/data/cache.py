@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from medisync.data.decoding import Pixels, decode, file_bytes
+from medisync.data.decoding import decode, file_bytes
+from medisync.data.intensities import Pixels
 from medisync.data.parallel import map_files
 from medisync.data.preprocessing import PIPELINE_VERSION, standardise
 from medisync.errors import DataError, ImageError

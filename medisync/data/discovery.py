@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from medisync.config import Hospital, normalise_folder
-from medisync.data.decoding import IMAGE_SUFFIXES
+from medisync.data.formats import IMAGE_SUFFIXES
 from medisync.errors import DataError
 from medisync.schemas import FolderAudit, Label
 

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from medisync.data.decoding import MIN_SIDE, Pixels, percentiles, stretch
+from medisync.data.intensities import Pixels, percentiles, stretch
+from medisync.data.limits import MIN_SIDE
 
 if TYPE_CHECKING:
     import torch

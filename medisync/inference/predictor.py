@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from medisync.config import normalise_folder
-from medisync.data.decoding import UPLOAD_SUFFIXES, Decoded, Pixels, decode, file_bytes
+from medisync.data.decoding import Decoded, decode, file_bytes
+from medisync.data.formats import UPLOAD_SUFFIXES
+from medisync.data.intensities import Pixels
 from medisync.data.preprocessing import normalise, standardise
 from medisync.errors import ConfigError, DataError, ImageError, printable
 from medisync.evaluation import calibration

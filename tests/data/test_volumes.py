@@ -50,7 +50,7 @@ def test_the_frame_asked_for_is_read_and_the_middle_one_otherwise() -> None:
 
 def test_what_the_file_says_of_burned_in_text_is_passed_on_and_of_the_patient_nothing() -> None:
     decoded = decode(dicom(RAMP[None], BurnedInAnnotation="YES", Modality="CT"))
-    assert "text is burned into the picture" in decoded.notes[0]
+    assert "text is burned into the image" in decoded.notes[0]
     assert "modality is CT, not MR" in decoded.notes[1]
     assert "Nobody" not in repr(decoded)
     assert "4711" not in repr(decoded)
@@ -93,9 +93,9 @@ def test_of_several_volumes_the_first_is_used() -> None:
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        pytest.param(dicom(RAMP[None])[:600], "damaged|no picture", id="dicom cut short"),
+        pytest.param(dicom(RAMP[None])[:600], "damaged|no image", id="dicom cut short"),
         pytest.param(dicom(RAMP[None], PixelData=b"\0\0"), "damaged", id="dicom with two bytes of pixels"),
-        pytest.param(b"\0" * 128 + b"DICM" + b"\xff" * 400, "damaged|no picture", id="dicom of nonsense"),
+        pytest.param(b"\0" * 128 + b"DICM" + b"\xff" * 400, "damaged|no image", id="dicom of nonsense"),
         pytest.param(gzip.compress(b"nothing of that kind" * 40), "holds no NIfTI volume", id="gzip of a text"),
         pytest.param(gzip.compress(b"x" * 900)[:20], "holds no NIfTI volume", id="gzip cut short"),
         pytest.param(nifti(np.zeros((40, 40, 3), np.int16))[:1000], "damaged", id="nifti cut short"),
@@ -123,7 +123,7 @@ def test_a_deflated_dicom_is_refused_unread() -> None:
     file.file_meta.TransferSyntaxUID = bad_inputs.DEFLATED
     stream = io.BytesIO()
     file.save_as(stream, enforce_file_format=True)
-    with pytest.raises(ImageError, match="Deflated Explicit VR Little Endian, is not read here"):
+    with pytest.raises(ImageError, match="Deflated Explicit VR Little Endian, is not supported"):
         decode(stream.getvalue())
 
 
