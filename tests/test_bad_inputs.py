@@ -112,7 +112,7 @@ def test_audit_of_the_neighbour_and_of_what_no_picture_file_is(audited: AuditRec
     assert image_of(audited, "unreadable.png").reason == "cannot be read: Input/output error"
     assert image_of(audited, "huge.png").reason == "the file has 10240 MB, more than the limit of 256 MB"
     skipped = audited.hospitals["North"].skipped
-    assert {f"no image ({suffix})" for suffix in (".eps", ".pdf", ".svg", ".dcm")} <= skipped.keys()
+    assert {f"not an image ({suffix})" for suffix in (".eps", ".pdf", ".svg", ".dcm")} <= skipped.keys()
 
 
 def test_odd_names_are_escaped_in_the_log_and_keep_their_images(audited: AuditRecord) -> None:
@@ -355,8 +355,8 @@ def outcome(split: SplitRecord, dataset: Path) -> Any:
     ("row", "note"),
     [
         (34, "folder 'meningioma' holds no image"),
-        (35, "folder 'brain_tumor' is in no class map: 3 images left out"),
-        (36, "folders 'Pituitary Tumor' and 'pituitary_tumor' are merged: pituitary"),
+        (35, "folder 'brain_tumor' is not in the class map: 3 images left out"),
+        (36, "folders 'Pituitary Tumor' and 'pituitary_tumor' are merged as pituitary"),
     ],
 )
 def test_a_fault_of_folders_is_said_and_the_run_goes_on(found: AuditRecord, outcome: Any, row: int, note: str) -> None:
@@ -382,8 +382,8 @@ def test_what_no_image_is_and_what_cannot_be_read_is_counted_by_reason(found: Au
     north = found.hospitals["North"]
     assert north.skipped == {
         "hidden or system file": 3,
-        "link that leads nowhere": 1,
-        "link to a folder that was read already": 1,
+        "broken link": 1,
+        "link to a folder that was already visited": 1,
     }
     assert north.unreadable == 1
     assert any("unreadable.png: cannot be read: Input/output error" in line for line in audit.log_lines(found))

@@ -45,8 +45,8 @@ def test_every_folder_is_matched_or_listed_as_unresolved(tmp_path: Path) -> None
     assert found.class_distribution == {"glioma": 1, "meningioma": 0, "pituitary": 0, "notumor": 1}
     assert (found.total, found.unresolved) == (2, 1)
     assert statuses(record)["north/brain_tumor/c.png"] == "unresolved"
-    assert "folder 'brain_tumor' is in no class map: 1 images left out" in found.notes
-    assert "no folder 'meningioma' (meningioma)" in found.notes
+    assert "folder 'brain_tumor' is not in the class map: 1 images left out" in found.notes
+    assert "no folder 'meningioma' for the class meningioma" in found.notes
 
 
 def test_class_folders_are_found_at_any_depth_and_merged_with_a_note(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_class_folders_are_found_at_any_depth_and_merged_with_a_note(tmp_path: P
     save(tmp_path / "north/Testing/GLIOMA/deep/b.png", texture(2))
     found = run(tmp_path).hospitals["North"]
     assert {folder.name: folder.images for folder in found.folders} == {"Training/glioma": 1, "Testing/GLIOMA": 1}
-    assert "folders 'Testing/GLIOMA' and 'Training/glioma' are merged: glioma" in found.notes
+    assert "folders 'Testing/GLIOMA' and 'Training/glioma' are merged as glioma" in found.notes
 
 
 def test_an_empty_class_folder_is_said(tmp_path: Path) -> None:
@@ -91,11 +91,11 @@ def test_what_is_no_image_is_counted_by_reason(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "north/glioma/pipe.png")
     found = run(tmp_path).hospitals["North"]
     assert found.skipped == {
-        "no image (.txt)": 1,
+        "not an image (.txt)": 1,
         "hidden or system file": 2,
-        "link that leads nowhere": 1,
-        "link to a folder that was read already": 1,
-        "neither file nor folder": 1,
+        "broken link": 1,
+        "link to a folder that was already visited": 1,
+        "neither a file nor a folder": 1,
     }
     assert found.total == 1
 
@@ -158,8 +158,8 @@ def test_slices_of_a_patient_are_one_group_and_several_slices(tmp_path: Path) ->
     assert group_of(record, "north/glioma/3.png") != group_of(record, "north/glioma/1.png")
     found = record.hospitals["North"]
     assert found.patients == 1
-    assert "1 images are not in patients.csv; each counts as a patient of its own" in found.notes
-    assert "1 rows of patients.csv name no image that is there" in found.notes
+    assert "1 images are not in patients.csv; each counts as a separate patient" in found.notes
+    assert "1 rows of patients.csv name an image that does not exist" in found.notes
     assert found.skipped == {}
 
 
@@ -224,8 +224,8 @@ def test_the_audit_finds_what_the_phantom_hid(tmp_path: Path) -> None:
 
 def test_what_was_audited_is_audited_again_only_after_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Path] = []
-    read_file = audit.read_file
-    monkeypatch.setattr(audit, "read_file", lambda path: (opened.append(path), read_file(path))[1])
+    fingerprint_file = audit.fingerprint_file
+    monkeypatch.setattr(audit, "fingerprint_file", lambda path: (opened.append(path), fingerprint_file(path))[1])
     scans, cache = tmp_path / "scans", tmp_path / "cache"
     for number in range(3):
         save(scans / f"north/glioma/{number}.png", texture(number))
