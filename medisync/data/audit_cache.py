@@ -21,7 +21,7 @@ def recall(
     dataset: Path,
     compute: Callable[[], AuditRecord],
 ) -> AuditRecord:
-    """Returns the record stored in `cache` for these hospitals if it is still valid, else computes and stores a new one.
+    """Returns the record stored in `cache` for these hospitals while it is valid, else computes and stores a new one.
 
     Every set of hospitals has its own file, so that several audits can share a folder and old records do not pile up.
     """

@@ -16,7 +16,7 @@ EXAMPLES = 24
 def summarise(
     hospital: Hospital, listed: HospitalFiles, images: Sequence[AuditedImage], distinct_pixels: int
 ) -> HospitalAudit:
-    """Counts the images of one hospital; `distinct_pixels` is the number of different images among the readable ones."""
+    """Counts the images of one hospital; `distinct_pixels` is how many of the readable ones differ in their pixels."""
     status = Counter(image.status for image in images)
     usable = [image for image in images if image.status == "ok"]
     readable = [image for image in images if image.slice is not None]
@@ -64,7 +64,7 @@ def _patients_of_two_classes(images: Sequence[AuditedImage]) -> list[str]:
 
 
 def overlaps(images: Sequence[AuditedImage]) -> list[Overlap]:
-    """Counts for each ordered pair of hospitals the images of the first that show a slice of the second; omits zeros."""
+    """Counts, for each ordered pair of hospitals, the images of one that show a slice of the other; omits zeros."""
     owners: dict[int, set[str]] = defaultdict(set)
     for image in images:
         if image.slice is not None:

@@ -120,9 +120,9 @@ def _with_end_marker(data: bytes) -> tuple[bytes, list[str]]:
 def _open_intact(data: bytes) -> Image.Image:
     """Opens an image after checking it for damage that Pillow ignores.
 
-    Pillow ignores wrong checksums in a PNG. Where a bit of a JPEG is flipped, libjpeg fills what it cannot read with grey
-    and leaves a warning that Pillow does not pass on. A flip that leads to another valid image gives no warning: JPEG has
-    no checksum. Raises ImageError if the file is damaged.
+    Pillow ignores wrong checksums in a PNG. Where a bit of a JPEG is flipped, libjpeg fills what it cannot read with
+    grey and leaves a warning that Pillow does not pass on. A flip that leads to another valid image gives no warning:
+    JPEG has no checksum. Raises ImageError if the file is damaged.
     """
     if data.startswith(PNG_START):
         _open(data).verify()

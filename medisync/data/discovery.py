@@ -1,4 +1,4 @@
-"""Lists the files in a hospital's dataset folder that have an image's suffix, with the label that their folder means."""
+"""Lists the images in a hospital's dataset folder by suffix, with the label that their folder stands for."""
 
 import csv
 import os
@@ -125,7 +125,7 @@ def _class_folder(folder: PurePosixPath, class_map: Mapping[str, Label]) -> tupl
 
 
 def _count(folders: dict[str, FolderAudit], folder: PurePosixPath, images: int, class_map: Mapping[str, Label]) -> None:
-    """Adds the images to the class folder that they belong to; lists a folder without images only if it is a class folder."""
+    """Adds the images to their class folder; a folder without images is listed only if it is a class folder."""
     owner, label = _class_folder(folder, class_map)
     if images or label:
         before = folders[str(owner)].images if str(owner) in folders else 0

@@ -1,4 +1,4 @@
-"""Arithmetic on grey levels: percentiles and conversion to 8 bit, the same to the last bit wherever pixels come from."""
+"""Arithmetic on grey levels: percentiles and conversion to 8 bit, for images and volumes alike."""
 
 import math
 from bisect import bisect_right
@@ -38,13 +38,13 @@ def reduce_to_bytes(values: NDArray[np.generic]) -> Pixels:
 
 
 def stretch(pixels: Pixels) -> Pixels:
-    """Stretches uint8 [H, W] so that the 0.5th percentile becomes 0 and the 99.5th 255; values beyond them are clipped."""
+    """Stretches uint8 [H, W]: the 0.5th percentile becomes 0, the 99.5th 255; values beyond them are clipped."""
     low, high = _nonempty_range(pixels, *percentiles(pixels, *BRIGHTNESS_PERCENTILES))
     return to_bytes(np.arange(256, dtype=np.float64), low, high).take(pixels)
 
 
 def percentiles(pixels: Pixels, *wanted: float) -> tuple[float, ...]:
-    """Returns `numpy.percentile` of uint8 to the last bit: from the histogram, without sorting, in a tenth of the time."""
+    """Returns what `numpy.percentile` does for uint8, to the last bit, in a tenth of the time: from the histogram."""
     up_to = list(accumulate(Image.fromarray(pixels).histogram()))
     return tuple(_percentile(up_to, each / 100 * (pixels.size - 1)) for each in wanted)
 

@@ -50,7 +50,7 @@ class Slice:
 
 
 def read_slice(data: bytes, number: int | None = None) -> Slice:
-    """Returns the slice or frame `number`, counted from 1; by default the middle one. Raises ImageError with one sentence."""
+    """Returns slice or frame `number`, from 1; by default the middle one. Raises ImageError with one sentence."""
     try:
         return _read_dicom(data, number) if is_dicom(data) else _read_nifti(data, number)
     except ImageError:

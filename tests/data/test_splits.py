@@ -154,10 +154,10 @@ def test_the_same_bytes_in_two_splits_are_refused() -> None:
         splits.require_no_leak(record.model_copy(update={"hospitals": {**record.hospitals, "North": leaked}}))
 
 
-def test_statistics_count_what_is_used_beside_what_was_found() -> None:
+def test_dataset_stats_count_used_and_usable_images() -> None:
     images = [image(k, k, name=name) for name in NAMES for k in range(40)]
     record = split(images)
-    stats = splits.statistics(record, audited(images), HOSPITALS)
+    stats = splits.dataset_stats(record, audited(images), HOSPITALS)
     assert stats["North"].found["glioma"] == 40
     assert stats["North"].class_distribution == {"glioma": 20, "meningioma": 0, "pituitary": 0, "notumor": 0}
     assert stats["North"].total == 20
