@@ -438,10 +438,10 @@ def workspace(tmp_path: Path) -> Workspace:
 RECORDS = {
     "cut off": ('{"status": "comp', "run.json is damaged"),
     "empty": ("", "run.json is damaged"),
-    "not a number": ('{"status": NaN}', "run.json is damaged: holds NaN, which is no number"),
+    "not a number": ('{"status": NaN}', "run.json is damaged: holds NaN, which is not a number in JSON"),
     "a key twice": ('{"run": "a", "run": "b"}', "run.json is damaged: key 'run' occurs twice"),
-    "a newer format": (None, "the run is of format 2, this program reads up to 1; use a newer one"),
-    "a file elsewhere": (None, "run.json is damaged: files: '../x' is no name of a file in the run"),
+    "a newer format": (None, "the run has format 2, this program reads up to 1; use a newer one"),
+    "a file elsewhere": (None, "run.json is damaged: files: '../x' is not the name of a file in the run"),
 }
 
 

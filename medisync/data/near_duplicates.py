@@ -137,7 +137,7 @@ def _top(best: Floats, mirrored: NDArray[np.bool_], start: int) -> Integers:
 
 
 def _confirm(thumbnails: Pixels, candidates: Integers) -> Floats:
-    """Returns the correlation of fine detail of each candidate, after alignment if it is below the threshold without."""
+    """Returns the correlation of fine detail of each candidate; aligns those below the threshold."""
     first = thumbnails[candidates[:, 0]].astype(np.float32)
     second = thumbnails[candidates[:, 1]].astype(np.float32)
     turned = candidates[:, 2] == 1
@@ -211,7 +211,7 @@ def _warp(stack: Floats, motion: Floats) -> Floats:
 
 
 def _interpolation(motion: Floats, side: int) -> Floats:
-    """Returns matrices [P, side, side] of linear interpolation along one axis, from [P, 2] of scale change and shift."""
+    """Returns matrices [P, side, side] that interpolate along one axis; `motion` [P, 2] is scale change and shift."""
     source = (1 + motion[:, :1]) * _grid(side) + motion[:, 1:]
     pixel = np.clip((source + 1) * ((side - 1) / 2), 0, side - 1)
     return np.maximum(0, 1 - np.abs(pixel[:, :, None] - np.arange(side, dtype=np.float32)))

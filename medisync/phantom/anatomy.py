@@ -1,8 +1,8 @@
 """One axial slice of a synthetic head, painted layer by layer: scalp, skull, brain, tumour.
 
 Coordinates are head units: half the head's length is 1 (about 95 mm), x grows to the image's right, y to the
-back of the head. A shape is a signed distance, negative inside, so its edge is smooth at any image size. It is a
-schematic: nothing in it is copied from a scan.
+back of the head. A shape is a signed distance, negative inside, so that its edge is smooth at any image size. The
+head is a schematic: nothing in it is copied from a scan.
 """
 
 import math
@@ -17,15 +17,16 @@ from scipy import ndimage
 from medisync.schemas import Label
 
 Field = NDArray[np.floating[Any]]
-"""A number per pixel, [height, width]; float32 in practice, which draws twice as fast as float64."""
+"""One number per pixel, [height, width]; float32 in practice, which draws twice as fast as float64."""
+
 Mask = NDArray[np.bool_]
 Point = tuple[float, float]
 Waves = tuple[Point, ...]
-"""Amplitude and phase in radians of the harmonics 2, 3, ... of a closed curve."""
+"""Amplitude, and phase in radians, of the harmonics 2, 3, ... of a closed curve."""
 
 Contrast = Literal["T1c", "T1", "T2"]
 CONTRASTS: tuple[Contrast, ...] = get_args(Contrast)
-"""T1 after contrast agent, plain T1, T2."""
+"""Contrast-enhanced T1, plain T1, T2."""
 
 TISSUES: Mapping[str, tuple[float, float, float]] = {
     "skin": (0.36, 0.40, 0.28),
@@ -49,7 +50,7 @@ TISSUES: Mapping[str, tuple[float, float, float]] = {
     "meningioma": (0.84, 0.33, 0.68),
     "pituitary": (0.82, 0.50, 0.60),
 }
-"""Intensity of each tissue in each contrast, in [0, 1]: ordered as in real scans, tumours a little clearer."""
+"""Intensity of each tissue in each contrast, in [0, 1]: ordered as in real scans, with tumours a little clearer."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,9 @@ class Line:
     def distance(self, x: Field, y: Field) -> Field:
         across, along = self.end[0] - self.start[0], self.end[1] - self.start[1]
         u, v = x - self.start[0], y - self.start[1]
-        share = np.clip((u * across + v * along) / (across**2 + along**2), 0, 1)
-        thickness = self.radii[0] + share * (self.radii[1] - self.radii[0])
-        return np.hypot(u - share * across, v - share * along) - thickness
+        fraction = np.clip((u * across + v * along) / (across**2 + along**2), 0, 1)
+        thickness = self.radii[0] + fraction * (self.radii[1] - self.radii[0])
+        return np.hypot(u - fraction * across, v - fraction * along) - thickness
 
 
 # The right half of each region, in the order of painting; the left half mirrors it.
@@ -130,7 +131,7 @@ EYE = (
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What all slices of one patient share. Lengths in head units, angles in radians."""
+    """The anatomy that all slices of one patient share; lengths in head units, angles in radians."""
 
     half_width: float
     taper: float
@@ -140,11 +141,11 @@ class Anatomy:
     asymmetry: float
     fissure: float
     base: float
-    """Size of what surrounds the sella."""
+    """Scale of the structures around the sella."""
     sway: tuple[tuple[float, float, float], ...]
-    """Four waves (amplitude, wave number, phase) that bend the coordinates: no two heads are alike."""
+    """Four waves (amplitude, wave number, phase) that bend the coordinates, so that no two heads are alike."""
     folds: Field
-    """[3, angles, depths]: periodic noise; sulci run where the first two planes are 0, the third places vessels."""
+    """Periodic noise [3, angles, depths]; sulci run where the first two planes are 0, the third positions vessels."""
 
 
 @dataclass(frozen=True)
@@ -158,10 +159,10 @@ class Lesion:
     rim: Waves
     halo: Waves
     squeeze: float
-    """How far it pushes the brain around it, as a share of its radius."""
+    """Displacement of the surrounding brain, as a fraction of the radius."""
 
     def cut(self, step: float) -> "Lesion":
-        """The tumour `step` slices from its middle: narrower, with another edge."""
+        """Returns the tumour `step` slices from its middle: narrower, with another edge."""
         outline, rim, halo = (
             tuple((size, phase + 0.6 * step) for size, phase in waves) for waves in (self.outline, self.rim, self.halo)
         )
@@ -169,23 +170,23 @@ class Lesion:
 
 
 SELLAR_LEVEL = -0.5
-"""The height of a slice through the sella."""
+"""Height of a slice through the sella."""
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """Intensities in [0, 1] and the regions of the slice, all [height, width]."""
+    """A slice: intensities in [0, 1] and regions, all [height, width]."""
 
     intensity: Field
     head: Mask
     brain: Mask
     tumour: Mask
     lesion: Mask
-    """The tumour with the oedema around it."""
+    """Tumour and surrounding oedema."""
 
 
 def sample_anatomy(generator: np.random.Generator) -> Anatomy:
-    """Draws a patient."""
+    """Samples the anatomy of a patient."""
     uniform = generator.uniform
     noise = ndimage.gaussian_filter(generator.standard_normal((3, 360, 24)), (0, 2.7, 3.2), mode="wrap")
     return Anatomy(
@@ -203,7 +204,7 @@ def sample_anatomy(generator: np.random.Generator) -> Anatomy:
 
 
 def sample_lesion(label: Label, *, sellar: bool, anatomy: Anatomy, generator: np.random.Generator) -> Lesion | None:
-    """Places a tumour where its kind grows: in the brain, on its edge, in the sella; None for `notumor`."""
+    """Samples a tumour where its kind grows: in the brain, on its edge, or in the sella; None for `notumor`."""
     if label == "notumor":
         return None
     sizes = {"glioma": (0.15, 0.25), "meningioma": (0.18, 0.27), "pituitary": (0.095, 0.15)}
@@ -212,7 +213,7 @@ def sample_lesion(label: Label, *, sellar: bool, anatomy: Anatomy, generator: np
     radius = generator.uniform(*sizes[label]) * (0.8 if sellar and label != "pituitary" else 1)
     return Lesion(
         label=label,
-        centre=_site(label, radius, sellar, anatomy, generator),
+        centre=_position(label, radius, sellar, anatomy, generator),
         radius=radius,
         outline=_waves(roughness[label], generator),
         rim=_waves(0.22, generator),
@@ -221,7 +222,7 @@ def sample_lesion(label: Label, *, sellar: bool, anatomy: Anatomy, generator: np
     )
 
 
-def _site(label: Label, radius: float, sellar: bool, anatomy: Anatomy, generator: np.random.Generator) -> Point:
+def _position(label: Label, radius: float, sellar: bool, anatomy: Anatomy, generator: np.random.Generator) -> Point:
     if label == "pituitary":
         return generator.uniform(-0.02, 0.02), generator.uniform(-0.16, -0.11)
     angle = generator.uniform(*((-0.3, 1.2) if sellar else (-1.4, 1.4)))
@@ -238,21 +239,21 @@ def _waves(amplitude: float, generator: np.random.Generator) -> Waves:
 
 @dataclass(frozen=True)
 class Canvas:
-    """The picture being painted; `pixel` is the size of a pixel in head units."""
+    """The image being painted; `pixel` is the size of a pixel in head units."""
 
     values: Field
     tissue: Mapping[str, float]
     pixel: float
 
     def paint(self, tissue: str, distance: Field, opacity: Field | float = 1.0, soft: float = 1.5) -> None:
-        """Covers where `distance` is negative; the edge is `soft` pixels wide."""
+        """Paints a tissue where `distance` is negative; the edge is `soft` pixels wide."""
         cover = np.clip(0.5 - distance / (soft * self.pixel), 0, 1) * opacity
         self.values[...] += cover * (self.tissue[tissue] - self.values)
 
     def paint_shapes(
         self, shapes: Iterable[Disc | Line], x: Field, y: Field, within: Field, opacity: float = 1.0
     ) -> None:
-        """Paints each shape where `within` is negative too."""
+        """Paints each shape, but only where `within` is also negative."""
         for shape in shapes:
             distance = np.maximum(shape.distance(x, y), within)
             self.paint(shape.tissue, distance, opacity * shape.opacity, shape.soft)
@@ -260,7 +261,7 @@ class Canvas:
 
 @dataclass(frozen=True)
 class Brain:
-    """Where each pixel lies in the brain of a slice: coordinates, and `inner`, the distance from its edge."""
+    """Position of each pixel in the brain of a slice: coordinates, and `inner`, the depth below the brain's edge."""
 
     x: Field
     y: Field
@@ -304,20 +305,20 @@ def _swayed(x: Field, y: Field, anatomy: Anatomy) -> tuple[Field, Field]:
 
 
 def _outline(x: Field, y: Field, anatomy: Anatomy) -> Field:
-    """1 on the scalp, proportional to the distance from the middle of the head."""
+    """Returns the distance from the middle of the head, scaled so that it is 1 on the scalp."""
     width = anatomy.half_width * (1 + anatomy.taper * y / (np.hypot(x, y) + 1e-9))
     return (np.abs(x / width) ** 2.25 + np.abs(y) ** 2.25) ** (1 / 2.25)
 
 
 def _depth(x: Field, y: Field, anatomy: Anatomy, pixel: float) -> Field:
-    """Distance below the scalp, to first order."""
+    """Returns the distance below the scalp, to first order."""
     outline = _outline(x, y, anatomy)
     slope = np.hypot(*np.gradient(outline)) / pixel
     return (1 - outline) / np.maximum(slope, 0.7)
 
 
 def _squeezed(x: Field, y: Field, inner: Field, lesion: Lesion | None) -> tuple[Field, Field]:
-    """Where the tissue at (x, y) was before the tumour pushed it; the skull does not give way."""
+    """Returns where the tissue at (x, y) was before the tumour displaced it; the skull does not move."""
     if lesion is None:
         return x, y
     across, along = x - lesion.centre[0], y - lesion.centre[1]
@@ -338,7 +339,7 @@ def _paint_wall(canvas: Canvas, depth: Field, anatomy: Anatomy) -> None:
 
 
 def _paint_cortex(canvas: Canvas, brain: Brain, anatomy: Anatomy) -> None:
-    """White matter under a grey ribbon that follows the edge and the sulci."""
+    """Paints white matter under a grey ribbon that follows the edge and the sulci."""
     folds, vessels = _folds(brain, anatomy)
     slope = np.hypot(*np.gradient(ndimage.gaussian_filter(folds, 1))) / canvas.pixel
     floor = 0.16 + 0.06 * vessels + 0.12 * max(brain.height, 0)
@@ -353,25 +354,25 @@ def _paint_cortex(canvas: Canvas, brain: Brain, anatomy: Anatomy) -> None:
 
 
 def _folds(brain: Brain, anatomy: Anatomy) -> tuple[Field, Field]:
-    """The fold noise, other sulci every 7 mm, and the vessel noise, sampled around the brain's middle."""
+    """Samples the noise of folds, with different sulci every 7 mm, and of vessels, around the middle of the brain."""
     angle = np.arctan2(brain.y, brain.x) * (180 / math.pi)
     angle += 4 * np.sin(8 * brain.x + 11 * brain.y + anatomy.sway[0][2])
     angle += 2 * np.sin(22 * brain.inner + 9 * brain.x)
-    place = np.stack([angle % 360, np.clip(brain.inner, 0, 0.7) * 26])
+    polar = np.stack([angle % 360, np.clip(brain.inner, 0, 0.7) * 26])
     first, second, vessels = (
-        ndimage.map_coordinates(plane, place, output=np.float32, order=1, mode="grid-wrap") for plane in anatomy.folds
+        ndimage.map_coordinates(plane, polar, output=np.float32, order=1, mode="grid-wrap") for plane in anatomy.folds
     )
     turn = 12 * brain.height
     return math.cos(turn) * first + math.sin(turn) * second, vessels
 
 
 def _ramp(value: float, start: float, stop: float) -> float:
-    """0 at `start`, 1 at `stop`, straight in between."""
+    """Returns 0 at `start`, 1 at `stop`, and interpolates linearly between them."""
     return min(max((value - start) / (stop - start), 0.0), 1.0)
 
 
 def _paint_deep(canvas: Canvas, brain: Brain, anatomy: Anatomy) -> None:
-    """Nuclei and third ventricle low down, lateral ventricles up to the roof, white matter above."""
+    """Paints nuclei and third ventricle low down, and lateral ventricles up to their roof; above is white matter."""
     low, roof = _ramp(brain.height, 0.45, 0), _ramp(brain.height, 0.85, 0.55)
     outside = 0.01 - brain.inner
     side = np.abs(brain.x)
@@ -384,7 +385,7 @@ def _paint_deep(canvas: Canvas, brain: Brain, anatomy: Anatomy) -> None:
 
 
 def _ventricle(size: float, height: float) -> tuple[Line, ...]:
-    """One lateral ventricle: horns that part from the midline low down, a long body further up."""
+    """Returns one lateral ventricle: horns that diverge from the midline low down, a long body further up."""
     rise = _ramp(height, 0.25, 0.5)
     thin, wide = 0.026 * size, 0.046 * size
     root, knee = (0.045 + 0.05 * rise, -0.10 + 0.10 * rise), (0.065 + 0.02 * rise, -0.24)
@@ -401,7 +402,7 @@ def _ventricle(size: float, height: float) -> tuple[Line, ...]:
 
 
 def _paint_falx(canvas: Canvas, brain: Brain, anatomy: Anatomy) -> None:
-    """The fissure between the hemispheres with the falx; below the roof the callosum interrupts it."""
+    """Paints the fissure between the hemispheres and the falx; low down, the corpus callosum interrupts them."""
     callosum = 0.44 * _ramp(brain.height, 0.9, 0.65)
     apart = np.maximum(np.abs(brain.x), callosum - np.abs(brain.y))
     outside = 0.004 - brain.inner
@@ -414,7 +415,7 @@ def _paint_falx(canvas: Canvas, brain: Brain, anatomy: Anatomy) -> None:
 
 
 def _face(x: Field, y: Field) -> Field:
-    """Distance from the orbits and the bone between them, which bound the brain in front."""
+    """Returns the distance from the orbits and the bone between them, which bound the brain in front."""
     orbits = Disc("bone", ORBIT.centre, (0.22, 0.33), ORBIT.tilt).distance(np.abs(x), y)
     return np.minimum(orbits, Disc("bone", (0, -0.86), (0.17, 0.30)).distance(x, y))
 
@@ -428,7 +429,7 @@ def _paint_face(canvas: Canvas, x: Field, y: Field, skin: Field) -> None:
 
 
 def _paint_sellar(canvas: Canvas, brain: Brain, anatomy: Anatomy) -> None:
-    """Temporal lobes, cisterns with arteries, midbrain, tentorium and cerebellum, sized around the sella."""
+    """Paints temporal lobes, cisterns with arteries, midbrain, tentorium and cerebellum, scaled around the sella."""
     size = anatomy.base * (1 + 0.8 * (brain.height - SELLAR_LEVEL))
     x, y = np.abs(brain.x) / size, (brain.y + 0.13) / size - 0.13
     outside = 0.02 - brain.inner
@@ -443,7 +444,7 @@ def _paint_sellar(canvas: Canvas, brain: Brain, anatomy: Anatomy) -> None:
 
 
 def _paint_lesion(canvas: Canvas, x: Field, y: Field, inner: Field, lesion: Lesion) -> tuple[Mask, Mask]:
-    """Paints the tumour and returns where it is, without the oedema around it and with it."""
+    """Paints the tumour; returns its mask, and the mask of tumour and oedema."""
     across, along = x - lesion.centre[0], y - lesion.centre[1]
     angle = np.arctan2(along, across)
     distance = np.hypot(across, along) - lesion.radius * (1 + _wave(angle, lesion.outline))
@@ -459,7 +460,7 @@ def _paint_lesion(canvas: Canvas, x: Field, y: Field, inner: Field, lesion: Lesi
 
 
 def _paint_glioma(canvas: Canvas, angle: Field, distance: Field, outside: Field, lesion: Lesion) -> Mask:
-    """A rim that takes up contrast, thick here and thin there, around dead tissue; oedema in fingers. Returns all of it."""
+    """Paints an enhancing rim of varying thickness around necrosis, and finger-like oedema; returns the whole mask."""
     thickness = lesion.radius * np.maximum(0.19 + 0.45 * _wave(angle, lesion.rim), 0.07)
     fingers = lesion.radius * np.maximum(0.55 + 2 * _wave(angle, lesion.halo), 0.1)
     uptake = 0.85 + 0.5 * np.clip(_wave(2 * angle, lesion.rim), -0.5, 0.3)
@@ -470,7 +471,7 @@ def _paint_glioma(canvas: Canvas, angle: Field, distance: Field, outside: Field,
 
 
 def _paint_dural_signs(canvas: Canvas, angle: Field, distance: Field, inner: Field, lesion: Lesion) -> Mask:
-    """What tells a tumour of the dura: a little oedema, a cleft of fluid, a tail along the skull. Returns the oedema."""
+    """Paints the signs of a dural tumour: a little oedema, a CSF cleft, a dural tail. Returns the oedema's mask."""
     halo = distance - 0.10 - 0.5 * _wave(angle, lesion.halo)
     canvas.paint("oedema", np.maximum(halo, 0.02 - inner), 0.5, soft=6)
     canvas.paint("csf", np.maximum(distance - 0.018, 0.012 - inner), 0.8)

@@ -72,7 +72,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(workspace: Workspac
     [
         ("", "is damaged"),
         ("[{", "is damaged"),
-        ('[{"epoch": NaN}]', "holds NaN, which is no number"),
+        ('[{"epoch": NaN}]', "holds NaN, which is not a number in JSON"),
         ('[{"epoch": 1, "epoch": 2}]', "key 'epoch' occurs twice"),
         ('[{"epoch": 1}]', "Field required"),
         ("[" * 100_000, "is damaged"),
@@ -131,7 +131,7 @@ def test_an_unfinished_run_is_never_published(workspace: Workspace) -> None:
 
 def test_a_file_where_a_folder_should_be_is_one_sentence(workspace: Workspace) -> None:
     workspace.artifacts.write_text("in the way")
-    with pytest.raises(ArtifactError, match="could not make a folder in artifacts/"):
+    with pytest.raises(ArtifactError, match="could not create a folder in artifacts/"):
         artifacts.allocate(workspace)
 
 
