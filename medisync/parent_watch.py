@@ -15,7 +15,7 @@ import threading
 import time
 
 POLL_SECONDS = 0.5
-"""How often to check for the parent where the system cannot report its end."""
+"""Interval of checks for the parent where the system cannot report its end."""
 
 GRACE_SECONDS = 10.0
 """Time that a module has to end after the interrupt before it is ended by force."""

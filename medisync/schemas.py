@@ -437,7 +437,7 @@ class RunStart(Record):
 
 
 Transport = Literal["in one process", "over the network"]
-"""Whether the hospitals ran in one process or over a network."""
+"""Setting in which the hospitals trained."""
 
 
 class RunRecord(Record):

@@ -1,4 +1,4 @@
-"""What identifies a file without keeping its pixels: hashes, size, and a thumbnail to find copies by."""
+"""Fingerprints of image files: hashes, size, and a thumbnail to find copies by; the pixels are dropped."""
 
 import hashlib
 from dataclasses import dataclass, field

@@ -17,7 +17,7 @@ from medisync.schemas import LABELS, LabelConflict
 
 @dataclass(frozen=True)
 class Relations:
-    """How the images of a list are related. Positions in the list identify images."""
+    """Relations between the images of a list; images are identified by their positions."""
 
     pairs: list[Pair]
     """Images that show the same slice."""

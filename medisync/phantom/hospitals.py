@@ -6,127 +6,22 @@ All images are drawn: no pixel comes from a person. The data also have the fault
 
 import csv
 import json
-import math
 import os
 import tempfile
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 from medisync.errors import DataError
-from medisync.phantom.anatomy import SELLAR_LEVEL, Contrast, Drawing, Field, Mask, draw, sample_anatomy, sample_lesion
+from medisync.phantom.scanner import PhantomSlice, draw_patient
+from medisync.phantom.styles import STYLES
 from medisync.schemas import LABELS, PHANTOM_MARKER, Label
-
-SLICE_DISTANCE = 0.1
-"""Distance between slices: about 7 mm, as in dataset-2. From the basal ganglia to the vertex it is 1."""
 
 STRAY_FOLDER = "brain_other"
 """A folder of dataset-3 that is not in the class map."""
-
-
-@dataclass(frozen=True)
-class HospitalStyle:
-    """The layout, class mix and scanner of one hospital; none of the scanner's properties depends on the class."""
-
-    root: str
-    """Folder of the class folders, relative to the dataset folder."""
-    folders: Mapping[str, tuple[Label, int]]
-    """Label of each class folder, and its number of patients at scale 1."""
-    file_name: str
-    slices: tuple[int, int]
-    """Smallest and largest number of slices per patient."""
-    sizes: tuple[tuple[int, int], ...]
-    """Height and width in pixels."""
-    contrasts: Mapping[Contrast, float]
-    """Fraction of scans with each contrast."""
-    fill: tuple[float, float]
-    """Smallest and largest length of the head, as a fraction of the image's height."""
-    brightness: float
-    """Mean intensity inside the head, in [0, 1]; the same for every class."""
-    noise: float
-    """Standard deviation of each channel of the Rician noise, in [0, 1]."""
-    bias: float
-    """Standard deviation of the coefficients of the log gain across the field."""
-    blur: float
-    """Standard deviation of the point spread, in pixels."""
-    colour: float
-    """Fraction of files that store grey as RGB."""
-    quality: int
-    """JPEG quality."""
-
-
-STYLES: Mapping[str, HospitalStyle] = {
-    "dataset-1": HospitalStyle(
-        root="dataset-1",
-        folders={
-            "glioma": ("glioma", 85),
-            "meningioma": ("meningioma", 85),
-            "pituitary": ("pituitary", 90),
-            "notumor": ("notumor", 130),
-        },
-        file_name="Tr-{folder:.2}_{number:04d}.jpg",
-        slices=(1, 1),
-        sizes=((225, 225), (256, 256), (252, 200), (236, 236), (217, 232), (240, 210)),
-        contrasts={"T1c": 1.0},
-        fill=(0.84, 0.96),
-        brightness=0.38,
-        noise=0.018,
-        bias=0.10,
-        blur=0.6,
-        colour=1.0,
-        quality=88,
-    ),
-    "dataset-2": HospitalStyle(
-        root="dataset-2",
-        folders={"glioma": ("glioma", 46), "meningioma": ("meningioma", 24), "pituitary tumor": ("pituitary", 30)},
-        file_name="{number}.jpg",
-        slices=(2, 5),
-        sizes=((256, 256),),
-        contrasts={"T1c": 1.0},
-        fill=(0.74, 0.88),
-        brightness=0.29,
-        noise=0.012,
-        bias=0.18,
-        blur=0.8,
-        colour=0.0,
-        quality=92,
-    ),
-    "dataset-3": HospitalStyle(
-        root="dataset-3/Brain_Cancer raw MRI data/Brain_Cancer",
-        folders={"brain_glioma": ("glioma", 54), "brain_menin": ("meningioma", 44), "brain_tumor": ("pituitary", 10)},
-        file_name="{folder}_{number:04d}.jpg",
-        slices=(1, 3),
-        sizes=((256, 256), (256, 223), (256, 204), (256, 220)),
-        contrasts={"T1c": 0.6, "T1": 0.2, "T2": 0.2},
-        fill=(0.78, 0.94),
-        brightness=0.33,
-        noise=0.032,
-        bias=0.28,
-        blur=0.9,
-        colour=0.4,
-        quality=85,
-    ),
-}
-
-
-@dataclass(frozen=True)
-class PhantomSlice:
-    """A slice as a scanner would show it (uint8 [H, W]), and its true regions (bool [H, W] each)."""
-
-    image: NDArray[np.uint8]
-    mask: Mask
-    """Tumour without the surrounding oedema; empty for `notumor`."""
-    lesion: Mask
-    """Tumour with the oedema."""
-    brain: Mask
-    head: Mask
-    label: Label
 
 
 @dataclass(frozen=True)
@@ -168,89 +63,6 @@ class Planted:
     truncated: str
     not_image: str
     unmapped: tuple[str, ...]
-
-
-def draw_slice(label: Label, *, style: HospitalStyle, generator: np.random.Generator) -> PhantomSlice:
-    """Draws one slice of a new patient."""
-    return draw_patient(label, style=style, generator=generator, slices=1)[0]
-
-
-def draw_patient(
-    label: Label, *, style: HospitalStyle, generator: np.random.Generator, slices: int
-) -> tuple[PhantomSlice, ...]:
-    """Draws neighbouring slices of a new patient: alike, never identical."""
-    # Pituitary tumours appear only at the sella, so other classes are drawn there too: the level is not a clue.
-    sellar = label == "pituitary" or generator.random() < 0.35
-    middle = SELLAR_LEVEL if sellar else generator.uniform(0.25, 0.75)
-    anatomy = sample_anatomy(generator)
-    lesion = sample_lesion(label, sellar=sellar, anatomy=anatomy, generator=generator)
-    scan = _sample_scan(style, generator)
-    drawn = []
-    for number in range(slices):
-        step = number - (slices - 1) / 2
-        cut = lesion and lesion.cut(step)
-        x, y = scan.coordinates(zoom=1 + 0.012 * step)
-        drawing = draw(anatomy, cut, scan.contrast, x, y, middle + SLICE_DISTANCE * step)
-        image = _acquire(drawing, scan, style, generator)
-        drawn.append(PhantomSlice(image, drawing.tumour, drawing.lesion, drawing.brain, drawing.head, label))
-    return tuple(drawn)
-
-
-@dataclass(frozen=True)
-class Scan:
-    """The settings that all slices of one examination share; lengths in pixels, angle in radians."""
-
-    size: tuple[int, int]
-    half_length: float
-    middle: tuple[float, float]
-    angle: float
-    contrast: Contrast
-    brightness: float
-    sensitivity: Field
-    """Gain of the coil, [H, W]."""
-
-    def coordinates(self, zoom: float) -> tuple[Field, Field]:
-        """Returns the head coordinates x and y of each pixel, [H, W] each."""
-        rows, columns = np.indices(self.size, dtype=np.float32)
-        down = (rows - self.middle[0]) / (self.half_length * zoom)
-        right = (columns - self.middle[1]) / (self.half_length * zoom)
-        sine, cosine = math.sin(self.angle), math.cos(self.angle)
-        return right * cosine + down * sine, down * cosine - right * sine
-
-
-def _sample_scan(style: HospitalStyle, generator: np.random.Generator) -> Scan:
-    height, width = style.sizes[generator.integers(len(style.sizes))]
-    half_length = min(height, 1.15 * width) / 2 * generator.uniform(*style.fill)
-    down, right = (half_length * generator.uniform(-0.03, 0.03, 2)).tolist()
-    contrasts = list(style.contrasts)
-    return Scan(
-        size=(height, width),
-        half_length=half_length,
-        middle=(height / 2 + down, width / 2 + right),
-        angle=generator.normal(0, 0.07),
-        contrast=contrasts[generator.choice(len(contrasts), p=list(style.contrasts.values()))],
-        brightness=style.brightness * math.exp(generator.normal(0, 0.1)),
-        sensitivity=_sensitivity(height, width, style.bias, generator),
-    )
-
-
-def _sensitivity(height: int, width: int, bias: float, generator: np.random.Generator) -> Field:
-    down = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
-    right = np.linspace(-1, 1, width, dtype=np.float32)
-    tilt, lean, bowl = generator.normal(0, bias, 3).tolist()
-    return np.exp(tilt * right + lean * down + bowl * (right**2 + down**2))
-
-
-def _acquire(drawing: Drawing, scan: Scan, style: HospitalStyle, generator: np.random.Generator) -> NDArray[np.uint8]:
-    """Simulates the scanner: tissue grain, coil sensitivity, point spread, gain and Rician noise.
-
-    Noise model: Gudbjartsson and Patz 1995, https://doi.org/10.1002/mrm.1910340618
-    """
-    grain = ndimage.gaussian_filter(generator.standard_normal(scan.size, dtype=np.float32), 1.2)
-    signal = ndimage.gaussian_filter(drawing.intensity * (1 + 0.12 * grain) * scan.sensitivity, style.blur)
-    signal *= scan.brightness / signal[drawing.head].mean()
-    real, imaginary = style.noise * generator.standard_normal((2, *scan.size), dtype=np.float32)
-    return np.rint(np.clip(np.hypot(signal + real, imaginary), 0, 1) * 255).astype(np.uint8)
 
 
 def cases(seed: int, scale: float = 1.0) -> tuple[Case, ...]:
