@@ -2,6 +2,8 @@
 
 import gzip
 import io
+import subprocess
+import sys
 
 import bad_inputs
 import nibabel
@@ -157,3 +159,8 @@ def test_metadata_appear_in_no_message_and_no_log(caplog: pytest.LogCaptureFixtu
         said = str(error)
     assert bad_inputs.PATIENT not in said
     assert bad_inputs.PATIENT not in caplog.text
+
+
+def test_volume_libraries_are_imported_only_for_volumes() -> None:
+    code = "import medisync.data.decoding, sys; sys.exit(bool({'nibabel', 'pydicom'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
