@@ -31,7 +31,8 @@ from medisync.federation.plan import FederationPlan
 from medisync.federation.server_app import Outcome
 from medisync.model import adam
 from medisync.model.device import select_device
-from medisync.phantom.hospitals import STYLES, draw_slice
+from medisync.phantom.scanner import draw_slice
+from medisync.phantom.styles import STYLES
 from medisync.schemas import LABELS
 from medisync.training.dataset import HospitalData, ImageSet
 from medisync.training.local import predict_images

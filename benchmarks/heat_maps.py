@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from medisync.data.decoding import Pixels
+from medisync.data.intensities import Pixels
 from medisync.data.preprocessing import head_box, pad_to_square, standardise
 from medisync.inference import explanation, predictor
 from medisync.inference.predictor import Classifier

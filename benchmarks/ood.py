@@ -16,7 +16,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from sklearn.datasets import load_sample_images
 
-from medisync.data.decoding import Pixels
+from medisync.data.intensities import Pixels
 from medisync.data.preprocessing import standardise
 from medisync.inference import predictor
 from medisync.training.dataset import open_hospitals

@@ -39,6 +39,7 @@ from medisync.config import DEMO_PARAMETERS
 from medisync.data import audit
 from medisync.data.cache import open_cache
 from medisync.data.decoding import decode
+from medisync.data.fingerprints import fingerprint_file
 from medisync.data.parallel import map_files
 from medisync.data.preprocessing import normalise
 from medisync.errors import ImageError
@@ -390,7 +391,7 @@ def measure_audit(repeats: int) -> tuple[Rows, Ratios]:
             .model_copy(update={"path": "scans", "class_map": {"glioma": "glioma"}})
         )
         actions = {
-            "reading, hashing and decoding alone": lambda: list(map_files(audit.read_file, files)),
+            "reading, hashing and decoding alone": lambda: list(map_files(fingerprint_file, files)),
             "audit": lambda: audit.audit_hospitals([hospital], Path(name), fresh(cache)),
             "audit of unchanged files": lambda: audit.audit_hospitals([hospital], Path(name), cache),
         }

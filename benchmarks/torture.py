@@ -39,7 +39,7 @@ from PIL import Image
 
 from medisync import notebook
 from medisync.config import DEMO_PARAMETERS
-from medisync.data import decoding
+from medisync.data import limits
 from medisync.errors import ArtifactError, ImageError, MediSyncError
 from medisync.phantom.hospitals import write_hospitals
 from medisync.workspace import artifacts, publishing
@@ -426,7 +426,7 @@ def _bad_files() -> Iterator[tuple[str, bytes]]:
 
 
 def _large_files() -> Iterator[tuple[str, bytes]]:
-    side = math.isqrt(decoding.MAX_PIXELS)
+    side = math.isqrt(limits.MAX_PIXELS)
     pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
     for name, picture in {
         "grey": pixels[..., 0],

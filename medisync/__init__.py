@@ -1,13 +1,14 @@
-"""MediSync FL: federated learning for brain-tumour MRI, from hospital folders to a model one can question.
+"""MediSync FL: federated learning for brain-tumour MRI, from hospital folders to a model that can be questioned.
 
-The data flows one way, stage by stage:
+Data flows one way, through one package per stage:
 
-    hospital folders --audit--> AuditRecord          what is there, what is copied, what is unusable
-    AuditRecord --splits--> SplitRecord              train / val / test by group, no leak
-    SplitRecord --images--> uint8 caches             decoded once
-    caches --federation/training--> global weights   every round: train locally, average, validate
-    weights + test caches --evaluation--> Metrics    with intervals; calibration from validation
-    all of these --artifacts--> a run on disk        what dashboard/ and inference read
+    data/         hospital folders -> AuditRecord -> SplitRecord -> caches of standardised images
+    federation/   caches -> global weights; training/ is one hospital in one round, on the network of model/
+    evaluation/   weights and test images -> metrics with intervals; calibration uses validation images only
+    workspace/    all of these -> a run on disk
+    inference/    a run and a scan -> prediction, explanation
+    reporting/    a run -> tables, charts, documents, shown by dashboard/
 
-Research use only; nothing here is a medical device.
+`pipeline` drives these stages for the notebook, `network/` between hospitals, `cli/` from the shell. phantom/ draws
+synthetic hospitals. Research use only; nothing here is a medical device.
 """

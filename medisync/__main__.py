@@ -1,4 +1,4 @@
-"""`python -m medisync` is `medisync`."""
+"""Runs `medisync` as `python -m medisync`."""
 
 import sys
 

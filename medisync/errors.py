@@ -1,8 +1,8 @@
-"""The errors that a person can act on: each message says what was wrong, what was expected and what to do."""
+"""Errors that a user can act on: each message says what was wrong, what was expected and what to do."""
 
 
 class MediSyncError(Exception):
-    """Anything foreseeable; the commands print it as one line and exit with 1."""
+    """A foreseeable error; commands print it as one line and exit with 1."""
 
 
 class ConfigError(MediSyncError):
@@ -14,28 +14,29 @@ class DataError(MediSyncError):
 
 
 class ImageError(MediSyncError):
-    """The bytes are no image that this program accepts."""
+    """The bytes are not an image that this program accepts."""
 
 
 class ArtifactError(MediSyncError):
-    """A file of the workspace is missing, damaged or of another schema."""
+    """A file of the workspace is missing or damaged, or has another schema."""
 
 
 class ModelError(MediSyncError):
-    """Weights that cannot be trusted or do not fit the architecture."""
+    """The weights cannot be trusted or do not fit the architecture."""
 
 
 class UpdateError(MediSyncError):
-    """A hospital's update that must not enter the average."""
+    """A client update must not enter the average."""
 
 
 class FederationError(MediSyncError):
-    """A round that cannot be completed."""
+    """A round cannot be completed."""
 
 
 def printable(text: str) -> str:
-    """One line without control, bidirectional or other invisible characters: those of file names and of what a hospital
-    answers would make up log lines, or move the terminal's cursor. They are shown as their escapes.
+    """Returns `text` as one line, with control, bidirectional and other invisible characters escaped.
+
+    In file names and in hospitals' messages they could fake log lines or move the terminal's cursor.
     """
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode() for character in text

@@ -1,9 +1,9 @@
-"""No process outlives the one that started it, however that one dies.
+"""Ends a process when the one that started it ends, even if that one was killed.
 
     python -m medisync.parent_watch MODULE [ARGUMENT ...]
 
-runs a module. Standard input is a pipe that only the starter holds: its end says that the starter has gone, also if it was
-killed and could not stop anything. The module then ends as by Ctrl-C.
+runs a module with a pipe as standard input that only the starter holds. When the starter ends, the pipe closes, and the
+module ends as it does on Ctrl-C.
 """
 
 import os
@@ -14,14 +14,16 @@ import sys
 import threading
 import time
 
-LOOK_SECONDS = 0.5
-END_SECONDS = 10.0
-"""How long a module may take to end as by Ctrl-C before it is cut off."""
+POLL_SECONDS = 0.5
+"""Interval of checks for the parent where the system cannot report its end."""
+
+GRACE_SECONDS = 10.0
+"""Time that a module has to end after the interrupt before it is ended by force."""
 
 
 def main() -> None:
-    """Becomes the module that the first argument names."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background has it ignored
+    """Runs the module that the first argument names in this process."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by default in a script's background jobs
     pipe = os.dup(sys.stdin.fileno())
     os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
     threading.Thread(target=_end_with_starter, args=(pipe,), daemon=True).start()
@@ -30,20 +32,23 @@ def main() -> None:
 
 
 def _end_with_starter(pipe: int) -> None:
-    """Not through `sys.stdin`, whose lock a process forked meanwhile would wait for without end; and to the whole process, so
-    that it wakes a main thread that waits.
+    """Interrupts this process when the pipe closes.
+
+    Reads the file descriptor rather than `sys.stdin`, for whose lock a process forked meanwhile would wait for ever.
+    Signals the whole process, so that a waiting main thread wakes up.
     """
     os.read(pipe, 1)
     os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(END_SECONDS)
+    time.sleep(GRACE_SECONDS)
     os._exit(1)
 
 
 def end_with(starter: int = 0) -> None:
-    """Ends this process once that one has gone, whatever it is doing then; 0: the parent that it has now.
+    """Ends this process as soon as the process `starter` has ended, whatever it is doing; 0 stands for its parent.
 
-    For processes that a pool, Flower or a fork started; a pool's may have a server for forks as their parent. Flower's own way is
-    a signal to a main thread that may itself wait, for something that has gone too.
+    Meant for processes started by a pool, by Flower or by a fork. Pools pass the process id, because their workers'
+    parent may be a fork server. Flower itself only signals the main thread, which may be waiting for something that has
+    ended as well.
     """
     starter = starter or os.getppid()
 
@@ -55,16 +60,16 @@ def end_with(starter: int = 0) -> None:
 
 
 def _wait_for_end(process: int) -> None:
-    """Of any process, whether somebody has taken note of its end or not; where the system cannot tell, of the parent only."""
+    """Waits for the end of any process, reaped or not; where the system cannot report it, of the parent only."""
     try:
         end = select.poll()
         end.register(os.pidfd_open(process), select.POLLIN)
         end.poll()
     except ProcessLookupError:
         return
-    except (AttributeError, OSError):  # neither Linux nor a kernel since 5.3
+    except (AttributeError, OSError):  # not Linux, or a kernel before 5.3
         while os.getppid() == process:
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """One model per JSON artifact: the contract between the notebook and the dashboard.
 
-Every artifact is validated on its way in and on its way out. Fractions are in [0, 1]; a metric that is undefined (no
-image of a class, say) is `None`, never 0.
+Every artifact is validated when it is written and when it is read. Fractions are in [0, 1]; an undefined metric, for
+example of a class without images, is `None`, never 0.
 """
 
 from typing import Annotated, Literal, get_args
@@ -13,10 +13,10 @@ LABELS: tuple[Label, ...] = get_args(Label)
 """The classes; the position of a label is its index in the model's output."""
 
 FORMAT = 1
-"""Of a run's artifacts: raised with a change that older programs would misread. New keys are no such change."""
+"""Version of the artifacts' format, increased with changes that older programs would misread; new keys are not such."""
 
 PHANTOM_MARKER = "PHANTOM.json"
-"""A file in the dataset folder: whoever shows its images must call them synthetic."""
+"""Name of a file in the dataset folder that marks its images as synthetic; whoever shows them must say so."""
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -31,13 +31,13 @@ ConfusionMatrix = Annotated[
 
 
 class Record(BaseModel):
-    """Immutable; keys that a newer version added are ignored when read."""
+    """An immutable record; ignores unknown keys, which a newer version may have added."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class Location(Record):
-    """Degrees, WGS 84."""
+    """A position in degrees (WGS 84)."""
 
     lat: Annotated[float, Field(ge=-90, le=90)]
     lon: Annotated[float, Field(ge=-180, le=180)]
@@ -47,30 +47,30 @@ ImageStatus = Literal["ok", "unresolved", "unreadable", "quarantined"]
 
 
 class AuditedImage(Record):
-    """One file that claims to be an image. `path` is relative to the dataset folder of the workspace."""
+    """One file with an image's suffix; `path` is relative to the dataset folder of the workspace."""
 
     hospital: str
     path: str
     label: Label | None
-    """None where the folder is in no class map."""
+    """Class of the folder; None if the folder is not in the class map."""
     group: int | None
-    """Images that must stay on one side of a split: copies of a slice, slices of a patient. None unless read."""
+    """Number shared by images that belong in one split: copies of a slice, slices of a patient; None if not decoded."""
     slice: int | None = None
-    """Images that show the same slice (copies, mirrored or re-encoded); finer than `group`."""
+    """Number shared by images of the same slice (copies, mirrored or re-encoded); finer than `group`."""
     status: ImageStatus
     reason: str = ""
-    """Why the status is not "ok", in words."""
+    """Reason for a status other than "ok", in words."""
     patient: str | None = None
     sha256: str = ""
     width: Count = 0
     height: Count = 0
     mode: str = ""
     notes: list[str] = []
-    """What was converted on the way to grey pixels, and what is odd about the file."""
+    """Conversions on the way to grey pixels, and oddities of the file."""
 
 
 class FolderAudit(Record):
-    """One folder that holds images, and what its name means to this hospital."""
+    """One folder of images and the label that its name stands for at this hospital."""
 
     name: str
     label: Label | None
@@ -78,21 +78,21 @@ class FolderAudit(Record):
 
 
 class HospitalAudit(Record):
-    """What was found in one hospital's dataset folder."""
+    """The contents of one hospital's dataset folder."""
 
     path: str
     folders: list[FolderAudit]
     class_distribution: dict[Label, Count]
-    """Usable images per class ("ok" ones)."""
+    """Usable images (those with the status "ok") per class."""
     total: Count
     """Usable images."""
     unresolved: Count
     unreadable: Count
     quarantined: Count
     skipped: dict[str, Count]
-    """Files that are no images and entries that could not be read, by reason."""
+    """Number of files that are not images and of entries that could not be read, by reason."""
     sizes: dict[str, Count]
-    """The ten most frequent "WIDTHxHEIGHT", and "other"."""
+    """Number of images by "WIDTHxHEIGHT", for the ten most frequent sizes, and of "other" sizes."""
     modes: dict[str, Count]
     patients: Count
     exact_copies: Count
@@ -103,7 +103,7 @@ class HospitalAudit(Record):
 
 
 class Overlap(Record):
-    """How many images of `hospital` show a slice that `other` has too."""
+    """Number of images of `hospital` that show a slice which `other` also has."""
 
     hospital: str
     other: str
@@ -120,7 +120,7 @@ class CopyPair(Record):
 
 
 class LabelConflict(Record):
-    """One slice that occurs under several labels; all its images are quarantined."""
+    """One slice under several labels; all its images are quarantined."""
 
     slice: int
     paths: list[str]
@@ -128,20 +128,20 @@ class LabelConflict(Record):
 
 
 class AuditRecord(Record):
-    """audit.json: every image of every hospital, and what stands between them and a fair evaluation."""
+    """audit.json: every image of every hospital, with faults, copies and conflicting labels."""
 
     synthetic: bool
     hospitals: dict[str, HospitalAudit]
     overlaps: list[Overlap]
-    """Ordered pairs of hospitals, zeros left out."""
+    """Overlaps of ordered pairs of hospitals; zeros are omitted."""
     examples: list[CopyPair]
-    """Some pairs across hospitals and inside them, to look at."""
+    """A sample of pairs, across hospitals and within them, to check by eye."""
     conflicts: list[LabelConflict]
     images: list[AuditedImage]
 
 
 class SplitImage(Record):
-    """`path` is relative to the dataset folder of the workspace."""
+    """One image of a split; `path` is relative to the dataset folder of the workspace."""
 
     path: str
     label: Label
@@ -156,7 +156,7 @@ class HospitalSplit(Record):
 
 
 class SplitRecord(Record):
-    """dataset_splits.json: which image serves for what. No group occurs in two splits, of whatever hospitals."""
+    """dataset_splits.json: the images of each split. No group occurs in two splits, within or across hospitals."""
 
     seed: int
     val_ratio: Fraction
@@ -167,7 +167,7 @@ class SplitRecord(Record):
 
 
 class DatasetStats(Record):
-    """One hospital in dataset_stats.json and in model_meta.json: the images that the run used."""
+    """One hospital in dataset_stats.json and in model_meta.json: counts of the images that the run used."""
 
     total: Count
     class_distribution: dict[Label, Count]
@@ -179,7 +179,7 @@ class DatasetStats(Record):
 
 
 class Scores(Record):
-    """One round's figures: training ones are means over the local epochs, validation ones are the global model's."""
+    """Figures of one round: training figures are means over the local epochs, validation figures the global model's."""
 
     train_loss: float | None
     train_accuracy: Fraction | None
@@ -194,14 +194,15 @@ class HospitalScores(Scores):
     update_norm: float | None = None
     """L2 distance between the returned and the received weights (BatchNorm statistics left out)."""
     drift: float | None = None
-    """L2 distance between the returned weights and what all hospitals' became together; None before it was measured."""
+    """Client drift: L2 distance from the returned weights to the aggregate; None in runs before it was measured."""
     bytes_down: Count = 0
-    """Of the arrays that the hospital received in this round, and sent."""
+    """Size of the arrays that the hospital received in this round."""
     bytes_up: Count = 0
+    """Size of the arrays that the hospital sent in this round."""
 
 
 class Refusal(Record):
-    """An update that did not enter the average, or a hospital that did not answer."""
+    """A hospital and the reason why its update did not enter the average, or a remark on one that did."""
 
     hospital: str
     reason: str
@@ -216,15 +217,18 @@ class HistoryEntry(Scores):
     """Side of the images in this round, in training and validation."""
     seconds: float
     weights_sha256: str = ""
-    """Of the global weights after this round: two runs that agree here agree to the bit."""
+    """SHA-256 of the global weights after this round: two runs with the same one agree to the bit."""
     hospitals: dict[str, HospitalScores]
     refused: list[Refusal] = []
     remarks: list[Refusal] = []
-    """What is odd about updates that did enter: cut to the median length, or pointing against the others."""
+    """Oddities of updates that entered the average: weights left unchanged, or a change far longer than the median.
+
+    Such a change is clipped to the median norm, except by robust strategies.
+    """
 
 
 class Progress(Record):
-    """progress.json: where a run in progress stands; rewritten while it trains."""
+    """progress.json: the state of a run in progress, rewritten while it trains."""
 
     stage: Literal["audit", "training", "evaluation", "done"]
     round: Count = 0
@@ -245,20 +249,20 @@ class Interval(Record):
 class ClassMetrics(Record):
     precision: Fraction | None
     recall: Fraction | None
-    """Sensitivity."""
+    """Also called sensitivity."""
     f1: Fraction | None
     support: Count
     specificity: Fraction | None = None
     auc: Fraction | None = None
-    """Area under the one-against-rest ROC curve."""
+    """Area under the one-versus-rest ROC curve."""
     roc: list[tuple[Fraction, Fraction]] = []
     """Points of that curve, false positive rate and sensitivity, from (0, 0) to (1, 1)."""
     intervals: dict[str, Interval] = {}
-    """For every figure above, by its name."""
+    """Intervals of the figures above, by their names."""
 
 
 class ReliabilityBin(Record):
-    """Predictions whose confidence falls into one of 15 equal bins."""
+    """Predictions with a confidence in one of 15 equal bins."""
 
     images: Count
     confidence: Fraction
@@ -266,7 +270,7 @@ class ReliabilityBin(Record):
 
 
 class Metrics(Record):
-    """How a model did on a set of labelled images. Averages run over the classes that occur in the set."""
+    """Figures of a model on a set of labelled images; averages are over the classes that occur in the set."""
 
     n: Count
     loss: float | None
@@ -281,24 +285,24 @@ class Metrics(Record):
     brier: Annotated[float, Field(ge=0, le=2)] | None = None
     """Mean squared distance of the probabilities from the true class, after temperature scaling."""
     coverage: Fraction | None = None
-    """Share of images whose 90 % prediction set holds the true class."""
+    """Fraction of images whose 90 % prediction set contains the true class."""
     set_size: Annotated[float, Field(ge=0)] | None = None
     """Mean number of classes in a prediction set."""
     unlike_training: Fraction | None = None
-    """Share of images further from the training scans than 95 % of validation."""
+    """Fraction of images that are out of distribution: further from the training scans than 95 % of validation."""
     reliability: list[ReliabilityBin] = []
     intervals: dict[str, Interval] = {}
-    """For accuracy, balanced_accuracy, macro_f1 and macro_auc."""
+    """Intervals of accuracy, balanced_accuracy, macro_f1 and macro_auc, by name."""
 
 
 class Calibration(Record):
-    """Fitted on validation images only."""
+    """Temperature and thresholds, fitted on validation images only."""
 
     temperature: Annotated[float, Field(gt=0)]
     distance_threshold: Annotated[float, Field(gt=0)]
-    """Scans that are further from the training scans are unlike them; 95 % of validation is nearer."""
+    """Distance from the training scans beyond which a scan is out of distribution; 95 % of validation is nearer."""
     conformal_threshold: Fraction = 1.0
-    """Nonconformity up to which a class belongs to the prediction set; 90 % of validation has its true class in it."""
+    """Nonconformity up to which a class is in the prediction set; 90 % of validation sets contain the true class."""
     ece_before: Fraction | None
     ece_after: Fraction | None
     brier_before: float | None = None
@@ -316,26 +320,26 @@ class ModelMetrics(Record):
     per_class: dict[Label, ClassMetrics]
     confusion_matrix: ConfusionMatrix
     test: Metrics
-    """The same set in full: calibration, intervals."""
+    """All figures of the same test set, with calibration and intervals."""
     hospitals: dict[str, Metrics]
 
 
 class StoredModel(Record):
-    """What it takes to predict with the two files of a model, and to know that they are the right ones."""
+    """Everything needed to predict with the files of a model and to verify them."""
 
     image_size: int
     calibration: Calibration
     model_sha256: str
     distribution_sha256: str
-    """Of the file that says where the features of the training scans lie."""
+    """SHA-256 of the file with the distribution of the training scans' features."""
     statistics_sha256: str = ""
-    """Of the file with hospitals' own BatchNorm statistics; empty where all hospitals have the same."""
+    """SHA-256 of the file with each hospital's running statistics; empty if all hospitals share them."""
     statistics_of: list[str] = []
-    """The hospitals in that file."""
+    """Hospitals in that file."""
 
 
 class ModelMeta(StoredModel):
-    """model_meta.json."""
+    """model_meta.json: the published model, its data and its figures."""
 
     trained_at: str
     num_classes: int
@@ -349,12 +353,12 @@ class ModelMeta(StoredModel):
 
 
 def _current_kind(kind: object) -> object:
-    """Runs written before 2026-11-28 call a federation without one hospital "without"."""
+    """Maps "without", as runs written before 2026-11-28 call leave-one-out, to its current name."""
     return "leave-one-out" if kind == "without" else kind
 
 
 ModelKind = Annotated[Literal["federated", "pooled", "local", "leave-one-out"], BeforeValidator(_current_kind)]
-"""Trained by the federation, on all images in one place, at one hospital, by the federation without one hospital."""
+"""Trained by the federation, on all images in one place, at one hospital, or by the federation without one hospital."""
 
 
 class BaselineModel(Record):
@@ -362,43 +366,43 @@ class BaselineModel(Record):
 
     kind: ModelKind
     trained_at: list[str]
-    """The hospitals whose images it was trained on."""
+    """Hospitals whose images the model was trained on."""
     best_round: int
     test: Metrics
-    """All hospitals' test images together."""
+    """Figures on all hospitals' test images together."""
     hospitals: dict[str, Metrics]
-    """The same by hospital, whether it was trained there or not."""
+    """Figures on each hospital's test images, whether the model was trained there or not."""
     stored: StoredModel | None = None
-    """None where the run did not keep its weights."""
+    """Its files; None if the run did not store its weights."""
 
 
 Difference = Annotated[float, Field(ge=-1, le=1)]
 
 
 class PairedDifference(Record):
-    """Accuracy of the federated model minus that of another, on the same images."""
+    """The accuracy of the federated model minus that of another model on the same images."""
 
     kind: ModelKind
-    """The other model's."""
+    """Kind of the other model."""
     trained_at: list[str]
     hospital: str
-    """Whose test images, or "all hospitals"."""
+    """Hospital whose test images are compared, or "all hospitals"."""
     difference: Difference
     low: Difference
     high: Difference
-    """95 % interval of a paired bootstrap over groups."""
+    """Bounds, with `low`, of the 95 % interval of a paired bootstrap over groups."""
     mcnemar_p: Fraction
 
 
 class BaselineRecord(Record):
-    """baselines.json: the federated model first, then what it is compared with, all with the same budget."""
+    """baselines.json: the federated model first, then those it is compared with, all trained with the same budget."""
 
     models: list[BaselineModel]
     differences: list[PairedDifference]
 
 
 class LabelMap(Record):
-    """label_map.json."""
+    """label_map.json: index of each class in the model's output."""
 
     glioma: Literal[0] = 0
     meningioma: Literal[1] = 1
@@ -407,13 +411,13 @@ class LabelMap(Record):
 
 
 class Introduction(Record):
-    """What a hospital says of itself before it takes part in a networked federation: names and counts."""
+    """Names and counts with which a hospital registers for a networked federation."""
 
     hospital: str
     version: str
-    """Of medisync, and of its code."""
+    """Version of medisync with a digest of its code."""
     labels: list[str]
-    """In the order of the model's outputs."""
+    """Classes in the order of the model's outputs."""
     synthetic: bool
     dataset_id: str
     specialty: str = ""
@@ -424,20 +428,20 @@ class Introduction(Record):
 
 
 class RunStart(Record):
-    """start.json, written first and gone once the run is complete: what a resumed run needs to be the same run."""
+    """start.json: what is needed to resume a run unchanged; written first, removed once the run is complete."""
 
     started_at: str
     log: str
-    """Folder under `logs/`."""
+    """Name of the folder under `logs/`."""
     configuration: dict[str, object]
 
 
 Transport = Literal["in one process", "over the network"]
-"""Where the hospitals of a federation were."""
+"""Setting in which the hospitals trained."""
 
 
 class RunRecord(Record):
-    """run.json, written last: a run without it did not finish."""
+    """run.json: configuration and files of a completed run; written last, so that a run without it is incomplete."""
 
     status: Literal["completed"]
     run: str
@@ -445,7 +449,7 @@ class RunRecord(Record):
     started_at: str
     finished_at: str
     log: str
-    """Folder under `logs/`."""
+    """Name of the folder under `logs/`."""
     configuration: dict[str, object]
     software: dict[str, str]
     transport: Transport = "in one process"
@@ -458,19 +462,19 @@ class RunRecord(Record):
     def _are_in_the_run(cls, files: dict[str, str]) -> dict[str, str]:
         for name in files:
             if "/" in name or name in ("", ".", ".."):
-                raise ValueError(f"{name!r} is no name of a file in the run")
+                raise ValueError(f"{name!r} is not the name of a file in the run")
         return files
 
     @field_validator("format")
     @classmethod
-    def _is_known(cls, found: int) -> int:
-        if found > FORMAT:
-            raise ValueError(f"the run is of format {found}, this program reads up to {FORMAT}; use a newer one")
-        return found
+    def _is_known(cls, number: int) -> int:
+        if number > FORMAT:
+            raise ValueError(f"the run has format {number}, this program reads up to {FORMAT}; use a newer one")
+        return number
 
 
 class ImageCheck(Record):
-    """One check of an input image, in words a person reads."""
+    """One check of an input image, in words for the user."""
 
     name: str
     passed: bool
@@ -478,17 +482,17 @@ class ImageCheck(Record):
 
 
 class Prediction(Record):
-    """What the model says about one image. Research use only, not a diagnosis."""
+    """The prediction for one image. Research use only, not a diagnosis."""
 
     label: Label
     confidence: Fraction
     probabilities: dict[Label, Fraction]
     plausible: list[Label]
-    """The 90 % prediction set, most probable first: the true class is in nine of ten such sets."""
+    """The 90 % prediction set, most probable class first; nine of ten such sets contain the true class."""
     distance: float
-    """From the training scans; 1 is usual for one of them."""
+    """Distance from the training scans; about 1 for a training scan."""
     unlike_training: bool
     checks: list[ImageCheck]
     notes: list[str]
     slices: Count = 1
-    """How many the file has; this is about one of them."""
+    """Number of slices in the file, of which one was predicted."""

@@ -1,4 +1,4 @@
-"""Which program this is, to the byte: what two sides of a network compare, and what a cache depends on."""
+"""Identifies the program to the byte, for the two sides of a network to compare and for caches to depend on."""
 
 import hashlib
 from functools import lru_cache
@@ -10,7 +10,7 @@ from medisync.project_files import PACKAGED
 
 @lru_cache
 def software() -> str:
-    """The version of this program and a digest of its code, such as "0.1.0 (code 1f3a...)"."""
+    """Returns the version of this program and a digest of its code, such as "0.1.0 (code 1f3a...)"."""
     package = Path(__file__).parent
     digest = hashlib.sha256()
     for file in sorted(file for file in package.rglob("*.py") if not file.is_relative_to(PACKAGED)):

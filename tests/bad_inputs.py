@@ -1,6 +1,6 @@
-"""TEST INPUTS, not data: one builder per row of the table of bad inputs, real bytes made by the real libraries.
+"""TEST INPUTS, not data: one builder per row of the table of bad inputs, with bytes made by the real libraries.
 
-Pictures are synthetic textures; the patient in them is called `PATIENT`, so that a test can look for him everywhere.
+Images are synthetic textures; their patient is called `PATIENT`, so that tests can search for the name everywhere.
 """
 
 import gzip
@@ -37,7 +37,7 @@ PNG, JPEG = encoded(SCAN), encoded(SCAN, "JPEG", quality=90)
 
 
 def claiming_png(width: int, height: int) -> bytes:
-    """A small file that claims to be large."""
+    """Returns a small PNG file that claims to be a large image."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -51,21 +51,21 @@ def half(data: bytes) -> bytes:
 
 
 def with_wrong_pixels(data: bytes) -> bytes:
-    """A PNG whose pixels were changed and whose checksum was not."""
+    """Returns a PNG with changed pixels and the old checksum."""
     at = data.index(b"IDAT") + 10
     return data[:at] + bytes([data[at] ^ 255]) + data[at + 1 :]
 
 
 def with_wrong_crc(data: bytes) -> bytes:
-    """A PNG whose pixels are right and whose checksum is not."""
+    """Returns a PNG with correct pixels and a wrong checksum."""
     at = data.index(b"IEND") - 8
     return data[:at] + bytes([data[at] ^ 255]) + data[at + 1 :]
 
 
-def with_flipped_bit(data: bytes, share: float = 0.3) -> bytes:
-    """A JPEG with one bit flipped at this share of its compressed pixels."""
+def with_flipped_bit(data: bytes, fraction: float = 0.3) -> bytes:
+    """Returns a JPEG with one bit flipped at this fraction of its compressed pixels."""
     start = data.index(b"\xff\xda") + 14
-    at = start + int(share * (len(data) - start))
+    at = start + int(fraction * (len(data) - start))
     return data[:at] + bytes([data[at] ^ 16]) + data[at + 1 :]
 
 
@@ -83,7 +83,7 @@ def frames(kind: str) -> bytes:
 
 
 def turned() -> bytes:
-    """Upper half dark, lower half bright, and an orientation that turns it by 90 degrees."""
+    """Returns an image with a dark upper and a bright lower half, and an orientation that turns it by 90 degrees."""
     exif = Image.Exif()
     exif[0x0112] = 6
     wide = np.vstack([np.zeros((64, 192), np.uint8), texture(3, 192)[:64] // 2 + 100])
@@ -91,7 +91,7 @@ def turned() -> bytes:
 
 
 def named_jpeg() -> bytes:
-    """EXIF that names a patient and a place."""
+    """Returns a JPEG with EXIF data that name a patient and a place."""
     exif = Image.Exif()
     exif[0x010E], exif[0x013B] = PATIENT, PATIENT_ID
     exif.get_ifd(0x8825).update({1: "N", 2: (28.0, 34.0, 2.0), 3: "E", 4: (77.0, 12.0, 36.0)})
@@ -106,7 +106,7 @@ def named_png() -> bytes:
 
 
 def dicom(pixels: np.ndarray | None = None, syntax: str = EXPLICIT, **fields: object) -> bytes:
-    """A file of frames uint16 [N, H, W] with a patient's name, number and birthday."""
+    """Returns a file of frames uint16 [N, H, W] with a patient's name, number and date of birth."""
     stored = texture(22, 160)[None].astype(np.uint16) * 16 if pixels is None else pixels
     meta = FileMetaDataset()
     meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = syntax, MRImageStorage
@@ -125,7 +125,7 @@ def dicom(pixels: np.ndarray | None = None, syntax: str = EXPLICIT, **fields: ob
 
 
 def compressed_dicom() -> bytes:
-    """It says JPEG-LS, for which no decoder is installed."""
+    """Returns a file that claims to be JPEG-LS, for which no decoder is installed."""
     from pydicom.encaps import encapsulate
 
     return dicom(syntax=JPEG_LS, PixelData=encapsulate([b"\xff\xd8 no pixels \xff\xd9"]))
@@ -146,14 +146,14 @@ def with_nan(values: np.ndarray) -> np.ndarray:
 
 
 def without_slices() -> bytes:
-    """A header that says 96 x 96 x 0."""
+    """Returns a volume whose header gives its shape as 96 x 96 x 0."""
     data = bytearray(nifti(volume(1)))
     data[46:48] = struct.pack("<h", 0)
     return bytes(data)
 
 
 def chest() -> np.ndarray:
-    """A chest X-ray, drawn: bright shoulders and spine, two dark lungs, ribs. No person's."""
+    """Draws a chest X-ray of nobody: bright shoulders and spine, two dark lungs, ribs."""
     y, x = np.mgrid[-1:1:300j, -1:1:260j]
     lungs = sum(np.exp(-((((x - side) / 0.28) ** 2 + ((y + 0.1) / 0.6) ** 2) ** 3)) for side in (-0.42, 0.42))
     ribs = 0.25 * lungs * (np.sin(22 * (y + 0.35 * x**2)) > 0.4)
@@ -163,7 +163,7 @@ def chest() -> np.ndarray:
 
 
 def photographs() -> dict[str, bytes]:
-    """The two that come with scikit-learn: a temple and a flower."""
+    """Returns the two photographs that come with scikit-learn: a temple and a flower."""
     from sklearn.datasets import load_sample_images
 
     pictures = load_sample_images()
@@ -186,7 +186,7 @@ def archive(members: Mapping[str, bytes], compression: int = zipfile.ZIP_DEFLATE
 
 
 def encrypted_archive() -> bytes:
-    """The flag that says so, in the member's header and in the table of contents."""
+    """Returns an archive flagged as encrypted in the member's header and in the table of contents."""
     data = bytearray(archive({"a.png": PNG}, zipfile.ZIP_STORED))
     for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         data[data.index(signature) + offset] |= 1
@@ -195,23 +195,23 @@ def encrypted_archive() -> bytes:
 
 @dataclass(frozen=True)
 class BadFile:
-    """A file with the row that it belongs to and what must be said about it at every door."""
+    """A file, its row in the table, and the response that every entry point must give."""
 
     row: int
     name: str
     content: bytes
     refused: str = ""
-    """In the sentence of the refusal; empty for a file that is accepted."""
+    """Phrase in the refusal, or alternatives separated by "|"; empty for a file that is accepted."""
     notes: Sequence[str] = ()
-    """What is said of an accepted file."""
+    """Phrases in the notes on an accepted file."""
     unlike: bool = False
-    """Flagged unlike the training scans, by a model that was trained on scans."""
+    """True if a model trained on scans must flag it as out of distribution."""
     stays_outside: bool = False
-    """No file that a hospital's dataset or an upload would have: left out by its name alone."""
+    """True if datasets and uploads leave it out for its name alone."""
 
 
 def files() -> list[BadFile]:
-    """Every row that is one file."""
+    """Returns the files of all rows that are single files."""
     black, white = np.zeros((64, 64), np.uint8), np.full((64, 64), 255, np.uint8)
     svg = b'<svg xmlns="http://www.w3.org/2000/svg" width="64" height="64"/>'
     eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\n"
@@ -277,7 +277,7 @@ def files() -> list[BadFile]:
 
 
 def _half_tiff(compression: str) -> bytes:
-    """Without the second half of its pixels; its directory is in front of them."""
+    """Returns a TIFF file without the second half of its pixels; its directory comes before them."""
     whole = encoded(SCAN, "TIFF", compression=compression)
     return half(whole)
 

@@ -1,6 +1,6 @@
-"""TEST FACTORY, not data: a small complete run with figures chosen by hand, so that a page has something to show.
+"""TEST FACTORY, not data: a small complete run with figures chosen by hand, for pages to show.
 
-Written through `artifacts`, which validates it all. The weights are a real ResNet18 that never saw an image.
+The run is written through `artifacts`, which validates it.
 """
 
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ from medisync.workspace import artifacts
 from medisync.workspace.atomic import write_bytes
 
 FEATURES = 256
-"""As many as the network has; `model.FEATURES` says so, but imports torch."""
+"""Number of features of the network; `model.resnet.FEATURES` would import torch."""
 
 HOSPITALS = {
     "AIIMS Delhi": (Location(lat=28.57, lon=77.21), "Neuro-oncology", (400, 380, 420, 500)),
@@ -76,10 +76,12 @@ def make_run(
     statistics: bytes = b"",
     statistics_of: str = "",
 ) -> Path:
-    """Writes a completed run and returns its folder; `without` names an artifact that it lacks, `splits` the path of one
-    test image for some classes of some hospitals, `local` are the weights of the first hospital's own model; `apart` is a
-    run over a network, where the hospitals keep the lists of their images; `statistics` are a file with those of the
-    hospital named.
+    """Writes a completed run and returns its folder.
+
+    `splits` gives the path of one test image for some classes of some hospitals, `local` the weights of the first
+    hospital's own model, `without` the name of a missing artifact. `apart` makes it a run over a network, where
+    hospitals keep the lists of their images to themselves. `statistics` are the bytes of the file with the running statistics of
+    the hospital `statistics_of`.
     """
     run = artifacts.allocate(workspace)
     write_bytes(run.folder / artifacts.CARD, b"# Model card\n")
@@ -118,7 +120,7 @@ def make_run(
 
 
 def _write_model(folder: Path, names: tuple[str, str], weights: bytes) -> dict[str, str]:
-    """Writes weights and a feature distribution under these names, and returns their hashes as StoredModel has them."""
+    """Writes weights and a feature distribution, and returns their hashes as fields of StoredModel."""
     for name, content in zip(names, (weights, distribution().to_bytes()), strict=True):
         write_bytes(folder / name, content)
     hashes = [artifacts.sha256(folder / name) for name in names]
@@ -154,11 +156,11 @@ def datasets() -> dict[str, DatasetStats]:
 
 
 def metrics(matrix: list[list[int]]) -> Metrics:
-    """The figures that follow from `matrix`; loss, calibration and intervals are made up around them."""
+    """Returns the figures that follow from `matrix`; loss, calibration and intervals are invented."""
     total, correct = sum(map(sum, matrix)), sum(matrix[i][i] for i in range(4))
     per_class = {label: _class_metrics(matrix, index) for index, label in enumerate(LABELS)}
-    recalls = [found.recall for found in per_class.values() if found.recall is not None]
-    f1s = [found.f1 for found in per_class.values() if found.f1 is not None]
+    recalls = [scores.recall for scores in per_class.values() if scores.recall is not None]
+    f1s = [scores.f1 for scores in per_class.values() if scores.f1 is not None]
     accuracy, balanced, f1 = correct / total, sum(recalls) / len(recalls), sum(f1s) / len(f1s)
     return Metrics(
         n=total,
@@ -202,7 +204,7 @@ def _class_metrics(matrix: list[list[int]], index: int) -> ClassMetrics:
 
 
 def distribution() -> FeatureDistribution:
-    """Training scans around zero, in the network's features."""
+    """Returns a distribution of training scans around zero, in the features of the network."""
     return FeatureDistribution(np.zeros((1, FEATURES), np.float32), np.eye(FEATURES, dtype=np.float32))
 
 
@@ -238,12 +240,12 @@ def meta(run: str = "run-001", synthetic: bool = True, distance_threshold: float
 
 
 def total() -> list[list[int]]:
-    """The confusion matrix of all hospitals."""
+    """Returns the confusion matrix of all hospitals."""
     return [[sum(cells) for cells in zip(*rows, strict=True)] for rows in zip(*MATRICES.values(), strict=True)]
 
 
 def baselines() -> BaselineRecord:
-    """Three models with the federated one's figures: what differs is in `differences`."""
+    """Returns three models with the same figures; their differences are in `differences`."""
     hospitals = {name: metrics(matrix) for name, matrix in MATRICES.items()}
     test, names = metrics(total()), list(HOSPITALS)
     trained: list[tuple[ModelKind, list[str]]] = [("federated", names), ("local", names[:1]), ("pooled", names)]
@@ -262,7 +264,7 @@ def baselines() -> BaselineRecord:
 
 
 def history() -> list[HistoryEntry]:
-    """Six rounds; the third refuses a hospital, which has no figures in it."""
+    """Returns six rounds; the third refuses a hospital, which has no figures in it."""
     losses, accuracies = (1.31, 0.92, 0.71, 0.55, 0.44, 0.47), (0.42, 0.63, 0.75, 0.85, 0.91, 0.9)
     return [_entry(number, *scores) for number, scores in enumerate(zip(losses, accuracies, strict=True), start=1)]
 
@@ -283,17 +285,17 @@ def _entry(number: int, loss: float, accuracy: float) -> HistoryEntry:
             name: HospitalScores(
                 train_loss=loss * 0.8,
                 train_accuracy=accuracy,
-                val_loss=loss * (1 + 0.15 * place),
-                val_accuracy=accuracy - 0.05 * place,
+                val_loss=loss * (1 + 0.15 * index),
+                val_accuracy=accuracy - 0.05 * index,
                 train_images=500,
                 val_images=100,
                 seconds=12.0,
-                update_norm=3.0 / number + place,
+                update_norm=3.0 / number + index,
                 drift=1.0 / number,
                 bytes_down=90_000_000,
                 bytes_up=45_000_000,
             )
-            for place, name in enumerate(present)
+            for index, name in enumerate(present)
         },
     )
 
@@ -327,7 +329,7 @@ def audit(synthetic: bool = True) -> AuditRecord:
                 label=None,
                 group=None,
                 status="unresolved",
-                reason="folder 'scans_*misc*' is in no class map",
+                reason="folder 'scans_*misc*' is not in the class map",
             ),
         ],
     )
@@ -355,5 +357,5 @@ def _hospital_audit(name: str) -> HospitalAudit:
         patients=90 if name == "NIMHANS Bengaluru" else 0,
         exact_copies=4,
         near_copies=9,
-        notes=["1 folder is in no class map and was left out: scans_*misc*"] if odd else [],
+        notes=["1 folder is not in the class map and was left out: scans_*misc*"] if odd else [],
     )

@@ -1,4 +1,4 @@
-"""TEST IMAGES, not data: smooth random textures that are alike only when they have the same seed."""
+"""TEST IMAGES, not data: smooth random textures that are alike only if they have the same seed."""
 
 from collections.abc import Mapping
 from pathlib import Path

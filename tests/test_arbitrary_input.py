@@ -1,4 +1,4 @@
-"""Whatever comes in is taken or refused in a sentence: property tests of artifacts, uploads and folders."""
+"""Any input is accepted or refused in one sentence: property tests of artifacts, uploads and folders."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def refusal(call: Callable[[], object]) -> str:
-    """Why it was refused; empty where it was not. Anything but an error of ours goes through."""
+    """Returns the reason of a refusal, or an empty text; errors that are not MediSyncErrors propagate."""
     try:
         call()
     except MediSyncError as error:
@@ -55,7 +55,7 @@ def test_any_text_as_an_artifact_is_read_or_refused(name: str, text: str) -> Non
 @SHARED
 @given(st.data())
 def test_any_value_anywhere_in_a_run_is_read_or_refused_and_the_run_is_listed(run: Path, data: st.DataObject) -> None:
-    """One value of run.json replaced by anything."""
+    """Replaces one value of run.json by an arbitrary one."""
     whole = json.loads((run / artifacts.RUN).read_bytes())
     changed = {**whole, data.draw(st.sampled_from(sorted(whole))): data.draw(JSON)}
     before = (run / artifacts.RUN).read_bytes()
@@ -99,7 +99,7 @@ TEXTS = st.text(min_size=1, max_size=30).map(lambda text: text.encode("utf-8", "
 
 @SHARED
 @given(st.one_of(st.binary(min_size=1, max_size=40), TEXTS).filter(can_be_a_name))
-def test_any_name_of_a_folder_is_audited_and_logged_in_one_line(name: bytes) -> None:
+def test_any_folder_name_is_audited_and_logged_in_one_line(name: bytes) -> None:
     with tempfile.TemporaryDirectory() as root:
         dataset = Path(root)
         save(dataset / "north/glioma/good.png", texture(1))

@@ -1,7 +1,7 @@
-"""Every row of the table of bad inputs, at every door that it can come through, with a good neighbour that must not suffer.
+"""Every row of the table of bad inputs, at every entry point, beside a good input that must not be affected.
 
-Doors: A audit of a dataset folder, U upload in the dashboard, P `medisync predict`, T training, F an update from a
-hospital, R reading a run. Each door is opened once, with all bad files and a good one in it at the same time.
+Entry points: A audit of a dataset folder, U upload in the dashboard, P `medisync predict`, T training, F an update
+from a hospital, R reading a run. Each is run once, with all bad files and a good one at the same time.
 """
 
 import ast
@@ -27,7 +27,8 @@ from medisync.cli.main import main
 from medisync.config import Configuration, SplitConfig
 from medisync.dashboard import uploads
 from medisync.data import audit, splits
-from medisync.data.decoding import IMAGE_SUFFIXES, UPLOAD_SUFFIXES, decode
+from medisync.data.decoding import decode
+from medisync.data.formats import IMAGE_SUFFIXES, UPLOAD_SUFFIXES
 from medisync.errors import ImageError
 from medisync.federation import simulation
 from medisync.model.resnet import build_resnet18
@@ -47,7 +48,7 @@ ODD_NAMES = (
     "\u202egnp.exe.png",
     "n" * 250 + ".png",
 )
-"""Row 31; a name on a disk holds no slash and 255 bytes at most."""
+"""Row 31; a file name has no slash and at most 255 bytes."""
 
 ROWS_ELSEWHERE = {
     39: "test_config.py::test_a_class_map_with_an_unknown_label_names_the_hospital_and_the_allowed_labels",
@@ -65,8 +66,8 @@ def name_of(file: BadFile) -> str:
     return f"{file.row}-{file.name}"
 
 
-def said(file: BadFile, problem: str, notes: str) -> None:
-    """That a refusal gives its reason in one line, and an accepted file its notes."""
+def check_response(file: BadFile, problem: str, notes: str) -> None:
+    """Asserts that a refusal gives its reason in one line, and that an accepted file has its notes."""
     if file.refused:
         assert any(phrase in problem for phrase in file.refused.split("|")), problem
         assert "\n" not in problem
@@ -75,7 +76,7 @@ def said(file: BadFile, problem: str, notes: str) -> None:
         assert all(note in notes for note in file.notes), notes
 
 
-def at_door(suffixes: Any) -> list[BadFile]:
+def with_suffix(suffixes: Any) -> list[BadFile]:
     return [file for file in FILES if file.name.endswith(tuple(suffixes))]
 
 
@@ -90,7 +91,7 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> AuditRecord:
         (dataset / "north/glioma" / file.name).write_bytes(file.content)
     for number, name in enumerate(ODD_NAMES):
         save(dataset / "north/meningioma" / name, texture(200 + number))
-    (dataset / "north/glioma/unreadable.png").symlink_to("/proc/self/mem")  # a file that root cannot read either
+    (dataset / "north/glioma/unreadable.png").symlink_to("/proc/self/mem")  # not even root can read this file
     os.truncate(save(dataset / "north/glioma/huge.png", texture(1)), 10 * 2**30)
     return audit.audit_hospitals([hospital("North", "north")], dataset)
 
@@ -99,24 +100,24 @@ def image_of(record: AuditRecord, name: str) -> AuditedImage:
     return next(image for image in record.images if Path(image.path).name == name)
 
 
-@pytest.mark.parametrize("file", at_door(IMAGE_SUFFIXES), ids=name_of)
+@pytest.mark.parametrize("file", with_suffix(IMAGE_SUFFIXES), ids=name_of)
 def test_audit(audited: AuditRecord, file: BadFile) -> None:
     image = image_of(audited, file.name)
-    said(file, image.reason, "; ".join(image.notes))
+    check_response(file, image.reason, "; ".join(image.notes))
     assert (image.status == "unreadable") == bool(file.refused)
     noted = audited.hospitals["North"].notes
     assert all(any(note in line for line in noted) for note in file.notes)
 
 
-def test_audit_of_the_neighbour_and_of_what_no_picture_file_is(audited: AuditRecord) -> None:
+def test_audit_of_the_good_file_and_of_files_that_are_not_images(audited: AuditRecord) -> None:
     assert image_of(audited, GOOD).status == "ok"
     assert image_of(audited, "unreadable.png").reason == "cannot be read: Input/output error"
     assert image_of(audited, "huge.png").reason == "the file has 10240 MB, more than the limit of 256 MB"
     skipped = audited.hospitals["North"].skipped
-    assert {f"no image ({suffix})" for suffix in (".eps", ".pdf", ".svg", ".dcm")} <= skipped.keys()
+    assert {f"not an image ({suffix})" for suffix in (".eps", ".pdf", ".svg", ".dcm")} <= skipped.keys()
 
 
-def test_odd_names_are_escaped_in_the_log_and_keep_their_images(audited: AuditRecord) -> None:
+def test_odd_names_are_escaped_in_the_log_and_their_images_are_used(audited: AuditRecord) -> None:
     for name in ODD_NAMES:
         assert image_of(audited, name).status == "ok"
     broken = [replace_name(image_of(audited, "empty.jpg"), name) for name in ODD_NAMES]
@@ -134,12 +135,12 @@ def replace_name(image: AuditedImage, name: str) -> AuditedImage:
 
 @pytest.fixture(scope="module")
 def uploaded() -> Iterator[AppTest]:
-    """All of them at once in one session of the real page."""
+    """Uploads all files at once in one session of the real page."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MEDISYNC_WORKSPACE", str(ROOT))
         app = new_app().run()
         app.switch_page(str(ROOT / "medisync/dashboard/pages/prediction.py")).run()
-        sent = [(file.name, file.content, "image/png") for file in at_door(UPLOAD_SUFFIXES)]
+        sent = [(file.name, file.content, "image/png") for file in with_suffix(UPLOAD_SUFFIXES)]
         sent += [(name, bad_inputs.encoded(texture(5, 150)), "image/png") for name in ("../../x.png", *ODD_NAMES)]
         app.file_uploader[0].set_value([(GOOD, sample(), "image/png"), *sent]).run()
         yield app
@@ -154,22 +155,22 @@ def row_of(app: AppTest, name: str) -> dict[str, str]:
     return table[table["File"] == name].iloc[0].to_dict()
 
 
-@pytest.mark.parametrize("file", at_door(UPLOAD_SUFFIXES), ids=name_of)
+@pytest.mark.parametrize("file", with_suffix(UPLOAD_SUFFIXES), ids=name_of)
 def test_upload(uploaded: AppTest, file: BadFile) -> None:
     row = row_of(uploaded, file.name)
     accepted = row["Class"] != formatting.NO_VALUE
-    said(file, "" if accepted else row["Note"], row["Note"])
+    check_response(file, "" if accepted else row["Note"], row["Note"])
     if file.unlike:
         assert row["Out of distribution"] == "yes"
 
 
-def test_upload_of_the_neighbour(uploaded: AppTest) -> None:
+def test_upload_of_the_good_file(uploaded: AppTest) -> None:
     assert not uploaded.exception
     row = row_of(uploaded, GOOD)
     assert (row["Class"] in formatting.CLASS_NAMES.values(), row["Out of distribution"]) == (True, "no")
 
 
-def test_uploaded_names_are_shown_without_what_a_browser_or_a_reader_would_act_on(uploaded: AppTest) -> None:
+def test_names_of_uploads_are_shown_without_control_characters(uploaded: AppTest) -> None:
     shown = uploaded.dataframe[0].value["File"].tolist()
     assert "../../x.png" in shown
     assert "aERROR made up.png" in shown
@@ -177,8 +178,8 @@ def test_uploaded_names_are_shown_without_what_a_browser_or_a_reader_would_act_o
     assert max(map(len, shown)) <= 80
 
 
-def test_patients_are_named_nowhere_on_the_page(uploaded: AppTest) -> None:
-    # what is shown; the session itself keeps the upload for as long as it lasts
+def test_the_page_names_no_patient(uploaded: AppTest) -> None:
+    # the page only; the session itself holds the uploads while it lasts
     everything = repr(uploaded.main) + repr(uploaded.sidebar) + uploaded.dataframe[0].value.to_csv()
     assert PATIENT not in everything
     assert PATIENT_ID not in everything
@@ -186,7 +187,7 @@ def test_patients_are_named_nowhere_on_the_page(uploaded: AppTest) -> None:
 
 @pytest.fixture(scope="module")
 def predicted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
-    """The CSV rows of a folder with all of them in it, by file name, and of the files that no folder would give."""
+    """Returns the CSV rows by file name, for a folder of all files and for the files that a folder would leave out."""
     folder = tmp_path_factory.mktemp("scans")
     (folder / GOOD).write_bytes(sample())
     for file in FILES:
@@ -207,13 +208,13 @@ def predicted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, s
 @pytest.mark.parametrize("file", FILES, ids=name_of)
 def test_predict(predicted: dict[str, dict[str, str]], file: BadFile) -> None:
     row = predicted[file.name]
-    said(file, "" if row["label"] else row["note"], row["note"])
+    check_response(file, "" if row["label"] else row["note"], row["note"])
     assert ("out of distribution" in row["note"]) or not file.unlike
     if file.row in (10, 11, 12):
         assert "pixels" in row["note"]
 
 
-def test_predict_of_the_neighbour_and_of_odd_names(predicted: dict[str, dict[str, str]]) -> None:
+def test_predict_of_the_good_file_and_of_odd_names(predicted: dict[str, dict[str, str]]) -> None:
     assert predicted[GOOD]["label"] in LABELS
     assert "out of distribution" not in predicted[GOOD]["note"]
     assert predicted[r"a\nERROR made up.png"]["label"] in LABELS
@@ -225,7 +226,7 @@ def test_predict_of_the_neighbour_and_of_odd_names(predicted: dict[str, dict[str
 @pytest.mark.parametrize(
     "data", [file.content for file in FILES if file.row in (10, 11, 12)], ids=["20000", "12000", "9000"]
 )
-def test_a_bomb_is_refused_from_its_header(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decompression_bomb_is_refused_from_its_header(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     from PIL import Image, ImageFile
 
     def decode_pixels(self: object, *arguments: object) -> None:
@@ -237,7 +238,7 @@ def test_a_bomb_is_refused_from_its_header(data: bytes, monkeypatch: pytest.Monk
         decode(data)
 
 
-def test_sixteen_bits_keep_their_contrast_and_turned_pictures_stand_upright() -> None:
+def test_sixteen_bit_images_keep_their_contrast_and_turned_images_are_upright() -> None:
     content = {file.name: file.content for file in FILES}
     decoded = decode(content["16-bit.png"]).pixels
     assert np.corrcoef(decoded.ravel(), bad_inputs.SCAN.ravel())[0, 1] > 0.99
@@ -257,7 +258,7 @@ def many(count: int) -> dict[str, bytes]:
 
 
 ARCHIVES = {
-    "a member that leads outside": ({"../../x.png": b"x", "a.png": b"x"}, "paths outside it"),
+    "a member outside the folder": ({"../../x.png": b"x", "a.png": b"x"}, "paths outside it"),
     "an absolute member": ({"/etc/x.png": b"x"}, "paths outside it"),
     "a drive": ({r"C:\x.png": b"x"}, "paths outside it"),
     "a bomb": ({f"{k}.png": b"\0" * 2**25 for k in range(7)}, "more than the limit of 200 MB"),
@@ -281,12 +282,12 @@ def test_an_archive_is_refused_before_anything_is_unpacked(
     assert scan.content == b""
 
 
-def test_an_encrypted_member_says_so() -> None:
+def test_an_encrypted_member_is_refused() -> None:
     (scan,) = uploads.expand("a.zip", "k", bad_inputs.encrypted_archive())
     assert "encrypted" in scan.problem
 
 
-def test_a_member_that_is_larger_than_its_entry_says_gives_no_more_than_that() -> None:
+def test_a_member_larger_than_its_entry_claims_is_refused() -> None:
     content = bytearray(bad_inputs.archive({"a.png": b"\0" * 10**6, "b.png": b"whole"}))
     at = content.index(b"PK\x01\x02") + 24
     content[at : at + 4] = (100).to_bytes(4, "little")
@@ -356,11 +357,11 @@ def outcome(split: SplitRecord, dataset: Path) -> Any:
     ("row", "note"),
     [
         (34, "folder 'meningioma' holds no image"),
-        (35, "folder 'brain_tumor' is in no class map: 3 images left out"),
-        (36, "folders 'Pituitary Tumor' and 'pituitary_tumor' are merged: pituitary"),
+        (35, "folder 'brain_tumor' is not in the class map: 3 images left out"),
+        (36, "folders 'Pituitary Tumor' and 'pituitary_tumor' are merged as pituitary"),
     ],
 )
-def test_a_fault_of_folders_is_said_and_the_run_goes_on(found: AuditRecord, outcome: Any, row: int, note: str) -> None:
+def test_a_faulty_folder_is_noted_and_the_run_continues(found: AuditRecord, outcome: Any, row: int, note: str) -> None:
     assert note in found.hospitals["North"].notes
     assert found.hospitals["North"].class_distribution == {"glioma": 6, "meningioma": 0, "pituitary": 6, "notumor": 6}
     assert outcome.history[0].hospitals["North"].train_images > 0
@@ -379,18 +380,18 @@ def test_one_image_under_two_labels_is_left_out_of_training(found: AuditRecord, 
     assert not [path for path in used if "brain_tumor" in path or "checkpoints" in path or "unreadable" in path]
 
 
-def test_what_no_image_is_and_what_cannot_be_read_is_counted_by_reason(found: AuditRecord) -> None:
+def test_unreadable_files_and_files_that_are_not_images_are_counted_by_reason(found: AuditRecord) -> None:
     north = found.hospitals["North"]
     assert north.skipped == {
         "hidden or system file": 3,
-        "link that leads nowhere": 1,
-        "link to a folder that was read already": 1,
+        "broken link": 1,
+        "link to a folder that was already visited": 1,
     }
     assert north.unreadable == 1
     assert any("unreadable.png: cannot be read: Input/output error" in line for line in audit.log_lines(found))
 
 
-def test_hospitals_with_hardly_any_images_are_said_and_their_metrics_undefined(
+def test_hospitals_with_hardly_any_images_are_noted_and_their_metrics_are_undefined(
     split: SplitRecord, outcome: Any
 ) -> None:
     assert any("One" in note for note in split.notes)
@@ -441,10 +442,10 @@ def workspace(tmp_path: Path) -> Workspace:
 RECORDS = {
     "cut off": ('{"status": "comp', "run.json is damaged"),
     "empty": ("", "run.json is damaged"),
-    "not a number": ('{"status": NaN}', "run.json is damaged: holds NaN, which is no number"),
+    "not a number": ('{"status": NaN}', "run.json is damaged: holds NaN, which is not a number in JSON"),
     "a key twice": ('{"run": "a", "run": "b"}', "run.json is damaged: key 'run' occurs twice"),
-    "a newer format": (None, "the run is of format 2, this program reads up to 1; use a newer one"),
-    "a file elsewhere": (None, "run.json is damaged: files: '../x' is no name of a file in the run"),
+    "a newer format": (None, "the run has format 2, this program reads up to 1; use a newer one"),
+    "a file elsewhere": (None, "run.json is damaged: files: '../x' is not the name of a file in the run"),
 }
 
 
@@ -467,7 +468,7 @@ def test_a_damaged_run_is_listed_with_the_reason_and_the_others_load(
 
 
 @pytest.mark.parametrize("name", [artifacts.META, artifacts.HISTORY, artifacts.AUDIT, artifacts.STATS])
-def test_an_artifact_with_a_wrong_hash_is_told(workspace: Workspace, name: str) -> None:
+def test_an_artifact_with_a_wrong_hash_is_reported(workspace: Workspace, name: str) -> None:
     folder = factories.make_run(workspace)
     (folder / name).write_bytes((folder / name).read_bytes() + b" ")
     (listing,) = artifacts.list_runs(workspace)
@@ -530,7 +531,7 @@ def test_weights_that_cannot_be_trusted_are_refused_though_their_hash_is_right(
 def test_every_row_has_a_test() -> None:
     here = {file.row for file in FILES} | {31, 32, 34, 35, 36, 37, 38, 40, 42, 47, 48}
     assert sorted(here | ROWS_ELSEWHERE.keys()) == list(range(1, 51))
-    for place in ROWS_ELSEWHERE.values():
-        file, name = place.split("::")
+    for test in ROWS_ELSEWHERE.values():
+        file, name = test.split("::")
         tree = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))
-        assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, place
+        assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, test

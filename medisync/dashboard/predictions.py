@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from medisync.dashboard import data
 from medisync.dashboard.data import Mistake
 from medisync.dashboard.uploads import Scan
-from medisync.data.decoding import Pixels, decode
+from medisync.data.decoding import decode
+from medisync.data.intensities import Pixels
 from medisync.errors import ImageError
 from medisync.schemas import Prediction
 from medisync.workspace.artifacts import RunListing

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from medisync.data.decoding import UPLOAD_SUFFIXES
+from medisync.data.formats import UPLOAD_SUFFIXES
 
 ACCEPTED = tuple(suffix.rpartition(".")[2] for suffix in UPLOAD_SUFFIXES)
 """File name endings for the uploader, which does not support double ones: `.nii.gz` ends in `.gz`."""

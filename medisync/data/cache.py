@@ -1,4 +1,4 @@
-"""Decoded, standardised images on disk: one memory-mapped array per set, keyed by content."""
+"""Decoded, standardised images on disk: one memory-mapped array per list of files, keyed by content."""
 
 import hashlib
 import os
@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from medisync.data.decoding import Pixels, decode, file_bytes
+from medisync.data.decoding import decode, file_bytes
+from medisync.data.intensities import Pixels
 from medisync.data.parallel import map_files
 from medisync.data.preprocessing import PIPELINE_VERSION, standardise
 from medisync.errors import DataError, ImageError
@@ -21,10 +22,11 @@ def open_cache(
     folder: Path,
     on_image: Callable[[int], None] = lambda count: None,
 ) -> Pixels:
-    """The standardised images as one read-only memory-mapped array, uint8 [N, size, size], in the order of `files`.
+    """Returns the standardised images of `files`, in order, as a read-only memory-mapped array uint8 [N, size, size].
 
-    `files` are (path, SHA-256 of the bytes). The cache is keyed by content and size, decoded on all cores when it is
-    not there yet, and safe to delete. Raises DataError where a file is no longer the one that was audited.
+    `files` are (path, SHA-256 of the bytes). The cache is keyed by content and size, built on all cores if it does not
+    exist, and safe to delete; `on_image` is called after each decoded image. Raises DataError if a file is not the one
+    that was audited.
     """
     key = hashlib.sha256("\n".join([f"{PIPELINE_VERSION} {size}", *(digest for _, digest in files)]).encode())
     target = folder / f"{key.hexdigest()[:24]}-{size}.npy"
@@ -51,14 +53,14 @@ def _build_cache(files: Sequence[tuple[Path, str]], size: int, target: Path, on_
 
 
 def _claim_cache(file: Path, shape: tuple[int, ...]) -> "np.memmap[Any, Any]":
-    """A new file mapped into memory, with its room on the disk: a full disk met later would kill the process."""
+    """Maps a new file into memory and reserves its space: a disk that fills up later would kill the process."""
     try:
         cache = np.lib.format.open_memmap(file, "w+", np.uint8, shape)
         if hasattr(os, "posix_fallocate"):
             with file.open("r+b") as stream:
                 os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
     except OSError as error:
-        raise DataError(f"no room for the decoded images in {file.parent.name}/: {error.strerror or error}") from None
+        raise DataError(f"no space for the decoded images in {file.parent.name}/: {error.strerror or error}") from None
     return cache
 
 

@@ -1,69 +1,38 @@
-"""The first step of `images`: the bytes of any file -> grey pixels, or one sentence that says what is wrong with them.
+"""The first step of preprocessing: the bytes of a file to grey pixels, or one sentence that says why not.
 
-Files come from hospitals and strangers. What is refused is refused from the header where it can be, and nothing of a
-file but its pixels and its orientation goes anywhere.
+Files come from hospitals and from strangers. What can be refused from the header is refused from the header, and
+only the pixels and the orientation of a file are used.
 """
 
 import io
 import logging
-import math
 import warnings
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import simplejpeg
-from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from medisync.data.formats import IMAGE_STARTS, IMAGES, JPEG_END, JPEG_START, PNG_START, VOLUMES, is_volume
+from medisync.data.intensities import Pixels, percentiles, reduce_to_bytes
+from medisync.data.limits import MAX_ASPECT, MAX_BYTES, MAX_PIXELS, MIN_CONTRAST, MIN_SIDE
 from medisync.errors import ImageError
 
-logging.getLogger("PIL").setLevel(logging.WARNING)  # its debug lines quote EXIF, a patient's name at worst
+logging.getLogger("PIL").setLevel(logging.WARNING)  # its debug lines quote EXIF, which may name a patient
 
-Pixels = NDArray[np.uint8]
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif"})
-"""What counts as an image in a hospital's dataset."""
-
-
-UPLOAD_SUFFIXES = (*sorted(IMAGE_SUFFIXES), ".dcm", ".nii", ".nii.gz")
-"""What a prediction takes: also one slice of a volume."""
-
-FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF")
-VOLUMES = ("DICOM", "NIfTI")
-MAX_BYTES = 256 * 2**20
-"""Of a file, and of a volume once decompressed."""
-
-MAX_PIXELS = 17_000_000
-"""A little over 4096 x 4096: what can be decoded in 300 MB of memory, whatever its mode."""
-
-MIN_SIDE = 32
-MAX_ASPECT = 4.0
-MIN_CONTRAST = 8
-"""Grey levels between the darkest and the brightest percent of an image that shows something."""
-
-BRIGHTNESS_PERCENTILES = 0.5, 99.5
-"""Black and white of a stretched image."""
-
-ROWS_AT_ONCE = 256
-"""Scaled to 8 bit: the intermediate numbers take eight times an image's memory."""
-
-JPEG_START, JPEG_END, PNG_START = b"\xff\xd8", b"\xff\xd9", b"\x89PNG\r\n\x1a\n"
-JPEG_COLOURS = {"L": "GRAY", "RGB": "RGB"}
-"""Pillow's modes by simplejpeg's names, of which both give the same bits."""
-
-STARTS = (JPEG_START, PNG_START, b"II*\x00", b"MM\x00*", b"GIF8", b"RIFF")
-"""How files of the accepted formats begin."""
+SIMPLEJPEG_COLOURS = {"L": "GRAY", "RGB": "RGB"}
+"""simplejpeg's names of those colour modes of Pillow in which both decode to the same bits."""
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """A grey image, uint8 [H, W], with what a person should know about the file it came from."""
+    """A grey image with what a person should know about its file.
+
+    `pixels` are uint8 [H, W], upright; `width` and `height` are those of the file.
+    """
 
     pixels: Pixels
     width: int
@@ -72,14 +41,14 @@ class Decoded:
     colourfulness: float
     """Mean difference between colour channels, in [0, 1]; an MRI slice is near 0."""
     contrast: float
-    """Grey levels between the darkest and the brightest percent."""
+    """Grey levels between the darkest and the brightest percent of the pixels."""
     notes: tuple[str, ...]
     slices: int = 1
-    """How many the file has; this is one of them."""
+    """Number of slices in the file, of which this is one."""
 
 
 def file_bytes(path: Path) -> bytes:
-    """Raises ImageError for a file that cannot be read, or is larger than any scan."""
+    """Reads a whole file. Raises ImageError if it cannot be read, or is larger than any scan."""
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
@@ -90,48 +59,44 @@ def file_bytes(path: Path) -> bytes:
 
 
 def decode(data: bytes, slice_number: int | None = None) -> Decoded:
-    """Decodes an image file completely, to grey; of a DICOM or NIfTI volume one slice, the middle one unless it is named.
+    """Decodes an image file completely, to grey; of a DICOM or NIfTI volume one slice, by default the middle one.
 
-    Raises ImageError with one sentence for anything that is no complete image of sensible size and content. Metadata
-    (EXIF, text chunks) is read for the orientation alone and goes nowhere.
+    `slice_number` counts from 1. Of metadata (EXIF, text chunks) only the orientation is used. Raises ImageError, with
+    one sentence, for anything but a complete image of sensible size and content.
     """
     if not data:
         raise ImageError("the file is empty")
     with warnings.catch_warnings(), _damage_explained():
-        warnings.simplefilter("ignore")  # of metadata and sizes, in words of the file; what matters to us is raised
-        if _begins_like_volume(data):
+        warnings.simplefilter("ignore")  # they quote the file; whatever matters is raised
+        if is_volume(data):
             return _decode_volume(data, slice_number)
         _check_geometry(*_open(data).size)
         data, notes = _with_end_marker(data)
         return _decode_pixels(_open_intact(data), notes)
 
 
-def _begins_like_volume(data: bytes) -> bool:
-    """DICOM, gzip (of NIfTI), NIfTI-1 or NIfTI-2."""
-    return data[128:132] == b"DICM" or data[:2] == b"\x1f\x8b" or data[344:348] == b"n+1\x00" or data[4:8] == b"n+2\x00"
-
-
 @contextmanager
 def _damage_explained() -> Iterator[None]:
+    """Turns whatever a decoder raises into an ImageError."""
     try:
         yield
     except ImageError:
         raise
     except MemoryError:
         raise ImageError("the image is too large for this machine's memory") from None
-    except Exception as error:  # Pillow raises whatever arbitrary bytes lead it to  # noqa: BLE001
+    except Exception as error:  # arbitrary bytes make Pillow raise anything  # noqa: BLE001
         reason = (str(error).splitlines() or [type(error).__name__])[0][:80]
         raise ImageError(f"the image is damaged ({reason or type(error).__name__})") from None
 
 
 def _open(data: bytes) -> Image.Image:
-    """Reads the header only."""
+    """Reads the header only. Raises ImageError for other formats and for decompression bombs."""
     try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+        return Image.open(io.BytesIO(data), formats=IMAGES)
     except UnidentifiedImageError:
-        if data.startswith(STARTS):
+        if data.startswith(IMAGE_STARTS):
             raise ImageError("the image is damaged (its header cannot be read)") from None
-        raise ImageError(f"not an image that can be read here (accepted: {', '.join((*FORMATS, *VOLUMES))})") from None
+        raise ImageError(f"not an image that can be read here (accepted: {', '.join((*IMAGES, *VOLUMES))})") from None
     except Image.DecompressionBombError:
         raise ImageError(f"more than the limit of {MAX_PIXELS // 10**6} million pixels") from None
 
@@ -146,17 +111,18 @@ def _check_geometry(width: int, height: int) -> None:
 
 
 def _with_end_marker(data: bytes) -> tuple[bytes, list[str]]:
-    """A JPEG with the end marker that it lacks: whether its pixels are all there is another question."""
+    """Adds the end marker that a JPEG lacks, with a note; whether all its pixels are there is checked later."""
     if data.startswith(JPEG_START) and JPEG_END not in data[-4096:]:
         return data + JPEG_END, ["the file lacks its end marker"]
     return data, []
 
 
 def _open_intact(data: bytes) -> Image.Image:
-    """Raises ImageError for damage that Pillow decodes in silence: wrong checksums of a PNG, a JPEG's broken pixels.
+    """Opens an image after checking it for damage that Pillow ignores.
 
-    Where a bit of a JPEG is flipped, libjpeg goes on, fills with grey what it cannot read, and leaves a warning that
-    Pillow does not pass on. A flip that leads to another valid picture gives no warning: a JPEG has no checksum.
+    Pillow ignores wrong checksums in a PNG. Where a bit of a JPEG is flipped, libjpeg fills what it cannot read with
+    grey and leaves a warning that Pillow does not pass on. A flip that leads to another valid image gives no warning:
+    JPEG has no checksum. Raises ImageError if the file is damaged.
     """
     if data.startswith(PNG_START):
         _open(data).verify()
@@ -165,11 +131,12 @@ def _open_intact(data: bytes) -> Image.Image:
 
 
 def _read_jpeg(image: Image.Image, data: bytes) -> Image.Image:
-    """The image with the pixels that show whether it is intact, which are those that Pillow would decode a second time.
+    """Decodes a JPEG with simplejpeg, which reports damage, and so spares Pillow from decoding it again.
 
-    Of kinds that only Pillow reads, and of colours that the two hand out differently, the image as it is.
+    Returns `image` itself, for Pillow to decode, where only Pillow reads the kind of JPEG or where the two differ in
+    their colours. Raises ImageError if the file is damaged.
     """
-    colours = JPEG_COLOURS.get(image.mode)
+    colours = SIMPLEJPEG_COLOURS.get(image.mode)
     try:
         pixels = simplejpeg.decode_jpeg(data, colours or "GRAY", strict=True)
     except ValueError as error:
@@ -193,7 +160,7 @@ def _can_be_decoded(data: bytes) -> bool:
 
 def _decode_pixels(image: Image.Image, file_notes: list[str]) -> Decoded:
     mode, (width, height) = image.mode, image.size
-    if getattr(image, "is_animated", False):  # counting the frames of a hostile file takes minutes
+    if getattr(image, "is_animated", False):  # counting the frames of a hostile file would take minutes
         file_notes = [*file_notes, "first of several frames used"]
     image.load()
     ImageOps.exif_transpose(image, in_place=True)
@@ -203,7 +170,7 @@ def _decode_pixels(image: Image.Image, file_notes: list[str]) -> Decoded:
 
 
 def _require_contrast(pixels: Pixels) -> float:
-    """Raises ImageError where there is hardly any."""
+    """Returns the contrast. Raises ImageError if there is hardly any."""
     low, high = percentiles(pixels, 1, 99)
     if high - low < MIN_CONTRAST and int(pixels.max()) - int(pixels.min()) < 4 * MIN_CONTRAST:
         raise ImageError("the image has no content: all its pixels are nearly the same")
@@ -211,24 +178,25 @@ def _require_contrast(pixels: Pixels) -> float:
 
 
 def _decode_volume(data: bytes, slice_number: int | None) -> Decoded:
-    from medisync.data import volumes
+    from medisync.data import volumes  # here because nibabel and pydicom import slowly and most files are images
 
-    found = volumes.read_slice(data, slice_number)
-    height, width = found.values.shape[:2]
+    volume_slice = volumes.read_slice(data, slice_number)
+    height, width = volume_slice.values.shape[:2]
     _check_geometry(width, height)
-    notes, colourfulness = list(found.notes), 0.0
-    if found.values.ndim == 3:
-        pixels, colourfulness, colour_notes = _to_grey(Image.fromarray(found.values))
+    notes, colourfulness = list(volume_slice.notes), 0.0
+    if volume_slice.values.ndim == 3:
+        pixels, colourfulness, colour_notes = _to_grey(Image.fromarray(volume_slice.values))
         notes += colour_notes
     else:
-        pixels = found.values if found.values.dtype == np.uint8 else _scale_high_depth(found.values)
+        pixels = volume_slice.values if volume_slice.values.dtype == np.uint8 else reduce_to_bytes(volume_slice.values)
     contrast = _require_contrast(pixels)
-    return Decoded(pixels, width, height, found.kind, colourfulness, contrast, tuple(notes), found.count)
+    return Decoded(pixels, width, height, volume_slice.kind, colourfulness, contrast, tuple(notes), volume_slice.count)
 
 
 def _to_grey(image: Image.Image) -> tuple[Pixels, float, list[str]]:
+    """Returns the grey pixels, the colourfulness, and notes on what was converted."""
     if image.mode.startswith(("I", "F")):
-        return _scale_high_depth(np.asarray(image)), 0.0, [f"{image.mode} intensities scaled to 8 bit by percentiles"]
+        return reduce_to_bytes(np.asarray(image)), 0.0, [f"{image.mode} intensities scaled to 8 bit by percentiles"]
     if image.mode in ("L", "1"):
         return np.asarray(image.convert("L")), 0.0, []
     notes = []
@@ -251,44 +219,3 @@ def _on_black(image: Image.Image) -> Image.Image:
 def _colourfulness(image: Image.Image) -> float:
     small = np.asarray(image.resize((64, 64), Image.Resampling.BOX), dtype=np.float32)
     return float(np.mean(small.max(axis=2) - small.min(axis=2)) / 255)
-
-
-def _scale_high_depth(values: NDArray[np.generic]) -> Pixels:
-    """16-bit and floating-point intensities to 8 bit, from the 0.5th to the 99.5th percentile."""
-    numbers = values.astype(np.float32)
-    if not np.isfinite(numbers).all():
-        raise ImageError("the image holds values that are not finite (NaN or infinity)")
-    low, high = _range(numbers, *np.percentile(numbers, BRIGHTNESS_PERCENTILES))
-    scaled = np.empty(numbers.shape, np.uint8)
-    for first in range(0, len(numbers), ROWS_AT_ONCE):
-        rows = slice(first, first + ROWS_AT_ONCE)
-        scaled[rows] = _to_bytes(numbers[rows], low, high)
-    return scaled
-
-
-def stretch(pixels: Pixels) -> Pixels:
-    """uint8 [H, W] both ways: the 0.5th and the 99.5th percentile become 0 and 255, what is beyond them is cut off."""
-    low, high = _range(pixels, *percentiles(pixels, *BRIGHTNESS_PERCENTILES))
-    return _to_bytes(np.arange(256, dtype=np.float64), low, high).take(pixels)
-
-
-def percentiles(pixels: Pixels, *wanted: float) -> tuple[float, ...]:
-    """What `numpy.percentile` gives, to the last bit, of uint8: from the histogram, without sorting, in a tenth of the time."""
-    up_to = list(accumulate(Image.fromarray(pixels).histogram()))
-    return tuple(_percentile(up_to, each / 100 * (pixels.size - 1)) for each in wanted)
-
-
-def _percentile(up_to: Sequence[int], place: float) -> float:
-    """The value at a place between two ranks, from the numbers of values up to each."""
-    low, high = (bisect_right(up_to, rank) for rank in (math.floor(place), math.ceil(place)))
-    share = place - math.floor(place)
-    return low + (high - low) * share if share < 0.5 else high - (high - low) * (1 - share)
-
-
-def _range(values: NDArray[Any], low: float, high: float) -> tuple[float, float]:
-    """Of values that hardly differ, all."""
-    return (low, high) if high > low else (float(values.min()), float(values.max()))
-
-
-def _to_bytes(values: NDArray[Any], low: float, high: float) -> Pixels:
-    return np.clip(np.rint((values - low) * (255.0 / max(high - low, 1e-12))), 0, 255).astype(np.uint8)

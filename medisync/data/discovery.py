@@ -1,4 +1,4 @@
-"""A hospital's dataset folder -> the files in it that claim to be images, with the label their folder means."""
+"""Lists the images in a hospital's dataset folder by suffix, with the label that their folder stands for."""
 
 import csv
 import os
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from medisync.config import Hospital, normalise_folder
-from medisync.data.decoding import IMAGE_SUFFIXES
+from medisync.data.formats import IMAGE_SUFFIXES
 from medisync.errors import DataError
 from medisync.schemas import FolderAudit, Label
 
@@ -21,39 +21,39 @@ SYSTEM_FOLDERS = frozenset({"__macosx"})
 
 @dataclass(frozen=True)
 class File:
-    """A file with an image's suffix. `path` is relative to the dataset folder of the workspace."""
+    """A file with an image's suffix; `path` is relative to the dataset folder of the workspace."""
 
     path: str
     label: Label | None
-    """None where no folder above the file is in the class map."""
+    """None if no folder above the file is in the class map."""
     patient: str | None
 
 
 @dataclass(frozen=True)
-class Found:
-    """What lies in one hospital's folder; nothing has been opened yet."""
+class HospitalFiles:
+    """The contents of one hospital's folder; none of its files has been opened."""
 
     files: list[File]
     folders: list[FolderAudit]
     skipped: Mapping[str, int]
-    """Entries that are no images, by reason."""
+    """Number of entries that are not images, by reason."""
     notes: list[str]
 
 
-def discover(hospital: Hospital, dataset: Path) -> Found:
-    """Everything below the hospital's folder, in the order of names; a missing folder is a note.
+def discover(hospital: Hospital, dataset: Path) -> HospitalFiles:
+    """Lists everything below the hospital's folder, in the order of names; a missing folder is a note, not an error.
 
-    A file's label is what the class map says about the innermost folder that it knows. Raises DataError where
-    `patients.csv` cannot be read: to leave patients out would let one into two splits.
+    The label of a file is that of the innermost folder which is in the class map. Raises DataError if `patients.csv`
+    cannot be read: without it, a patient could get into two splits.
     """
     root = dataset / hospital.path
     if not root.is_dir():
-        return Found([], [], {}, [f"no folder {hospital.path!r} in the dataset folder"])
+        return HospitalFiles([], [], {}, [f"the dataset folder has no folder {hospital.path!r}"])
     skipped: Counter[str] = Counter()
     paths: list[PurePosixPath] = []
     folders: dict[str, FolderAudit] = {}
     for folder, names in _walk(root, skipped):
-        images = [folder / name for name in names if _claims_to_be_image(root / folder / name, skipped)]
+        images = [folder / name for name in names if _has_image_suffix(root / folder / name, skipped)]
         paths += images
         _count(folders, folder, len(images), hospital.class_map)
     patients, notes = _read_patients(root, paths)
@@ -62,11 +62,11 @@ def discover(hospital: Hospital, dataset: Path) -> Found:
         for path in paths
     ]
     listed = sorted(folders.values(), key=lambda folder: folder.name)
-    return Found(files, listed, dict(skipped), [*_folder_notes(listed, hospital.class_map), *notes])
+    return HospitalFiles(files, listed, dict(skipped), [*_folder_notes(listed, hospital.class_map), *notes])
 
 
 def _walk(root: Path, skipped: Counter[str]) -> Iterator[tuple[PurePosixPath, list[str]]]:
-    """Folders below `root`, relative to it, with the names of their files; links are followed, loops are not."""
+    """Yields the folders below `root`, relative to it, with the names of their files; follows links, but no loops."""
     seen = {root.resolve()}
     waiting = [PurePosixPath()]
     while waiting:
@@ -74,7 +74,7 @@ def _walk(root: Path, skipped: Counter[str]) -> Iterator[tuple[PurePosixPath, li
         try:
             names = sorted(entry.name for entry in os.scandir(root / folder))
         except OSError as error:
-            skipped[f"folder that cannot be read: {error.strerror}"] += 1
+            skipped[f"unreadable folder: {error.strerror}"] += 1
             continue
         usable = [name for name in names if _is_nameable(name, skipped) and not _is_system(name, skipped)]
         inner = [name for name in usable if (root / folder / name).is_dir()]
@@ -82,7 +82,7 @@ def _walk(root: Path, skipped: Counter[str]) -> Iterator[tuple[PurePosixPath, li
         for name in reversed(inner):
             target = (root / folder / name).resolve()
             if target in seen:
-                skipped["link to a folder that was read already"] += 1
+                skipped["link to a folder that was already visited"] += 1
             else:
                 seen.add(target)
                 waiting.append(folder / name)
@@ -104,20 +104,20 @@ def _is_system(name: str, skipped: Counter[str]) -> bool:
     return False
 
 
-def _claims_to_be_image(file: Path, skipped: Counter[str]) -> bool:
+def _has_image_suffix(file: Path, skipped: Counter[str]) -> bool:
     if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file():
         return True
     if file.is_symlink() and not file.exists():
-        skipped["link that leads nowhere"] += 1
+        skipped["broken link"] += 1
     elif not file.is_file():
-        skipped["neither file nor folder"] += 1
+        skipped["neither a file nor a folder"] += 1
     elif file.name != PATIENTS:
-        skipped[f"no image ({file.suffix.lower() or 'no suffix'})"] += 1
+        skipped[f"not an image ({file.suffix.lower() or 'no suffix'})"] += 1
     return False
 
 
 def _class_folder(folder: PurePosixPath, class_map: Mapping[str, Label]) -> tuple[PurePosixPath, Label | None]:
-    """The innermost folder, from `folder` upwards, that the class map knows; else `folder` itself and no label."""
+    """Returns the innermost folder, from `folder` upwards, that is in the class map; else `folder` and no label."""
     for candidate in (folder, *folder.parents):
         if label := class_map.get(normalise_folder(candidate.name)):
             return candidate, label
@@ -125,7 +125,7 @@ def _class_folder(folder: PurePosixPath, class_map: Mapping[str, Label]) -> tupl
 
 
 def _count(folders: dict[str, FolderAudit], folder: PurePosixPath, images: int, class_map: Mapping[str, Label]) -> None:
-    """Adds the images to the class folder that they belong to; a folder without images counts if it is a class."""
+    """Adds the images to their class folder; a folder without images is listed only if it is a class folder."""
     owner, label = _class_folder(folder, class_map)
     if images or label:
         before = folders[str(owner)].images if str(owner) in folders else 0
@@ -134,19 +134,21 @@ def _count(folders: dict[str, FolderAudit], folder: PurePosixPath, images: int, 
 
 def _folder_notes(folders: list[FolderAudit], class_map: Mapping[str, Label]) -> list[str]:
     present = {normalise_folder(PurePosixPath(folder.name).name) for folder in folders if folder.label}
-    notes = [f"no folder {name!r} ({label})" for name, label in class_map.items() if name not in present]
+    notes = [f"no folder {name!r} for the class {label}" for name, label in class_map.items() if name not in present]
     notes += [f"folder {folder.name!r} holds no image" for folder in folders if not folder.images]
     for label in sorted({folder.label for folder in folders if folder.label}):
         names = [repr(folder.name) for folder in folders if folder.label == label]
         if len(names) > 1:
-            notes.append(f"folders {' and '.join(names)} are merged: {label}")
+            notes.append(f"folders {' and '.join(names)} are merged as {label}")
     unresolved = [folder for folder in folders if not folder.label]
-    notes += [f"folder {folder.name!r} is in no class map: {folder.images} images left out" for folder in unresolved]
+    notes += [
+        f"folder {folder.name!r} is not in the class map: {folder.images} images left out" for folder in unresolved
+    ]
     return notes
 
 
 def _read_patients(root: Path, paths: list[PurePosixPath]) -> tuple[dict[str, str], list[str]]:
-    """Patient by path relative to `root`, and what a person should know about the list."""
+    """Returns the patient of each path relative to `root`, and notes on the list."""
     file = root / PATIENTS
     if not file.exists():
         return {}, []
@@ -170,7 +172,7 @@ def _read_patients(root: Path, paths: list[PurePosixPath]) -> tuple[dict[str, st
 def _patient_notes(patients: Mapping[str, str], paths: set[str]) -> list[str]:
     notes = []
     if unlisted := len(paths - patients.keys()):
-        notes.append(f"{unlisted} images are not in {PATIENTS}; each counts as a patient of its own")
+        notes.append(f"{unlisted} images are not in {PATIENTS}; each counts as a separate patient")
     if absent := len(patients.keys() - paths):
-        notes.append(f"{absent} rows of {PATIENTS} name no image that is there")
+        notes.append(f"{absent} rows of {PATIENTS} name an image that does not exist")
     return notes

@@ -1,6 +1,6 @@
-"""The three public datasets -> the hospitals' folders, pinned by version. Needs the extra `medisync[download]`.
+"""Downloads the three public datasets into the hospitals' folders, pinned by version; needs `medisync[download]`.
 
-Kaggle asks for an account: see https://www.kaggle.com/docs/api for the token that `kagglehub` reads.
+Kaggle requires an account: see https://www.kaggle.com/docs/api for the token that `kagglehub` reads.
 """
 
 import csv
@@ -17,30 +17,30 @@ from tqdm import tqdm
 from medisync.errors import DataError
 
 FIGSHARE_FOLDERS: Mapping[int, str] = {1: "meningioma", 2: "glioma", 3: "pituitary tumor"}
-"""`cjdata/label` of the MATLAB files -> class folder."""
+"""Class folder for each value of `cjdata/label` in the MATLAB files."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A pinned dataset on Kaggle and how its files become a hospital's folder."""
+    """A pinned dataset on Kaggle and the function that turns it into a hospital's folder."""
 
     handle: str
-    place: Callable[[Path, Path], None]
-    """(what was downloaded, new folder)"""
+    convert: Callable[[Path, Path], None]
+    """Takes the downloaded folder and the new folder."""
 
 
 def download_datasets(dataset: Path) -> None:
-    """Fetches each dataset whose folder is missing or empty; a folder appears whole or not at all.
+    """Downloads each dataset whose folder is missing or empty; a folder appears whole or not at all.
 
-    Raises DataError if the extra is not installed or Kaggle does not deliver.
+    Raises DataError if the extra is not installed or the download fails.
     """
     for name, source in SOURCES.items():
         target = dataset / name
         if target.is_dir() and any(target.iterdir()):
-            print(f"{target} is there already; left alone")
+            print(f"{target} already exists; left unchanged")
             continue
         print(f"{target} <- kaggle.com/datasets/{source.handle}", flush=True)
-        _place_whole(_fetch(source.handle), target, source.place)
+        _convert_whole(_fetch(source.handle), target, source.convert)
 
 
 def _fetch(handle: str) -> Path:
@@ -50,28 +50,28 @@ def _fetch(handle: str) -> Path:
         raise DataError("downloading needs kagglehub and h5py: pip install 'medisync[download]'") from None
     try:
         return Path(kagglehub.dataset_download(handle))
-    except Exception as error:  # kagglehub and requests share no error class
-        raise DataError(f"kaggle.com/datasets/{handle}: {error}; is the Kaggle token in place?") from error
+    except Exception as error:  # kagglehub and requests share no base class for errors
+        raise DataError(f"kaggle.com/datasets/{handle}: {error}; check the network and the Kaggle token") from error
 
 
-def _place_whole(downloaded: Path, target: Path, place: Callable[[Path, Path], None]) -> None:
+def _convert_whole(downloaded: Path, target: Path, convert: Callable[[Path, Path], None]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".download-", dir=target.parent) as staging:
-        place(downloaded, Path(staging, "data"))
+        convert(downloaded, Path(staging, "data"))
         if target.is_dir():
             target.rmdir()
         Path(staging, "data").rename(target)
 
 
 def copy_tree(downloaded: Path, target: Path) -> None:
-    """As it is: the audit finds class folders at any depth."""
+    """Copies the folder unchanged: the audit finds class folders at any depth."""
     shutil.copytree(downloaded, target)
 
 
 def convert_figshare(downloaded: Path, target: Path) -> None:
-    """MATLAB 7.3 files with `cjdata` -> one 16-bit PNG per slice in its class folder, and the patients' list.
+    """Converts MATLAB 7.3 files with `cjdata` to one 16-bit PNG per slice in its class folder, and a list of patients.
 
-    Source of the format: https://doi.org/10.6084/m9.figshare.1512427
+    Raises DataError for any other file. Format: https://doi.org/10.6084/m9.figshare.1512427
     """
     files = sorted(
         (file for file in downloaded.rglob("*.mat") if file.stem.isdecimal()), key=lambda file: int(file.stem)
@@ -84,7 +84,7 @@ def convert_figshare(downloaded: Path, target: Path) -> None:
 
 
 def _convert_slice(file: Path, target: Path) -> tuple[str, str]:
-    """Writes one slice; its path and patient."""
+    """Writes one slice and returns its path and patient."""
     import h5py
 
     try:

@@ -1,8 +1,8 @@
-"""Which images show the same slice: copies that were mirrored, re-encoded, resized, re-windowed or trimmed.
+"""Finds images that show the same slice: copies that were mirrored, re-encoded, resized, re-windowed or trimmed.
 
-Every image is reduced to one thumbnail. Candidates are the most similar coarse thumbnails, mirrored or not; a candidate
-is confirmed by the correlation of fine detail after alignment, because whole-image correlation hardly tells a copy from
-the neighbouring slice of the same head.
+Every image is reduced to one thumbnail. Candidates are the most similar coarse thumbnails, mirrored or not. A candidate
+is confirmed by the correlation of fine detail after alignment, because the correlation of whole images hardly
+distinguishes a copy from the neighbouring slice of the same head.
 """
 
 import os
@@ -18,39 +18,39 @@ from scipy.ndimage import gaussian_filter
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from medisync.data.decoding import Pixels, percentiles
+from medisync.data.intensities import Pixels, percentiles
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.intp]
 
 SIDE = 96
-"""Pixels of a thumbnail's side: a copy at 60 % of 256 pixels still holds all of its detail."""
+"""Side of a thumbnail in pixels: a copy at 60 % of 256 pixels still has all of its detail."""
 
 COARSE_SIDE = 24
 CANDIDATE_CORRELATION = 0.85
 CANDIDATES_PER_IMAGE = 12
 TRIM = 0.035
-"""Share of the image that the second probe leaves out, for copies whose margins were cut."""
+"""Fraction of the image that the second probe trims at each edge, for copies whose margins were cut."""
 
 ALIGNMENT_SIDE = 48
 ALIGNMENT_STEPS = 5
 ALIGNMENT_LIMIT = 0.06
-"""Largest change of scale and largest shift, both as a share of half the image."""
+"""Largest change of scale and largest shift, as fractions of half the image."""
 
 DETAIL_SIGMA = 3.0
-"""Structures wider than this many thumbnail pixels do not count: neighbouring slices share them."""
+"""Width in thumbnail pixels beyond which structures are filtered out, because neighbouring slices share them."""
 
 SAME_SLICE = 0.96
-"""Smallest correlation of fine detail at which two images show the same slice.
+"""Smallest correlation of fine detail at which two images count as the same slice.
 
-Of 3960 altered copies of real scans 98.5 % reach it, of 4537 pairs of neighbouring slices none; see tests/test_duplicates.py
-for phantoms.
+98.5 % of 3960 altered copies of real scans reach it, and none of 4537 pairs of neighbouring slices. For phantoms see
+tests/data/test_near_duplicates.py.
 """
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two positions in the list of thumbnails."""
+    """Two images that show the same slice, by their positions in the list of thumbnails."""
 
     first: int
     second: int
@@ -59,16 +59,16 @@ class Pair:
 
 
 def thumbnail(pixels: Pixels) -> Pixels:
-    """Grey uint8 [H, W] -> uint8 [SIDE, SIDE], stretched between the first and the last percentile."""
+    """Reduces grey uint8 [H, W] to uint8 [SIDE, SIDE], stretched between the 1st and the 99th percentile."""
     low, high = percentiles(pixels, 1, 99)
     levels = np.clip((np.arange(256) - low) * (255 / max(high - low, 1)), 0, 255).astype(np.uint8)
     return np.asarray(Image.fromarray(levels.take(pixels)).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 
 def find_pairs(thumbnails: Pixels, progress: Callable[[list[Integers]], Iterable[Integers]] = iter) -> Iterator[Pair]:
-    """The pairs among uint8 [N, SIDE, SIDE] that show the same slice, by first position.
+    """Yields the pairs among uint8 [N, SIDE, SIDE] that show the same slice, ordered by the first position.
 
-    `progress` wraps the list of work still to do, as tqdm does.
+    `progress` wraps the list of chunks, as tqdm does.
     """
     candidates = _candidates(thumbnails)
     chunks = [candidates[start : start + 256] for start in range(0, len(candidates), 256)]
@@ -80,14 +80,14 @@ def find_pairs(thumbnails: Pixels, progress: Callable[[list[Integers]], Iterable
 
 
 def components(count: int, edges: Iterable[tuple[int, int]]) -> Integers:
-    """The connected components of `count` nodes, numbered by their first node: int [count]."""
+    """Returns the connected component of each of `count` nodes, int [count], numbered by their first node."""
     links = np.array(list(edges), dtype=np.intp).reshape(-1, 2)
     graph = coo_array((np.ones(len(links), np.int8), (links[:, 0], links[:, 1])), shape=(count, count))
     return connected_components(graph, directed=False)[1].astype(np.intp)
 
 
 def _candidates(thumbnails: Pixels) -> Integers:
-    """Rows (first, second, mirrored) with first < second: each image's best matches above the coarse threshold."""
+    """Returns rows (first, second, mirrored), first < second: each image's best matches above the coarse threshold."""
     probes = [(mirrored, _coarse(thumbnails, trim, mirrored)) for mirrored in (False, True) for trim in (0.0, TRIM)]
     images = probes[0][1]
     rows = [_best_matches(images, probes, start) for start in range(0, len(images), 512)]
@@ -95,7 +95,10 @@ def _candidates(thumbnails: Pixels) -> Integers:
 
 
 def _coarse(thumbnails: Pixels, trim: float, mirrored: bool) -> Floats:
-    """Rows of zero mean and unit length: their products are correlations. float32 [N, COARSE_SIDE ** 2]."""
+    """Returns coarse thumbnails, float32 [N, COARSE_SIDE ** 2], with zero mean and unit length.
+
+    Their products are correlations.
+    """
     box = (trim * SIDE, trim * SIDE, (1 - trim) * SIDE, (1 - trim) * SIDE)
     small = [
         Image.fromarray(image).resize((COARSE_SIDE, COARSE_SIDE), Image.Resampling.BOX, box=box) for image in thumbnails
@@ -123,18 +126,18 @@ def _best_matches(images: Floats, probes: list[tuple[bool, Floats]], start: int)
 
 
 def _top(best: Floats, mirrored: NDArray[np.bool_], start: int) -> Integers:
-    kept = min(CANDIDATES_PER_IMAGE, best.shape[1])
-    columns = np.argpartition(-best, kept - 1, axis=1)[:, :kept]
-    rows = np.repeat(np.arange(len(best)), kept)
+    count = min(CANDIDATES_PER_IMAGE, best.shape[1])
+    columns = np.argpartition(-best, count - 1, axis=1)[:, :count]
+    rows = np.repeat(np.arange(len(best)), count)
     columns = columns.ravel()
-    alike = best[rows, columns] >= CANDIDATE_CORRELATION
-    rows, columns = rows[alike], columns[alike]
+    is_candidate = best[rows, columns] >= CANDIDATE_CORRELATION
+    rows, columns = rows[is_candidate], columns[is_candidate]
     pairs = np.sort(np.stack([rows + start, columns], axis=1), axis=1)
     return np.column_stack([pairs, mirrored[rows, columns]])
 
 
 def _confirm(thumbnails: Pixels, candidates: Integers) -> Floats:
-    """The correlation of fine detail per candidate, as they are or, where that is not enough, aligned."""
+    """Returns the correlation of fine detail of each candidate; aligns those below the threshold."""
     first = thumbnails[candidates[:, 0]].astype(np.float32)
     second = thumbnails[candidates[:, 1]].astype(np.float32)
     turned = candidates[:, 2] == 1
@@ -148,7 +151,7 @@ def _confirm(thumbnails: Pixels, candidates: Integers) -> Floats:
 
 
 def _detail_correlation(first: Floats, second: Floats) -> Floats:
-    """Without the rim, where an aligned image has no pixels of its own."""
+    """Ignores the rim, where an aligned image has no pixels of its own."""
     rim = round(ALIGNMENT_LIMIT * SIDE)
     one, other = (_unit(_detail(stack, DETAIL_SIGMA)[:, rim:-rim, rim:-rim]) for stack in (first, second))
     return (one * other).sum(axis=(1, 2))
@@ -159,7 +162,7 @@ def _detail(stack: Floats, sigma: float) -> Floats:
 
 
 def _align(fixed: Floats, moving: Floats) -> Floats:
-    """`moving`, scaled and shifted along both axes so that it lies on `fixed`; float32 [P, SIDE, SIDE].
+    """Scales and shifts `moving` along both axes so that it lies on `fixed`; all are float32 [P, SIDE, SIDE].
 
     Gauss-Newton on the coarse images, all pairs at once. Source: Baker and Matthews 2004, "Lucas-Kanade 20 years on",
     https://doi.org/10.1023/B:VISI.0000011205.11775.fd
@@ -178,7 +181,7 @@ def _shrink(stack: Floats) -> Floats:
 
 
 def _gauss_newton_step(target: Floats, warped: Floats) -> Floats:
-    """[P, 4]: changes of vertical scale and shift, horizontal scale and shift; half an image is 1."""
+    """Returns [P, 4]: changes of vertical scale and shift, horizontal scale and shift; half an image is 1."""
     inner = slice(2, -2)
     side = target.shape[1]
     position = _grid(side)[inner]
@@ -208,7 +211,7 @@ def _warp(stack: Floats, motion: Floats) -> Floats:
 
 
 def _interpolation(motion: Floats, side: int) -> Floats:
-    """[P, 2] of scale change and shift -> linear interpolation along one axis, as matrices [P, side, side]."""
+    """Returns matrices [P, side, side] that interpolate along one axis; `motion` [P, 2] is scale change and shift."""
     source = (1 + motion[:, :1]) * _grid(side) + motion[:, 1:]
     pixel = np.clip((source + 1) * ((side - 1) / 2), 0, side - 1)
     return np.maximum(0, 1 - np.abs(pixel[:, :, None] - np.arange(side, dtype=np.float32)))

@@ -1,4 +1,4 @@
-"""A function over many files on all cores, in order, and no process left behind."""
+"""Maps a function over many files on all cores, and leaves no process behind."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -12,12 +12,15 @@ Result = TypeVar("Result")
 
 
 def map_files(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """`function` over `items` on all cores, in order; small inputs stay in this process. If it is killed, no worker stays."""
+    """Yields `function` of each item, in order, computed on all cores; in this process for fewer than 64 items.
+
+    The workers end when this process is killed.
+    """
     items = list(items)
     workers = os.cpu_count() or 1
     if len(items) < 64 or workers == 1:
         yield from map(function, items)
         return
-    me = os.getpid()  # said by name: a worker that starts while this process is killed has another parent already
+    me = os.getpid()  # passed on, because a worker that starts while this process is killed already has another parent
     with ProcessPoolExecutor(workers, initializer=parent_watch.end_with, initargs=(me,)) as pool:
         yield from pool.map(function, items, chunksize=32)

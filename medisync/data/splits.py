@@ -1,6 +1,6 @@
-"""Audited images + seed -> SplitRecord: stratified train, validation and test of whole groups.
+"""Splits audited images into training, validation and test sets, stratified by hospital and class.
 
-A group (copies of a slice, slices of a patient) goes to one split, the same one in every hospital.
+A group (copies of a slice, slices of a patient) goes to one split, the same one at every hospital.
 """
 
 from collections import Counter, defaultdict
@@ -27,40 +27,41 @@ from medisync.schemas import (
 )
 
 Stratum = tuple[str, Label]
-"""A class in a hospital."""
+"""A class at a hospital."""
 
 RESERVED: tuple[Split, ...] = ("test", "val")
+"""Splits that get one group of each stratum before the others are distributed, in this order."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Images that belong together, of one hospital or several."""
+    """Related images, of one hospital or several."""
 
     images: tuple[AuditedImage, ...]
     counts: Counter[Stratum]
 
     @property
     def stratum(self) -> Stratum:
-        """The one that most of the images have."""
+        """The stratum of most of the images."""
         return max(self.counts, key=lambda stratum: (self.counts[stratum], stratum))
 
 
 def split(record: AuditRecord, settings: SplitConfig, hospitals: Sequence[Hospital]) -> SplitRecord:
-    """Assigns every usable image to one split of its hospital, or to none where another hospital owns its group.
+    """Assigns every usable image to one split of its hospital, or to none if another hospital owns its group.
 
-    The ratios are shares of each hospital's images of each class, met as closely as whole groups allow. A class with one
-    group goes to training, with two to training and test; both are noted. Raises DataError if a hospital is left without
-    training images.
+    The ratios are fractions of each hospital's images of each class, met as closely as whole groups allow. A class with
+    one group goes to training, with two to training and test; both are noted. Raises DataError if a hospital is left
+    without training images.
     """
     generator = np.random.default_rng(settings.seed)
-    found = _groups([image for image in record.images if image.status == "ok"])
-    groups, notes = _settle_ownership(found, settings, generator)
+    candidates = _groups([image for image in record.images if image.status == "ok"])
+    groups, notes = _settle_ownership(candidates, settings, generator)
     assigned = _assign(groups, settings, generator)
     names = [hospital.name for hospital in hospitals]
     result = {name: _hospital_split(name, assigned) for name in names}
     if idle := [name for name in names if not result[name].train]:
         raise DataError(
-            f"{', '.join(idle)}: no training image after the split; its images all belong to other hospitals"
+            f"{', '.join(idle)}: no training image after the split; other hospitals own all groups of its images"
         )
     return SplitRecord(
         seed=settings.seed,
@@ -87,19 +88,19 @@ def _group(images: Sequence[AuditedImage]) -> Group:
 def _settle_ownership(
     groups: list[Group], settings: SplitConfig, generator: np.random.Generator
 ) -> tuple[list[Group], list[str]]:
-    """The groups that take part, and what a person should know about shared ones."""
+    """Returns the groups that are split, and notes on those that several hospitals share."""
     shared = Counter(image.hospital for group in groups if _is_shared(group) for image in group.images)
     if settings.cross_hospital_duplicates != "one-owner":
         return groups, [
-            f"{n} images of {name} are in groups that another hospital has too" for name, n in shared.items()
+            f"{n} images of {name} are in groups that another hospital also has" for name, n in shared.items()
         ]
     owned = _give_to_one_owner(groups, generator)
-    kept = Counter(image.hospital for group in owned for image in group.images)
+    after = Counter(image.hospital for group in owned for image in group.images)
     before = Counter(image.hospital for group in groups for image in group.images)
     return owned, [
-        f"{before[name] - kept[name]} of {before[name]} images of {name} are left to the hospital that owns their group"
-        for name in before
-        if kept[name] < before[name]
+        f"{number - after[name]} of {number} images of {name} are left to the hospital that owns their group"
+        for name, number in before.items()
+        if after[name] < number
     ]
 
 
@@ -108,7 +109,7 @@ def _is_shared(group: Group) -> bool:
 
 
 def _give_to_one_owner(groups: list[Group], generator: np.random.Generator) -> list[Group]:
-    """A shared group goes to that one of its hospitals which has the fewest images of the group's class so far."""
+    """Gives each shared group to whichever of its hospitals has the fewest images of the group's class so far."""
     owned = [group for group in groups if not _is_shared(group)]
     images = Counter[Stratum]()
     for group in owned:
@@ -123,13 +124,13 @@ def _give_to_one_owner(groups: list[Group], generator: np.random.Generator) -> l
 
 
 def _largest_first(groups: list[Group], generator: np.random.Generator) -> list[Group]:
-    """Ordered by size, at random among equals: small groups, taken last, even out what large ones left."""
+    """Sorts groups by size, at random among equals: small groups, assigned last, even out what large ones left."""
     shuffled = [groups[index] for index in generator.permutation(len(groups))]
     return sorted(shuffled, key=lambda group: -len(group.images))
 
 
 def _assign(groups: list[Group], settings: SplitConfig, generator: np.random.Generator) -> dict[Split, list[Group]]:
-    """Whole groups to splits: those that a split cannot do without first, then the rest where they balance best."""
+    """Assigns whole groups to splits: first those that are reserved, then each of the rest where it balances best."""
     ordered = _largest_first(groups, generator)
     reserved = _reserved(ordered)
     targets = _targets(ordered, settings)
@@ -145,7 +146,7 @@ def _assign(groups: list[Group], settings: SplitConfig, generator: np.random.Gen
 
 
 def _reserved(ordered: Sequence[Group]) -> dict[int, Split]:
-    """The smallest group of each stratum for test and the next one for validation, as long as one is left to train."""
+    """Reserves the smallest group of each stratum for test and the next for validation, if one is left for training."""
     members: dict[Stratum, list[int]] = defaultdict(list)
     for index, group in enumerate(ordered):
         members[group.stratum].append(index)
@@ -154,7 +155,7 @@ def _reserved(ordered: Sequence[Group]) -> dict[int, Split]:
 
 
 def _targets(groups: Sequence[Group], settings: SplitConfig) -> dict[tuple[Split, Stratum], float]:
-    """Images of each stratum that each split should have."""
+    """Returns how many images of each stratum each split should have."""
     totals = sum((group.counts for group in groups), Counter[Stratum]())
     train_ratio = 1 - settings.val_ratio - settings.test_ratio
     ratios: Mapping[Split, float] = {"train": train_ratio, "val": settings.val_ratio, "test": settings.test_ratio}
@@ -164,7 +165,7 @@ def _targets(groups: Sequence[Group], settings: SplitConfig) -> dict[tuple[Split
 def _imbalance(
     group: Group, filled: Counter[tuple[Split, Stratum]], targets: Mapping[tuple[Split, Stratum], float], name: Split
 ) -> float:
-    """How much the chi-squared distance from the targets grows when `group` goes to split `name`."""
+    """Returns how much the chi-squared distance from the targets grows if `group` goes to split `name`."""
     return sum(
         count * (2 * (filled[name, stratum] - targets[name, stratum]) + count) / targets[name, stratum]
         for stratum, count in group.counts.items()
@@ -188,26 +189,26 @@ def _split_images(hospital: str, groups: Sequence[Group]) -> list[SplitImage]:
 def _scarcity_notes(groups: Sequence[Group]) -> list[str]:
     counted = Counter(stratum for group in groups for stratum in group.counts)
     return [
-        f"{hospital} has {count} group{'s' * (count > 1)} of {label}: too few for all of train, val and test"
+        f"{hospital} has {count} group{'s' * (count > 1)} of {label}: too few for train, val and test"
         for (hospital, label), count in sorted(counted.items())
         if count < len(SPLITS)
     ]
 
 
 def require_no_leak(record: SplitRecord) -> None:
-    """Raises DataError if a group, or the bytes of an image, occur in two splits of whatever hospitals.
+    """Raises DataError if a group, or the bytes of an image, occur in two splits, at the same hospital or not.
 
-    Where shared groups have one owner, also if a group occurs in two hospitals.
+    Where shared groups have one owner, also if a group occurs at two hospitals.
     """
     groups: dict[int, set[str]] = defaultdict(set)
-    bytes_seen: dict[str, set[str]] = defaultdict(set)
+    digests: dict[str, set[str]] = defaultdict(set)
     owners: dict[int, set[str]] = defaultdict(set)
     for hospital, name, image in _all_images(record):
         groups[image.group].add(name)
-        bytes_seen[image.sha256].add(name)
+        digests[image.sha256].add(name)
         owners[image.group].add(hospital)
     _refuse_shared("group", groups, "splits")
-    _refuse_shared("image with SHA-256", bytes_seen, "splits")
+    _refuse_shared("image with SHA-256", digests, "splits")
     if record.cross_hospital_duplicates == "one-owner":
         _refuse_shared("group", owners, "hospitals")
 
@@ -219,18 +220,18 @@ def _all_images(record: SplitRecord) -> Iterator[tuple[str, Split, SplitImage]]:
                 yield hospital, name, image
 
 
-def _refuse_shared(what: str, places: Mapping[Any, set[str]], kind: str) -> None:
-    for key, names in places.items():
+def _refuse_shared(what: str, occurrences: Mapping[Any, set[str]], kind: str) -> None:
+    for key, names in occurrences.items():
         if len(names) > 1:
-            raise DataError(f"leak: {what} {key} is in the {kind} {' and '.join(sorted(names))}; it may be in one only")
+            raise DataError(f"leak: {what} {key} is in the {kind} {' and '.join(sorted(names))}; it may be in only one")
 
 
-def statistics(record: SplitRecord, audited: AuditRecord, hospitals: Sequence[Hospital]) -> dict[str, DatasetStats]:
-    """The images that the run uses, per hospital, beside those that were found."""
-    return {hospital.name: _hospital_statistics(hospital, record, audited) for hospital in hospitals}
+def dataset_stats(record: SplitRecord, audited: AuditRecord, hospitals: Sequence[Hospital]) -> dict[str, DatasetStats]:
+    """Counts, per hospital, the images that the run uses and those that the audit found usable."""
+    return {hospital.name: _hospital_stats(hospital, record, audited) for hospital in hospitals}
 
 
-def _hospital_statistics(hospital: Hospital, record: SplitRecord, audited: AuditRecord) -> DatasetStats:
+def _hospital_stats(hospital: Hospital, record: SplitRecord, audited: AuditRecord) -> DatasetStats:
     parts = {name: _per_label(getattr(record.hospitals[hospital.name], name)) for name in SPLITS}
     used = {label: sum(counts[label] for counts in parts.values()) for label in LABELS}
     return DatasetStats(

@@ -1,6 +1,7 @@
-"""One slice out of a DICOM or NIfTI file. Of everything else that such a file says, only what concerns the pixels is read.
+"""Reads one slice of a DICOM or NIfTI file, and of its metadata only what concerns the pixels.
 
-Imported where such a file is met, because most workspaces hold none.
+`decoding` imports this module when it meets such a file: nibabel and pydicom import slowly, and most workspaces
+hold images only.
 """
 
 import gzip
@@ -19,78 +20,77 @@ from pydicom.pixels import get_decoder  # type: ignore[attr-defined]
 from pydicom.pixels.processing import apply_rescale
 from pydicom.pixels.utils import pixel_array
 
+from medisync.data.formats import is_dicom, is_gzip, is_nifti, is_nifti1
+from medisync.data.intensities import to_bytes
+from medisync.data.limits import MAX_BYTES, MAX_PIXELS
 from medisync.errors import ImageError
 
-MAX_BYTES = 256 * 2**20
-"""Of a volume once decompressed."""
-
-MAX_SLICE_PIXELS = 17_000_000
-GZIP = b"\x1f\x8b"
-NIFTI_HEADER = 540
-"""Bytes of the longer of the two headers."""
+NIFTI_HEADER_BYTES = 540
+"""Size of the NIfTI-2 header, the longer of the two."""
 
 DEFLATED = b"1.2.840.10008.1.2.1.99"
-"""A DICOM transfer syntax that is unpacked before anything can be checked: a bomb."""
+"""The DICOM transfer syntax that pydicom decompresses before anything can be checked, so that a bomb would go off."""
 
 for library in ("pydicom", "nibabel"):
-    logging.getLogger(library).setLevel(logging.CRITICAL)  # their warnings quote the file, a patient's name at worst
+    logging.getLogger(library).setLevel(logging.CRITICAL)  # their warnings quote the file, which may name a patient
 
 
 @dataclass(frozen=True)
 class Slice:
-    """One slice: grey [H, W] of any depth, or RGB uint8 [H, W, 3], upright, and what a person should know about it."""
+    """One upright slice, with what a person should know about it.
+
+    `values` are grey [H, W] of any depth, or RGB uint8 [H, W, 3].
+    """
 
     values: NDArray[Any]
     count: int
-    """Slices in the file."""
+    """Number of slices in the file."""
     kind: str
     notes: tuple[str, ...]
 
 
-def _is_nifti(data: bytes) -> bool:
-    return data[344:348] == b"n+1\x00" or data[4:8] == b"n+2\x00"
-
-
 def read_slice(data: bytes, number: int | None = None) -> Slice:
-    """The slice or frame `number`, from 1; the middle one without. Raises ImageError with one sentence."""
+    """Returns slice or frame `number`, from 1; by default the middle one. Raises ImageError with one sentence."""
     try:
-        return _read_dicom(data, number) if data[128:132] == b"DICM" else _read_nifti(data, number)
+        return _read_dicom(data, number) if is_dicom(data) else _read_nifti(data, number)
     except ImageError:
         raise
     except MemoryError:
         raise ImageError("the volume is too large for this machine's memory") from None
-    except Exception as error:  # both libraries raise whatever arbitrary bytes lead them to  # noqa: BLE001
-        # the message may quote the file, a patient's name at worst
+    except Exception as error:  # arbitrary bytes make both libraries raise anything  # noqa: BLE001
+        # the message may quote the file, which may name a patient
         raise ImageError(f"the volume is damaged ({type(error).__name__})") from None
 
 
 def _unzip(data: bytes) -> bytes:
-    """A gzip stream of NIfTI, as far as its header says that there is something. Raises ImageError for anything else."""
+    """Decompresses a NIfTI file, up to the size that its header gives. Raises ImageError for anything else."""
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
-            head = stream.read(NIFTI_HEADER)
-            if not _is_nifti(head):
-                raise ImageError("a compressed file that holds no NIfTI volume")
+            head = stream.read(NIFTI_HEADER_BYTES)
+            if not is_nifti(head):
+                raise ImageError("the compressed file holds no NIfTI volume")
             size = _volume_bytes(head)
             if size > MAX_BYTES:
-                raise ImageError(f"{size >> 20} MB once decompressed, more than the limit of {MAX_BYTES >> 20} MB")
+                raise ImageError(
+                    f"the volume has {size >> 20} MB once decompressed, more than the limit of {MAX_BYTES >> 20} MB"
+                )
             return head + stream.read(size - len(head))
     except (OSError, EOFError, zlib.error):
-        raise ImageError("a compressed file that holds no whole NIfTI volume") from None
+        raise ImageError("the compressed file holds no complete NIfTI volume") from None
 
 
 def _volume_bytes(head: bytes) -> int:
-    """What a NIfTI file has according to its header."""
-    header = _nifti_kind(head).header_class.from_fileobj(io.BytesIO(head), check=False)
+    """Returns the size of a NIfTI file according to its header."""
+    header = _nifti_class(head).header_class.from_fileobj(io.BytesIO(head), check=False)
     return int(header.get_data_offset()) + math.prod(header.get_data_shape()) * header.get_data_dtype().itemsize
 
 
-def _nifti_kind(data: bytes) -> Any:
-    return nibabel.Nifti1Image if data[344:348] == b"n+1\x00" else nibabel.Nifti2Image
+def _nifti_class(data: bytes) -> Any:
+    return nibabel.Nifti1Image if is_nifti1(data) else nibabel.Nifti2Image
 
 
 def _choose(number: int | None, count: int) -> int:
-    """The index, from 0."""
+    """Returns the index from 0 of slice `number`, which counts from 1. Raises ImageError if there is no such slice."""
     if count < 1:
         raise ImageError("the volume has no slice")
     if number is not None and not 1 <= number <= count:
@@ -98,28 +98,28 @@ def _choose(number: int | None, count: int) -> int:
     return count // 2 if number is None else number - 1
 
 
-def _which(index: int, count: int, thing: str) -> tuple[str, ...]:
+def _slice_note(index: int, count: int, thing: str) -> tuple[str, ...]:
     return (f"{thing} {index + 1} of {count} used",) if count > 1 else ()
 
 
 def _read_dicom(data: bytes, number: int | None) -> Slice:
-    """Rescaled, windowed as the file says (PS3.3, C.11.2), light on dark."""
+    """Returns a frame rescaled and windowed as the file says, light on dark (DICOM PS3.3, C.11.2)."""
     if DEFLATED in data:
-        raise ImageError("its transfer syntax, Deflated Explicit VR Little Endian, is not read here; export it plain")
+        raise ImageError(
+            "its transfer syntax, Deflated Explicit VR Little Endian, is not supported; export the file uncompressed"
+        )
     file = pydicom.dcmread(io.BytesIO(data))
     if "PixelData" not in file:
-        raise ImageError("the DICOM file holds no picture")
+        raise ImageError("the DICOM file holds no image")
     rows, columns, count = int(file.Rows), int(file.Columns), int(file.get("NumberOfFrames", 1) or 1)
-    if rows * columns > MAX_SLICE_PIXELS:
-        raise ImageError(
-            f"{columns} x {rows} pixels, more than the limit of {MAX_SLICE_PIXELS // 10**6} million pixels"
-        )
+    if rows * columns > MAX_PIXELS:
+        raise ImageError(f"{columns} x {rows} pixels, more than the limit of {MAX_PIXELS // 10**6} million pixels")
     index = _choose(number, count)
     _require_decoder(file)
     values = pixel_array(file, index=index)
-    notes = (*_which(index, count, "frame"), *_dicom_notes(file))
+    notes = (*_slice_note(index, count, "frame"), *_dicom_notes(file))
     if values.ndim == 3:
-        return Slice(_to_bytes(values, 0, float(values.max())), count, "DICOM", notes)
+        return Slice(to_bytes(values.astype(np.float64), 0, float(values.max())), count, "DICOM", notes)
     return Slice(_to_light_on_dark(_windowed(apply_rescale(values, file), file), file), count, "DICOM", notes)
 
 
@@ -131,7 +131,7 @@ def _require_decoder(file: pydicom.FileDataset) -> None:
         available = False
     if not available:
         raise ImageError(
-            f"there is no decoder here for its transfer syntax, {syntax.name[:64]}; export it uncompressed"
+            f"no decoder is installed for its transfer syntax, {syntax.name[:64]}; export the file uncompressed"
         )
 
 
@@ -139,7 +139,7 @@ def _windowed(values: NDArray[Any], file: pydicom.Dataset) -> NDArray[Any]:
     centre, width = (_first_number(file.get(name)) for name in ("WindowCenter", "WindowWidth"))
     if centre is None or width is None or width <= 0:
         return values
-    return _to_bytes(values, centre - width / 2, centre + width / 2)
+    return to_bytes(values.astype(np.float64), centre - width / 2, centre + width / 2)
 
 
 def _first_number(value: Any) -> float | None:
@@ -158,28 +158,26 @@ def _to_light_on_dark(values: NDArray[Any], file: pydicom.Dataset) -> NDArray[An
     return inverted
 
 
-def _to_bytes(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
-    scaled = (values.astype(np.float64) - low) * (255 / max(high - low, 1e-12))
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
-
-
 def _dicom_notes(file: pydicom.Dataset) -> tuple[str, ...]:
     burned_in = str(file.get("BurnedInAnnotation", "")).upper()
     notes = []
     if burned_in == "YES":
-        notes.append("the file says that text is burned into the picture: look for names before sharing it")
+        notes.append("the file says that text is burned into the image: look for names before sharing it")
     elif burned_in != "NO":
-        notes.append("the file does not say whether text is burned into the picture: look for names before sharing it")
+        notes.append("the file does not say whether text is burned into the image: look for names before sharing it")
     if (modality := str(file.get("Modality", ""))[:16]) not in ("", "MR"):
         notes.append(f"the file says its modality is {modality}, not MR")
     return tuple(notes)
 
 
 def _read_nifti(data: bytes, number: int | None) -> Slice:
-    """An axial slice as a radiologist sees it: front up, the patient's right on the left. The rest stays unread."""
-    if data[:2] == GZIP:
+    """Returns an axial slice as a radiologist sees it: front up, the patient's right on the left.
+
+    The other slices are not read.
+    """
+    if is_gzip(data):
         data = _unzip(data)
-    image = _nifti_kind(data).from_bytes(data)
+    image = _nifti_class(data).from_bytes(data)
     shape = image.shape
     if len(shape) < 3 or min(shape[:3]) < 1:
         raise ImageError(f"the NIfTI file has the shape {' x '.join(map(str, shape))}, expected a volume of slices")
@@ -187,28 +185,30 @@ def _read_nifti(data: bytes, number: int | None) -> Slice:
     across = axes.index(2)
     index = _choose(number, shape[across])
     stored = index if signs[across] > 0 else shape[across] - 1 - index
-    if math.prod(shape[:3]) // shape[across] > MAX_SLICE_PIXELS:
-        raise ImageError(f"a slice of more than the limit of {MAX_SLICE_PIXELS // 10**6} million pixels")
-    place = [slice(None) if axis != across else stored for axis in range(3)]
-    values = _upright(np.asarray(image.dataobj[(*place, *(0,) * (len(shape) - 3))]), across, axes, signs)
+    if math.prod(shape[:3]) // shape[across] > MAX_PIXELS:
+        raise ImageError(f"a slice has more than the limit of {MAX_PIXELS // 10**6} million pixels")
+    position = [slice(None) if axis != across else stored for axis in range(3)]
+    values = _upright(np.asarray(image.dataobj[(*position, *(0,) * (len(shape) - 3))]), across, axes, signs)
     if values.dtype.kind not in "biuf":
-        raise ImageError(f"its values are of the kind {values.dtype}, expected grey levels")
+        raise ImageError(f"its values have the type {values.dtype}, expected grey levels")
     extra = ("first of several volumes used",) if math.prod(shape[3:]) > 1 else ()
-    return Slice(values, shape[across], "NIfTI", (*_which(index, shape[across], "slice"), *extra))
+    return Slice(values, shape[across], "NIfTI", (*_slice_note(index, shape[across], "slice"), *extra))
 
 
 def _orientation(affine: NDArray[np.float64]) -> tuple[list[int], list[int]]:
-    """For each stored axis which one it is of (to the right, to the front, to the top), and 1 or -1 for which way."""
-    found = nibabel.io_orientation(affine)  # type: ignore[no-untyped-call]
-    if not np.isfinite(found).all():
+    """Returns for each stored axis its direction (0 right, 1 front, 2 top), and 1 or -1 for its sign.
+
+    Takes the axes as they are stored where the affine is not usable.
+    """
+    orientation = nibabel.io_orientation(affine)  # type: ignore[no-untyped-call]
+    if not np.isfinite(orientation).all():
         return [0, 1, 2], [1, 1, 1]
-    return found[:, 0].astype(int).tolist(), found[:, 1].astype(int).tolist()
+    return orientation[:, 0].astype(int).tolist(), orientation[:, 1].astype(int).tolist()
 
 
 def _upright(plane: NDArray[Any], across: int, axes: list[int], signs: list[int]) -> NDArray[Any]:
-    """A stored plane with its rows from front to back and its columns from the patient's right to the left."""
+    """Turns a stored plane: rows from front to back, columns from the patient's right to the left."""
     first, second = (axis for axis in range(3) if axis != across)
-    plane = plane[
-        :: -signs[first], :: -signs[second]
-    ]  # from the left and the back to the right and the front, reversed
+    # an axis that runs to the right or to the front is reversed
+    plane = plane[:: -signs[first], :: -signs[second]]
     return np.ascontiguousarray(plane.T if axes[first] == 0 else plane)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from medisync.data.decoding import Pixels
+from medisync.data.intensities import Pixels
 from medisync.data.preprocessing import normalise
 from medisync.inference.predictor import Classifier
 from medisync.model.resnet import forward_with_stages

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from medisync.config import normalise_folder
-from medisync.data.decoding import UPLOAD_SUFFIXES, Decoded, Pixels, decode, file_bytes
+from medisync.data.decoding import Decoded, decode, file_bytes
+from medisync.data.formats import UPLOAD_SUFFIXES
+from medisync.data.intensities import Pixels
 from medisync.data.preprocessing import standardise
 from medisync.errors import DataError, ImageError, printable
 from medisync.evaluation.metrics import compute_metrics

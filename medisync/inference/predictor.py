@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from medisync.data.decoding import Decoded, Pixels, decode
+from medisync.data.decoding import Decoded, decode
+from medisync.data.intensities import Pixels
 from medisync.data.preprocessing import normalise, standardise
 from medisync.errors import ConfigError
 from medisync.evaluation.calibration import prediction_set

@@ -67,7 +67,7 @@ def introduce(hospital: HospitalSettings, audited: AuditRecord, record: SplitRec
         specialty=hospital.specialty,
         source=hospital.source,
         licence=hospital.licence,
-        stats=splits.statistics(record, audited, [described])[hospital.name],
+        stats=splits.dataset_stats(record, audited, [described])[hospital.name],
         audit=_counts_of(audited.hospitals[hospital.name]),
     )
 

@@ -1,5 +1,5 @@
 """Stage 0, files on disk: the folders `dataset/ models/ artifacts/ logs/` under one root.
 
-Takes records and bytes; gives validated records back. No other package knows what a file is called. Every write
-appears whole or not at all, and a run counts as complete only once its run.json names every file by SHA-256.
+Takes records and bytes; returns validated records. No other package knows the names of files. Every write is atomic,
+and a run is complete only once its run.json lists every file with its SHA-256.
 """

@@ -1,11 +1,10 @@
-"""The workspace: the only module that knows what files are called and how they are written.
+"""The workspace and its runs: the names of all files, and what makes a run complete.
 
-Whatever is written appears whole or not at all: a temporary file in the same folder, fsync, rename. A run is complete
-once its run.json is there, which names every other file with its SHA-256.
+This is the only module that knows the names. A run is complete once it has a run.json, which lists every other file
+with its SHA-256.
 """
 
 import hashlib
-import json
 import math
 import os
 import re
@@ -16,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from medisync.errors import ArtifactError
 from medisync.schemas import (
@@ -32,7 +31,8 @@ from medisync.schemas import (
     SplitRecord,
     Transport,
 )
-from medisync.workspace.atomic import explained, sweep, write_bytes
+from medisync.workspace import json_files
+from medisync.workspace.atomic import explained, sweep
 
 AUDIT = "audit.json"
 STATS = "dataset_stats.json"
@@ -54,14 +54,15 @@ LOG = "training.log"
 NOTEBOOK = "notebook.ipynb"
 
 TRANSIENT = (RUN, PROGRESS, START, LOCK)
-"""Files that run.json does not vouch for: itself, and what serves a run only while it runs."""
+"""Files that run.json does not list: itself, and those that a run needs only while it is in progress."""
 
 OPTIONAL = re.compile(r"local_(model_\d+\.pth|distribution_\d+\.npz)")
-"""Hospitals' own models: large, and only there to compare with, so a run from which they were removed is still complete."""
+"""Hospitals' own models. They are large and serve comparison only, so that a run stays complete without them."""
 
 PUBLISHED = (MODEL, DISTRIBUTION, LABEL_MAP, CARD, META)
-"""The files of models/, in the order of publishing: the metadata last, because its hashes vouch for the others. Before them
-comes STATISTICS, where a run has it.
+"""Files of models/ in the order of publishing: the metadata comes last, because it holds the hashes of the others.
+
+STATISTICS, if the run has it, comes before them.
 """
 
 SCHEMAS: Mapping[str, TypeAdapter[Any]] = {
@@ -104,13 +105,13 @@ class Workspace:
 
     @property
     def cache(self) -> Path:
-        """Decoded images; safe to delete."""
+        """Folder of decoded images; safe to delete."""
         return self.root / ".cache"
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run that this process owns: its folder, its log folder and when it began (ISO 8601)."""
+    """A run that this process owns: its folder, its log folder and its start (ISO 8601)."""
 
     folder: Path
     log_folder: Path
@@ -123,7 +124,7 @@ class Run:
 
 @dataclass(frozen=True)
 class RunListing:
-    """One line of the list of runs. `problem` says why a run cannot be shown; it is empty for a readable one."""
+    """One entry of the list of runs; `problem` says why a run cannot be shown, and is empty for a readable run."""
 
     name: str
     folder: Path
@@ -131,22 +132,23 @@ class RunListing:
     problem: str
 
 
-def local_files(place: int) -> tuple[str, str]:
-    """The names of the two files of a hospital's own model, by its place in `BaselineRecord.models`."""
-    return f"local_model_{place}.pth", f"local_distribution_{place}.npz"
+def local_files(index: int) -> tuple[str, str]:
+    """Returns the names of the two files of a hospital's own model, by its index in `BaselineRecord.models`."""
+    return f"local_model_{index}.pth", f"local_distribution_{index}.npz"
 
 
 def locate(root: str | os.PathLike[str] | None = None) -> Workspace:
-    """The workspace at `root`, else at $MEDISYNC_WORKSPACE, else at the current folder."""
+    """Returns the workspace at `root`, else at $MEDISYNC_WORKSPACE, else in the current folder."""
     return Workspace(Path(root or os.environ.get("MEDISYNC_WORKSPACE") or ".").resolve())
 
 
 def now() -> str:
+    """Returns the current time in UTC (ISO 8601)."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def age(moment: str) -> float:
-    """Seconds since an ISO 8601 moment; infinite for anything else."""
+    """Returns the seconds since an ISO 8601 time; infinity for any other text."""
     try:
         return (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
     except (ValueError, TypeError):
@@ -154,7 +156,7 @@ def age(moment: str) -> float:
 
 
 def read_log(workspace: Workspace, name: str) -> str:
-    """The text of a log, by the name that run.json gives it; empty where there is none in the workspace."""
+    """Returns the text of a log, by its name in run.json; empty if the workspace has no such log."""
     file = workspace.logs / name / LOG
     if not name or file.resolve().parent.parent != workspace.logs.resolve() or not file.is_file():
         return ""
@@ -163,7 +165,7 @@ def read_log(workspace: Workspace, name: str) -> str:
 
 
 def allocate(workspace: Workspace) -> Run:
-    """Makes the next artifacts/run-NNN and a logs/<timestamp>, both by exclusive create."""
+    """Creates the next artifacts/run-NNN and a logs/<timestamp>, both exclusively."""
     started_at = now()
     folder = _next_run_folder(workspace.artifacts)
     stamp = started_at[:19].replace(":", "-")
@@ -172,14 +174,14 @@ def allocate(workspace: Workspace) -> Run:
 
 
 def reopen(workspace: Workspace, name: str) -> tuple[Run, RunStart]:
-    """An interrupted run, and what it was begun with. Raises ArtifactError where there is nothing to go on with."""
+    """Returns an interrupted run and its start record. Raises ArtifactError if there is nothing to resume."""
     folder = workspace.artifacts / name
     if (folder / RUN).exists():
         raise ArtifactError(f"{name} is complete; there is nothing to resume")
     if not folder.is_dir():
         raise ArtifactError(f"there is no {name} in {workspace.artifacts.name}/")
     if not (folder / START).exists():
-        raise ArtifactError(f"{name} was stopped before it had begun; there is nothing to resume, begin a new run")
+        raise ArtifactError(f"{name} stopped before training began; there is nothing to resume, start a new run")
     start: RunStart = read(folder, START)
     return Run(folder, workspace.logs / start.log, start.started_at), start
 
@@ -191,14 +193,14 @@ def _next_run_folder(artifacts: Path) -> Path:
 
 
 def run_number(name: str) -> int | None:
-    """3 of "run-003"; None for any other name."""
+    """Returns 3 for "run-003", and None for a name that is not a run's."""
     match = _RUN_NAME.fullmatch(name)
     return int(match.group(1)) if match else None
 
 
 def _exclusive_folder(parent: Path, names: Sequence[str]) -> Path:
-    """Another process may take a name between our look and our mkdir: then the next one is ours."""
-    with explained(f"make a folder in {parent.name}/"):
+    """Creates a folder under the first free name; another process may take a name at any moment."""
+    with explained(f"create a folder in {parent.name}/"):
         parent.mkdir(parents=True, exist_ok=True)
         for name in names:
             try:
@@ -206,52 +208,17 @@ def _exclusive_folder(parent: Path, names: Sequence[str]) -> Path:
             except FileExistsError:
                 continue
             return parent / name
-    raise ArtifactError(f"{parent.name}/: no free name for a new folder near {names[0]}")
+    raise ArtifactError(f"no free name for a new folder in {parent.name}/, from {names[0]} to {names[-1]}")
 
 
 def write(folder: Path, name: str, record: Any) -> None:
     """Validates `record` against the schema of `name` and writes it. Raises ArtifactError naming the field."""
-    schema = SCHEMAS[name]
-    try:
-        plain = schema.dump_python(schema.validate_python(record), mode="json")
-        text = json.dumps(plain, indent=1, allow_nan=False, ensure_ascii=False)
-    except (ValidationError, ValueError) as error:
-        raise ArtifactError(f"{name} would be invalid: {_first_problem(error)}") from error
-    write_bytes(folder / name, text.encode())
+    json_files.write(folder / name, SCHEMAS[name], record)
 
 
 def read(folder: Path, name: str) -> Any:
-    """The record in `folder`/`name`. Raises ArtifactError with the reason if it is missing or damaged."""
-    try:
-        plain = json.loads(
-            (folder / name).read_bytes(), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant
-        )
-        return SCHEMAS[name].validate_python(plain)
-    except FileNotFoundError:
-        raise ArtifactError(f"{name} is missing") from None
-    except OSError as error:
-        raise ArtifactError(f"{name} cannot be read: {error.strerror or error}") from None
-    except (ValidationError, ValueError, RecursionError) as error:
-        raise ArtifactError(f"{name} is damaged: {_first_problem(error)}") from None
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"key {next(name for name in names if names.count(name) > 1)!r} occurs twice")
-    return found
-
-
-def _refuse_constant(constant: str) -> None:
-    raise ValueError(f"holds {constant}, which is no number")
-
-
-def _first_problem(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg'].removeprefix('Value error, ')}"
-    return str(error).splitlines()[0][:200] or type(error).__name__
+    """Returns the record in `folder`/`name`. Raises ArtifactError with the reason if it is missing or damaged."""
+    return json_files.read(folder / name, SCHEMAS[name])
 
 
 def sha256(file: Path) -> str:
@@ -267,7 +234,7 @@ def commit(
     software: Mapping[str, str],
     transport: Transport = "in one process",
 ) -> RunRecord:
-    """Writes run.json, which makes the run complete. Everything else of the run must be written before."""
+    """Writes run.json, which makes the run complete; all its other files must have been written before."""
     files = sorted(entry for entry in run.folder.iterdir() if entry.is_file() and entry.name not in TRANSIENT)
     record = RunRecord(
         status="completed",
@@ -287,14 +254,14 @@ def commit(
 
 
 def forget_progress(folder: Path) -> None:
-    """Of a complete run: what served it only while it ran."""
+    """Removes the files of a complete run that it needed only while it was in progress."""
     sweep(folder)
     (folder / START).unlink(missing_ok=True)
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
 def list_runs(workspace: Workspace) -> list[RunListing]:
-    """Every artifacts/run-NNN, newest first; one that is incomplete or damaged says why."""
+    """Lists every artifacts/run-NNN, newest first; incomplete and damaged ones with the reason."""
     if not workspace.artifacts.is_dir():
         return []
     numbered = [(number, entry) for entry in workspace.artifacts.iterdir() if (number := run_number(entry.name))]
@@ -317,11 +284,11 @@ def _listing(folder: Path) -> RunListing:
 def _unfinished(folder: Path) -> str:
     if not (folder / START).exists():
         return "not finished: it has no run.json"
-    return f"not finished; if nothing works on it any more, `medisync train --resume {folder.name}` goes on with it"
+    return f"not finished; if no process is working on it, resume it with `medisync train --resume {folder.name}`"
 
 
 def _check_file(file: Path, expected: str) -> None:
-    """Weights are only looked for here: whoever loads them checks their hash."""
+    """Raises ArtifactError if a file is missing or changed; the hash of weights is checked when they are loaded."""
     if _was_removed(file):
         return
     if not file.is_file():
@@ -335,12 +302,12 @@ def _was_removed(file: Path) -> bool:
 
 
 def verify(workspace: Workspace, run_name: str) -> None:
-    """Reads a completed run back, and its model in models/. Raises ArtifactError naming what is not as it was written."""
+    """Reads back a completed run and its model in models/. Raises ArtifactError naming a file that differs."""
     folder = workspace.artifacts / run_name
     record: RunRecord = read(folder, RUN)
     for name, expected in record.files.items():
         if not _was_removed(folder / name) and sha256(folder / name) != expected:
-            raise ArtifactError(f"{name} of {run_name} is not the file that run.json vouches for")
+            raise ArtifactError(f"{name} of {run_name} is not the file that run.json lists (its SHA-256 differs)")
     for name in SCHEMAS.keys() & record.files.keys():
         read(folder, name)
     meta: ModelMeta = read(workspace.models, META)
@@ -351,4 +318,4 @@ def verify(workspace: Workspace, run_name: str) -> None:
     )
     for name, expected in described:
         if expected and expected != sha256(workspace.models / name):
-            raise ArtifactError(f"models/{name} is not the one that models/{META} describes")
+            raise ArtifactError(f"models/{name} is not the file that models/{META} describes (its SHA-256 differs)")

@@ -1,4 +1,4 @@
-"""What is written appears whole or not at all, whatever happens to the process meanwhile."""
+"""Atomic writes: a file or folder appears whole or not at all, whatever happens to the process."""
 
 import ctypes
 import os
@@ -12,15 +12,15 @@ from pathlib import Path
 from medisync.errors import ArtifactError
 
 PARTIAL = ".partial"
-"""Ends the name of what is not whole yet, or no longer needed; the name begins with a dot."""
+"""Suffix of files and folders that are incomplete or no longer needed; their names also begin with a dot."""
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
-"""linux/fcntl.h and linux/fs.h."""
+"""Constants of linux/fcntl.h and linux/fs.h."""
 
 
 @contextmanager
 def explained(action: str) -> Iterator[None]:
-    """Turns a full disk or a read-only folder into one sentence."""
+    """Turns an OSError, such as a full disk or a read-only folder, into an ArtifactError of one sentence."""
     try:
         yield
     except OSError as error:
@@ -28,7 +28,7 @@ def explained(action: str) -> Iterator[None]:
 
 
 def write_bytes(target: Path, data: bytes) -> None:
-    """Replaces `target` as a whole: after a crash it is the old file or the new one."""
+    """Replaces `target` atomically: after a crash it is either the old file or the new one."""
     with explained(f"write {target.parent.name}/{target.name}"):
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=PARTIAL, dir=target.parent)
@@ -44,10 +44,10 @@ def write_bytes(target: Path, data: bytes) -> None:
 
 
 def replace_files(folder: Path, files: Mapping[str, bytes], *, without: Set[str] = frozenset()) -> None:
-    """Replaces several files of `folder` at one moment: no process ever sees some old and some new. What else is in the
-    folder stays, but for names in `without` that are not among the files.
+    """Replaces several files of `folder` in one step: no process ever sees some old and some new.
 
-    Where the system cannot exchange two folders (not Linux, a mounted folder), one after the other in the order given.
+    Other files stay, except those named in `without`. Where the system cannot exchange two folders (not Linux, or a
+    mounted folder), files are replaced one after the other in the given order.
     """
     with explained(f"write {folder.name}/"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Swaps two names in one step, as renameat2(2) does on Linux; False where that cannot be."""
+    """Exchanges two names in one step with Linux's renameat2(2); returns False where that is not possible."""
     if sys.platform != "linux" or other.is_symlink():
         return False
     swap = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
@@ -88,7 +88,7 @@ def is_partial(entry: Path) -> bool:
 
 
 def sweep(folder: Path) -> None:
-    """Removes what a killed process left half written in `folder`. Only for a folder that nobody writes to now."""
-    with suppress(OSError):  # whatever cannot be removed is in nobody's way
+    """Removes partial files that a killed process left in `folder`. No other process may be writing to it."""
+    with suppress(OSError):  # partial files that cannot be removed do no harm
         for entry in [entry for entry in folder.iterdir() if is_partial(entry)]:
             shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What happens to a workspace between its runs: a model goes to models/, what killed processes left behind goes away."""
+"""Publishes the model of a completed run to models/, and removes what killed processes left in the workspace."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,10 +13,10 @@ from medisync.workspace.atomic import PARTIAL, explained, replace_files, sweep
 
 
 def publish(workspace: Workspace, run_name: str) -> None:
-    """Copies a completed run's model to models/, all of its files at one moment, unless a newer run is published there."""
+    """Copies a completed run's model to models/, all files in one step, unless a newer run is already published."""
     folder = workspace.artifacts / run_name
     artifacts.read(folder, artifacts.RUN)
-    with _one_at_a_time(workspace):
+    with _publishing_lock(workspace):
         published = _published_number(workspace)
         if published is not None and published > (artifacts.run_number(run_name) or 0):
             return
@@ -27,13 +27,13 @@ def publish(workspace: Workspace, run_name: str) -> None:
 
 
 def _belongs(folder: Path, name: str) -> bool:
-    """A file that must be there is read whether it is or not."""
+    """Required files always belong, so that a missing one is reported; optional files belong if they exist."""
     return name in artifacts.PUBLISHED or (folder / name).exists()
 
 
 def tidy(workspace: Workspace) -> None:
-    """Removes what killed processes left: half-written files, and a complete run's checkpoints."""
-    with _one_at_a_time(workspace):
+    """Removes what killed processes left: partial files, and the checkpoints of complete runs."""
+    with _publishing_lock(workspace):
         pass
     for entry in workspace.artifacts.iterdir() if workspace.artifacts.is_dir() else ():
         if artifacts.run_number(entry.name):
@@ -42,8 +42,8 @@ def tidy(workspace: Workspace) -> None:
 
 
 @contextmanager
-def _one_at_a_time(workspace: Workspace) -> Iterator[None]:
-    """What one that was killed meanwhile left behind goes first."""
+def _publishing_lock(workspace: Workspace) -> Iterator[None]:
+    """Lets one process publish at a time, and first removes what a killed one left behind."""
     with explained(f"write {workspace.models.name}/"):
         workspace.cache.mkdir(parents=True, exist_ok=True)
         with FileLock(workspace.cache / "publishing.lock"):
@@ -53,7 +53,7 @@ def _one_at_a_time(workspace: Workspace) -> Iterator[None]:
 
 
 def _sweep_unfinished(folder: Path) -> None:
-    """Unless a process works on it. Such a run may be gone on with, or never: its half-written files serve nobody."""
+    """Removes partial files of an unfinished run, unless a process is working on it. Resuming does not need them."""
     if not (folder / artifacts.LOCK).exists():
         return
     with suppress(Timeout), FileLock(folder / artifacts.LOCK, timeout=0):
@@ -62,7 +62,7 @@ def _sweep_unfinished(folder: Path) -> None:
 
 
 def _sweep_cache(cache: Path) -> None:
-    """A cache that is being built is named after its process."""
+    """Removes partial caches whose process, which is part of their name, no longer exists."""
     for entry in cache.glob(f"*{PARTIAL}") if cache.is_dir() else ():
         if not (Path("/proc") / entry.name.split(".")[-2]).exists():
             entry.unlink(missing_ok=True)

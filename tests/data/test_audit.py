@@ -1,4 +1,4 @@
-"""What the audit says about files whose faults are known, because the test put them there."""
+"""The audit of files with known faults, which the tests put there."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,8 @@ from scans import hospital, save, texture
 
 from medisync.data import audit
 from medisync.errors import DataError
-from medisync.phantom.hospitals import STYLES, write_hospitals
+from medisync.phantom.hospitals import write_hospitals
+from medisync.phantom.styles import STYLES
 from medisync.schemas import AuditRecord
 
 NORTH, SOUTH = hospital("North", "north"), hospital("South", "south")
@@ -45,8 +46,8 @@ def test_every_folder_is_matched_or_listed_as_unresolved(tmp_path: Path) -> None
     assert found.class_distribution == {"glioma": 1, "meningioma": 0, "pituitary": 0, "notumor": 1}
     assert (found.total, found.unresolved) == (2, 1)
     assert statuses(record)["north/brain_tumor/c.png"] == "unresolved"
-    assert "folder 'brain_tumor' is in no class map: 1 images left out" in found.notes
-    assert "no folder 'meningioma' (meningioma)" in found.notes
+    assert "folder 'brain_tumor' is not in the class map: 1 images left out" in found.notes
+    assert "no folder 'meningioma' for the class meningioma" in found.notes
 
 
 def test_class_folders_are_found_at_any_depth_and_merged_with_a_note(tmp_path: Path) -> None:
@@ -54,16 +55,16 @@ def test_class_folders_are_found_at_any_depth_and_merged_with_a_note(tmp_path: P
     save(tmp_path / "north/Testing/GLIOMA/deep/b.png", texture(2))
     found = run(tmp_path).hospitals["North"]
     assert {folder.name: folder.images for folder in found.folders} == {"Training/glioma": 1, "Testing/GLIOMA": 1}
-    assert "folders 'Testing/GLIOMA' and 'Training/glioma' are merged: glioma" in found.notes
+    assert "folders 'Testing/GLIOMA' and 'Training/glioma' are merged as glioma" in found.notes
 
 
-def test_an_empty_class_folder_is_said(tmp_path: Path) -> None:
+def test_an_empty_class_folder_is_noted(tmp_path: Path) -> None:
     save(tmp_path / "north/glioma/a.png", texture(1))
     (tmp_path / "north/meningioma").mkdir()
     assert "folder 'meningioma' holds no image" in run(tmp_path).hospitals["North"].notes
 
 
-def test_unreadable_files_are_listed_with_the_reason_and_skipped(tmp_path: Path) -> None:
+def test_unreadable_files_are_listed_with_the_reason(tmp_path: Path) -> None:
     save(tmp_path / "north/glioma/good.jpg", texture(1))
     whole = (tmp_path / "north/glioma/good.jpg").read_bytes()
     (tmp_path / "north/glioma/half.jpg").write_bytes(whole[: len(whole) // 2])
@@ -81,7 +82,7 @@ def test_unreadable_files_are_listed_with_the_reason_and_skipped(tmp_path: Path)
     assert any("half.jpg" in line and "damaged" in line for line in audit.log_lines(record))
 
 
-def test_what_is_no_image_is_counted_by_reason(tmp_path: Path) -> None:
+def test_files_that_are_not_images_are_counted_by_reason(tmp_path: Path) -> None:
     save(tmp_path / "north/glioma/a.png", texture(1))
     (tmp_path / "north/glioma/notes.txt").write_text("hello")
     (tmp_path / "north/glioma/Thumbs.db").touch()
@@ -91,22 +92,22 @@ def test_what_is_no_image_is_counted_by_reason(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "north/glioma/pipe.png")
     found = run(tmp_path).hospitals["North"]
     assert found.skipped == {
-        "no image (.txt)": 1,
+        "not an image (.txt)": 1,
         "hidden or system file": 2,
-        "link that leads nowhere": 1,
-        "link to a folder that was read already": 1,
-        "neither file nor folder": 1,
+        "broken link": 1,
+        "link to a folder that was already visited": 1,
+        "neither a file nor a folder": 1,
     }
     assert found.total == 1
 
 
-def test_a_name_that_is_no_text_does_not_stop_the_audit(tmp_path: Path) -> None:
+def test_a_file_name_that_is_not_utf8_does_not_stop_the_audit(tmp_path: Path) -> None:
     save(tmp_path / "north/glioma/a.png", texture(1))
     (tmp_path / "north/glioma" / os.fsdecode(b"bad-\xff.png")).touch()
     assert run(tmp_path).hospitals["North"].skipped == {"name that is not valid UTF-8": 1}
 
 
-def test_copies_inside_a_hospital_are_one_slice(tmp_path: Path) -> None:
+def test_copies_within_a_hospital_are_one_slice(tmp_path: Path) -> None:
     original = texture(1, 128)
     save(tmp_path / "north/glioma/original.png", original)
     save(tmp_path / "north/glioma/same-pixels.bmp", original)
@@ -148,7 +149,7 @@ def test_one_slice_under_two_labels_is_quarantined_with_all_its_copies(tmp_path:
     assert sorted(conflict.paths) == ["north/glioma/a.png", "south/glioma/c.png", "south/meningioma/b.png"]
 
 
-def test_slices_of_a_patient_are_one_group_and_several_slices(tmp_path: Path) -> None:
+def test_slices_of_a_patient_are_different_slices_of_one_group(tmp_path: Path) -> None:
     for seed in (1, 2, 3):
         save(tmp_path / f"north/glioma/{seed}.png", texture(seed))
     (tmp_path / "north/patients.csv").write_text("path,patient\nglioma/1.png,P1\nglioma/2.png,P1\nglioma/9.png,P2\n")
@@ -158,8 +159,8 @@ def test_slices_of_a_patient_are_one_group_and_several_slices(tmp_path: Path) ->
     assert group_of(record, "north/glioma/3.png") != group_of(record, "north/glioma/1.png")
     found = record.hospitals["North"]
     assert found.patients == 1
-    assert "1 images are not in patients.csv; each counts as a patient of its own" in found.notes
-    assert "1 rows of patients.csv name no image that is there" in found.notes
+    assert "1 images are not in patients.csv; each counts as a separate patient" in found.notes
+    assert "1 rows of patients.csv name an image that does not exist" in found.notes
     assert found.skipped == {}
 
 
@@ -173,10 +174,10 @@ def test_a_patient_joins_the_copies_of_its_slices_in_another_hospital(tmp_path: 
     assert len({image.group for image in record.images}) == 1
 
 
-def test_patients_of_two_hospitals_with_one_name_are_two(tmp_path: Path) -> None:
-    for place, seed in (("north", 1), ("south", 2)):
-        save(tmp_path / place / "glioma/1.png", texture(seed))
-        (tmp_path / place / "patients.csv").write_text("path,patient\nglioma/1.png,P1\n")
+def test_patients_with_the_same_name_at_two_hospitals_are_different(tmp_path: Path) -> None:
+    for folder, seed in (("north", 1), ("south", 2)):
+        save(tmp_path / folder / "glioma/1.png", texture(seed))
+        (tmp_path / folder / "patients.csv").write_text("path,patient\nglioma/1.png,P1\n")
     record = run(tmp_path, NORTH, SOUTH)
     assert len({image.group for image in record.images}) == 2
 
@@ -208,7 +209,7 @@ def test_sizes_and_modes_are_counted(tmp_path: Path) -> None:
     assert found.modes == {"L": 2, "RGB": 1}
 
 
-def test_the_audit_finds_what_the_phantom_hid(tmp_path: Path) -> None:
+def test_the_audit_finds_the_faults_planted_by_the_phantom(tmp_path: Path) -> None:
     planted = write_hospitals(tmp_path, seed=3, scale=0.05)
     maps = {name: {f: label for f, (label, _) in style.folders.items()} for name, style in STYLES.items()}
     hospitals = [hospital(name, STYLES[name].root, class_map) for name, class_map in maps.items()]
@@ -222,10 +223,10 @@ def test_the_audit_finds_what_the_phantom_hid(tmp_path: Path) -> None:
         assert slice_of(record, copy.path) == slice_of(record, copy.source)
 
 
-def test_what_was_audited_is_audited_again_only_after_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_audited_again_only_after_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Path] = []
-    read_file = audit.read_file
-    monkeypatch.setattr(audit, "read_file", lambda path: (opened.append(path), read_file(path))[1])
+    fingerprint_file = audit.fingerprint_file
+    monkeypatch.setattr(audit, "fingerprint_file", lambda path: (opened.append(path), fingerprint_file(path))[1])
     scans, cache = tmp_path / "scans", tmp_path / "cache"
     for number in range(3):
         save(scans / f"north/glioma/{number}.png", texture(number))
@@ -240,7 +241,7 @@ def test_what_was_audited_is_audited_again_only_after_a_change(tmp_path: Path, m
     assert first == run(scans)
 
     times = (scans / "north/glioma/0.png").stat()
-    save(scans / "north/glioma/0.png", texture(1))  # now a copy of another
+    save(scans / "north/glioma/0.png", texture(1))  # now a copy of another image
     os.utime(scans / "north/glioma/0.png", ns=(times.st_atime_ns, times.st_mtime_ns))
     changed, files = again()
     assert files == 3
@@ -249,6 +250,6 @@ def test_what_was_audited_is_audited_again_only_after_a_change(tmp_path: Path, m
     (scans / "north/patients.csv").write_text("path,patient\nglioma/1.png,7\nglioma/2.png,7\n")
     assert again()[0] == run(scans) != changed
     assert again()[1] == 0
-    (kept,) = cache.iterdir()
-    kept.write_bytes(kept.read_bytes()[:-9])
+    (stored,) = cache.iterdir()
+    stored.write_bytes(stored.read_bytes()[:-9])
     assert again() == (run(scans), 3)

@@ -1,4 +1,4 @@
-"""What the download does around Kaggle: conversion of the MATLAB files, and folders that appear whole or not at all."""
+"""The download without Kaggle: conversion of the MATLAB files, and folders that appear whole or not at all."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def test_matlab_slices_become_class_folders_and_a_list_of_patients(tmp_path: Pat
         assert np.array_equal(np.asarray(image), pixels(2))  # 16 bits, upright, nothing lost
 
 
-def test_a_file_of_another_kind_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_file_in_another_format_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "7.mat").write_bytes(b"MATLAB 5.0 MAT-file")
     with pytest.raises(DataError, match=r"7\.mat: not a slice of Figshare 1512427"):
         download.convert_figshare(tmp_path, tmp_path / "out")
@@ -49,7 +49,7 @@ def test_a_file_of_another_kind_is_refused_by_name(tmp_path: Path) -> None:
         download.convert_figshare(tmp_path / "out", tmp_path / "elsewhere")
 
 
-def test_versions_are_pinned_and_folders_are_those_of_the_notebook() -> None:
+def test_versions_are_pinned_and_folders_match_the_notebook() -> None:
     from medisync import notebook
 
     assert all(source.handle.split("/")[2] == "versions" for source in download.SOURCES.values())
@@ -57,7 +57,7 @@ def test_versions_are_pinned_and_folders_are_those_of_the_notebook() -> None:
     assert download.SOURCES.keys() == roots
 
 
-def test_a_folder_that_has_files_is_left_alone_and_a_failure_leaves_nothing(
+def test_a_folder_with_files_is_left_unchanged_and_a_failure_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(downloaded: Path, target: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_folder_that_has_files_is_left_alone_and_a_failure_leaves_nothing(
     assert [path.name for path in (tmp_path / "dataset/dataset-1").iterdir()] == ["scan.png"]
 
 
-def test_what_was_downloaded_is_found_by_the_audit(tmp_path: Path) -> None:
+def test_the_audit_finds_downloaded_images(tmp_path: Path) -> None:
     from medisync import notebook
 
     write_slice(tmp_path / "in/1.mat", 3, "P1", pixels(1))

@@ -1,4 +1,4 @@
-"""Precision and recall of copy detection on phantoms, whose copies and neighbouring slices are known."""
+"""Precision and recall of copy detection on phantoms with known copies and neighbouring slices."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image
 
 from medisync.data import near_duplicates
-from medisync.phantom.hospitals import STYLES, draw_patient
+from medisync.phantom.scanner import draw_patient
+from medisync.phantom.styles import STYLES
 from medisync.schemas import LABELS
 
 
@@ -27,11 +28,11 @@ COPIES: Mapping[str, Callable[[Image.Image], np.ndarray]] = {
         image.crop((round(0.02 * image.width), round(0.02 * image.height), image.width, image.height))
     ),
 }
-"""What happens to a slice on its way from one collection to the next."""
+"""Alterations of a slice on its way from one collection to another."""
 
 
 def test_copies_are_found_and_neighbouring_slices_are_not() -> None:
-    """Recall at least 0.97 at a precision of at least 0.99, over three neighbouring slices of 90 heads, each copied once."""
+    """Recall is at least 0.97 and precision at least 0.99, over 90 heads with three neighbouring slices, each copied once."""
     thumbnails = []
     for index, style in enumerate(STYLES.values()):
         for number in range(30):
@@ -56,7 +57,7 @@ def test_mirrored_copies_are_marked() -> None:
     assert pair.correlation > 0.99
 
 
-def test_few_images_are_no_problem() -> None:
+def test_no_image_and_one_image_have_no_pairs() -> None:
     empty = np.empty((0, near_duplicates.SIDE, near_duplicates.SIDE), np.uint8)
     assert list(near_duplicates.find_pairs(empty)) == []
     assert list(near_duplicates.find_pairs(np.zeros((1, near_duplicates.SIDE, near_duplicates.SIDE), np.uint8))) == []

@@ -1,4 +1,4 @@
-"""Bytes to pixels: what is accepted with which note, and the sentence for everything that is refused."""
+"""Bytes to pixels: accepted files with their notes, and refusals with their reasons; caches and worker processes."""
 
 import io
 import subprocess
@@ -16,7 +16,8 @@ from PIL import ExifTags, Image, ImageOps
 from scans import save, texture
 
 from medisync.data.cache import open_cache
-from medisync.data.decoding import decode, percentiles, stretch
+from medisync.data.decoding import decode
+from medisync.data.intensities import percentiles, stretch
 from medisync.data.parallel import map_files
 from medisync.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, head_box, normalise, resize, standardise
 from medisync.errors import DataError, ImageError
@@ -28,7 +29,7 @@ PNG, JPEG = encoded(SCAN), encoded(SCAN, "JPEG", quality=90)
 
 
 @given(st.binary(max_size=400))
-def test_bytes_are_decoded_or_refused_never_anything_else(data: bytes) -> None:
+def test_arbitrary_bytes_are_refused(data: bytes) -> None:
     for head in (b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"II*\0", b"GIF89a", b"RIFF\0\0\0\0WEBP", b"BM"):
         with pytest.raises(ImageError):
             decode(head + data)
@@ -57,8 +58,8 @@ def test_every_accepted_format_is_decoded(kind: str) -> None:
     "options", [{"subsampling": 0}, {"subsampling": 2}, {"progressive": True}, {"quality": 20}], ids=str
 )
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
-def test_a_jpeg_has_the_pixels_that_pillow_gives_it(mode: str, options: dict[str, Any], turned: bool) -> None:
-    """Whoever trained with them must not find others; only kinds that simplejpeg does not decode come from Pillow itself."""
+def test_a_jpeg_has_the_pixels_that_pillow_decodes(mode: str, options: dict[str, Any], turned: bool) -> None:
+    """Models were trained on Pillow's pixels, so simplejpeg must give the same ones."""
     image = Image.merge("RGB", [Image.fromarray(texture(seed, 128)[:90]) for seed in range(3)]).convert(mode)
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6  # a quarter turn
@@ -92,7 +93,7 @@ def test_margins_are_cut_to_the_head() -> None:
     assert image[head_box(image)].shape == (100, 80)
 
 
-def test_percentiles_are_numpys_to_the_last_bit() -> None:
+def test_percentiles_equal_numpys_to_the_last_bit() -> None:
     generator = np.random.default_rng(0)
     for _ in range(200):
         pixels = generator.integers(0, generator.integers(1, 257), generator.integers(1, 50, 2), np.uint8)
@@ -101,7 +102,7 @@ def test_percentiles_are_numpys_to_the_last_bit() -> None:
 
 
 def test_a_stretched_image_is_rounded_as_in_doubles() -> None:
-    """In single precision 81 of these 1000 images have other pixels, and models have been trained with these."""
+    """In single precision 81 of these 1000 images would differ from the pixels that models were trained on."""
     generator = np.random.default_rng(0)
     for _ in range(1000):
         pixels = generator.integers(0, generator.integers(20, 257), generator.integers(10, 50, 2), np.uint8)
@@ -145,13 +146,13 @@ def test_the_cache_holds_the_standardised_images_and_is_reused(tmp_path: Path) -
     assert cache.shape == (3, 64, 64)
     assert (cache[1] == standardise(texture(1), 64)).all()
     for path, _ in listed:
-        path.unlink()  # decoded once, never again
+        path.unlink()  # the second call must not decode again
     again = open_cache(listed, 64, tmp_path / "cache", decoded.append)
     assert (again == cache).all()
     assert decoded == [1, 1, 1]
 
 
-def test_the_cache_is_read_only_and_left_whole(tmp_path: Path) -> None:
+def test_the_cache_is_read_only_and_leaves_no_partial_file(tmp_path: Path) -> None:
     cache = open_cache(files(tmp_path), 64, tmp_path / "cache")
     with pytest.raises(ValueError, match="read-only"):
         cache[0] = 0
@@ -170,7 +171,7 @@ def test_a_file_that_is_not_the_audited_one_is_refused(tmp_path: Path, change: s
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_files_are_mapped_in_order_on_all_cores() -> None:
+def test_items_are_mapped_in_order_on_all_cores() -> None:
     assert list(map_files(abs, range(-200, 0))) == list(range(200, 0, -1))
     assert list(map_files(abs, [-1])) == [1]
 
@@ -181,7 +182,7 @@ import time
 from medisync.data.parallel import map_files
 
 def work(number):
-    os.write(1, b"works\\n")  # at once: two workers that print can come between each other's word and line end
+    os.write(1, b"works\\n")  # in one call: prints of two workers could interleave
     time.sleep(3600)
 
 list(map_files(work, range(64)))
@@ -193,28 +194,28 @@ def test_workers_end_with_a_process_that_is_killed() -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == b"works\n"
         process.kill()
-        process.communicate(timeout=60)  # ends once nobody holds the pipe any more: the workers have it too
+        process.communicate(timeout=600)  # the pipe closes once the workers, which hold it too, have ended
 
 
-def test_a_worker_whose_starter_went_before_it_looked_ends_too() -> None:
+def test_a_worker_whose_parent_ended_before_it_started_to_watch_ends_too() -> None:
     gone = subprocess.Popen(["true"])
     gone.wait()
     late = f"import time; from medisync import parent_watch; parent_watch.end_with({gone.pid}); time.sleep(3600)"
-    assert subprocess.run([sys.executable, "-c", late], timeout=60, check=False).returncode == 1
+    assert subprocess.run([sys.executable, "-c", late], timeout=600, check=False).returncode == 1
 
 
-def test_workers_from_a_server_of_forks_live_as_long_as_who_asked_for_them() -> None:
+def test_workers_started_by_a_fork_server_live_as_long_as_the_process_that_uses_them() -> None:
     code = (
         "import multiprocessing\nfrom medisync.data.parallel import map_files\n"
         "if __name__ == '__main__':\n"
         "    multiprocessing.set_start_method('forkserver')\n"
         "    print(sum(map_files(abs, range(-64, 0))))"
     )
-    found = subprocess.run([sys.executable, "-c", code], timeout=60, check=True, capture_output=True, text=True)
+    found = subprocess.run([sys.executable, "-c", code], timeout=600, check=True, capture_output=True, text=True)
     assert found.stdout == "2080\n"
 
 
-def test_resizing_averages_what_becomes_one_pixel() -> None:
+def test_resizing_averages_the_pixels_that_become_one() -> None:
     tiles = torch.tensor([[0, 100], [200, 60]], dtype=torch.uint8).repeat_interleave(16, 0).repeat_interleave(16, 1)
     smaller = resize(tiles[None], 16)[0]
     assert smaller.dtype == torch.uint8

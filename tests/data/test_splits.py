@@ -1,4 +1,4 @@
-"""No group in two splits, the ratios as near as groups allow, one owner for what hospitals share."""
+"""No group is in two splits, ratios are met as closely as groups allow, and shared groups have one owner."""
 
 from collections import Counter
 
@@ -38,7 +38,7 @@ def split(images: list[AuditedImage], **settings: object) -> SplitRecord:
 
 
 def one_each(name: str, first: int = 1000) -> list[AuditedImage]:
-    """Enough for a hospital to take part."""
+    """Returns enough images for a hospital to take part."""
     return [image(first + k, first + k, "pituitary", name) for k in range(10)]
 
 
@@ -47,12 +47,12 @@ def sizes(record: SplitRecord, name: str = "North", label: str = "glioma") -> di
 
 
 def splits_by_group(record: SplitRecord) -> dict[int, set[str]]:
-    found: dict[int, set[str]] = {}
+    names: dict[int, set[str]] = {}
     for parts in record.hospitals.values():
         for part in SPLITS:
             for each in getattr(parts, part):
-                found.setdefault(each.group, set()).add(part)
-    return found
+                names.setdefault(each.group, set()).add(part)
+    return names
 
 
 images_of_groups = st.lists(
@@ -67,8 +67,8 @@ def test_no_group_is_ever_in_two_splits(drawn: list[tuple[int, str, str]], seed:
     record = split([*images, *one_each("North"), *one_each("South", 2000)], seed=seed, cross_hospital_duplicates=mode)
     assert all(len(parts) == 1 for parts in splits_by_group(record).values())
     splits.require_no_leak(record)
-    placed = sum(len(getattr(parts, part)) for parts in record.hospitals.values() for part in SPLITS)
-    assert placed == len(images) + 20 if mode != "one-owner" else placed <= len(images) + 20
+    assigned = sum(len(getattr(parts, part)) for parts in record.hospitals.values() for part in SPLITS)
+    assert assigned == len(images) + 20 if mode != "one-owner" else assigned <= len(images) + 20
 
 
 def test_ratios_hold_per_hospital_and_class() -> None:
@@ -88,7 +88,7 @@ def test_ratios_count_images_where_groups_differ_in_size() -> None:
         assert sizes(record)[part] / len(groups) == pytest.approx(ratio, abs=0.03)
 
 
-def test_the_seed_decides() -> None:
+def test_the_seed_determines_the_split() -> None:
     images = [*(image(k, k) for k in range(40)), *one_each("South")]
     assert split(images, seed=1) == split(images, seed=1)
     assert split(images, seed=1).hospitals != split(images, seed=2).hospitals
@@ -102,12 +102,12 @@ def test_the_seed_decides() -> None:
         (3, {"train": 1, "val": 1, "test": 1}),
     ],
 )
-def test_a_class_of_few_groups_is_placed_and_said(groups: int, expected: dict[str, int]) -> None:
+def test_a_class_of_few_groups_is_assigned_and_noted(groups: int, expected: dict[str, int]) -> None:
     images = [image(k, k, "meningioma") for k in range(groups)]
     record = split([*images, *one_each("North"), *one_each("South", 2000)])
     assert sizes(record, label="meningioma") == expected
-    said = [note for note in record.notes if "meningioma" in note]
-    assert len(said) == (groups < 3)
+    notes = [note for note in record.notes if "meningioma" in note]
+    assert len(notes) == (groups < 3)
 
 
 def test_a_shared_group_has_one_owner_and_hospitals_are_balanced() -> None:
@@ -154,10 +154,10 @@ def test_the_same_bytes_in_two_splits_are_refused() -> None:
         splits.require_no_leak(record.model_copy(update={"hospitals": {**record.hospitals, "North": leaked}}))
 
 
-def test_statistics_count_what_is_used_beside_what_was_found() -> None:
+def test_dataset_stats_count_used_and_usable_images() -> None:
     images = [image(k, k, name=name) for name in NAMES for k in range(40)]
     record = split(images)
-    stats = splits.statistics(record, audited(images), HOSPITALS)
+    stats = splits.dataset_stats(record, audited(images), HOSPITALS)
     assert stats["North"].found["glioma"] == 40
     assert stats["North"].class_distribution == {"glioma": 20, "meningioma": 0, "pituitary": 0, "notumor": 0}
     assert stats["North"].total == 20

@@ -1,7 +1,9 @@
-"""DICOM and NIfTI: files made here with the real libraries, one slice out of each."""
+"""One slice of DICOM and NIfTI files, which the tests make with the real libraries."""
 
 import gzip
 import io
+import subprocess
+import sys
 
 import bad_inputs
 import nibabel
@@ -25,20 +27,20 @@ def dicom(frames: np.ndarray, **fields: object) -> bytes:
 
 
 def test_a_window_maps_its_edges_to_black_and_white() -> None:
-    # rescaled: stored - 1000; the window from 0 to 1000 is what was stored as 1000 to 2000
+    # rescaled values are stored ones - 1000, so the window from 0 to 1000 spans stored values from 1000 to 2000
     data = dicom(RAMP[None], RescaleSlope=1, RescaleIntercept=-1000, WindowCenter=500, WindowWidth=1000)
     values = volumes.read_slice(data).values
     assert values.dtype == np.uint8
     assert values.ravel()[[0, 1000, 1500, 2000, 3000]].tolist() == [0, 0, 128, 255, 255]
 
 
-def test_monochrome1_is_turned_to_light_on_dark() -> None:
+def test_monochrome1_is_inverted_to_light_on_dark() -> None:
     plain, inverted = dicom(RAMP[None]), dicom(RAMP[None], PhotometricInterpretation="MONOCHROME1")
     first, second = volumes.read_slice(plain).values, volumes.read_slice(inverted).values
     assert np.array_equal(second, first.max() - first)
 
 
-def test_the_frame_asked_for_is_read_and_the_middle_one_otherwise() -> None:
+def test_the_requested_frame_is_read_and_by_default_the_middle_one() -> None:
     frames = np.stack([RAMP, RAMP + 1, RAMP + 2])
     assert volumes.read_slice(dicom(frames), 3).values[0, 0] == 2
     middle = volumes.read_slice(dicom(frames))
@@ -48,9 +50,9 @@ def test_the_frame_asked_for_is_read_and_the_middle_one_otherwise() -> None:
         volumes.read_slice(dicom(frames), 4)
 
 
-def test_what_the_file_says_of_burned_in_text_is_passed_on_and_of_the_patient_nothing() -> None:
+def test_a_burned_in_annotation_is_noted_and_the_patient_is_not() -> None:
     decoded = decode(dicom(RAMP[None], BurnedInAnnotation="YES", Modality="CT"))
-    assert "text is burned into the picture" in decoded.notes[0]
+    assert "text is burned into the image" in decoded.notes[0]
     assert "modality is CT, not MR" in decoded.notes[1]
     assert "Nobody" not in repr(decoded)
     assert "4711" not in repr(decoded)
@@ -67,13 +69,13 @@ def test_an_axial_slice_has_the_front_up_and_the_right_on_the_left() -> None:
     assert not drawn[1:, 1:].any()
 
 
-def test_an_affine_that_mirrors_is_undone() -> None:
+def test_a_mirroring_affine_is_undone() -> None:
     values = np.random.default_rng(0).integers(0, 99, (40, 50, 3)).astype(np.int16)
     mirrored = nifti(values[::-1], np.diag([-1.0, 1, 1, 1]))
     assert np.array_equal(volumes.read_slice(mirrored).values, volumes.read_slice(nifti(values)).values)
 
 
-def test_compressed_and_plain_volumes_decode_alike_and_say_which_slice() -> None:
+def test_compressed_and_uncompressed_volumes_decode_alike_and_note_the_slice() -> None:
     values = np.stack([texture(seed, 80) for seed in range(5)], axis=2).astype(np.float32)
     plain = decode(nifti(values), 4)
     packed = decode(gzip.compress(nifti(values)), 4)
@@ -93,37 +95,37 @@ def test_of_several_volumes_the_first_is_used() -> None:
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        pytest.param(dicom(RAMP[None])[:600], "damaged|no picture", id="dicom cut short"),
+        pytest.param(dicom(RAMP[None])[:600], "damaged|no image", id="dicom cut short"),
         pytest.param(dicom(RAMP[None], PixelData=b"\0\0"), "damaged", id="dicom with two bytes of pixels"),
-        pytest.param(b"\0" * 128 + b"DICM" + b"\xff" * 400, "damaged|no picture", id="dicom of nonsense"),
+        pytest.param(b"\0" * 128 + b"DICM" + b"\xff" * 400, "damaged|no image", id="dicom of arbitrary bytes"),
         pytest.param(gzip.compress(b"nothing of that kind" * 40), "holds no NIfTI volume", id="gzip of a text"),
         pytest.param(gzip.compress(b"x" * 900)[:20], "holds no NIfTI volume", id="gzip cut short"),
         pytest.param(nifti(np.zeros((40, 40, 3), np.int16))[:1000], "damaged", id="nifti cut short"),
         pytest.param(nifti(np.zeros((40, 40), np.int16)), "expected a volume of slices", id="nifti of one slice"),
-        pytest.param(nifti(np.full((40, 40, 3), np.nan, np.float32)), "not finite", id="nifti of no number"),
+        pytest.param(nifti(np.full((40, 40, 3), np.nan, np.float32)), "not finite", id="nifti of nan"),
         pytest.param(nifti(np.zeros((40, 40, 3), np.int16)), "no content", id="nifti of zeros"),
         pytest.param(nifti(np.ones((8, 8, 3), np.int16)), "too small", id="nifti too small"),
         pytest.param(dicom(np.zeros((1, 64, 64), np.uint16)), "no content", id="dicom of zeros"),
     ],
 )
-def test_what_cannot_be_used_is_refused_in_a_sentence(data: bytes, problem: str) -> None:
+def test_an_unusable_volume_is_refused_in_one_sentence(data: bytes, problem: str) -> None:
     with pytest.raises(ImageError, match=problem):
         decode(data)
 
 
-def test_a_bomb_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decompression_bomb_is_refused_from_its_header(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(volumes, "MAX_BYTES", 10_000)
     packed = gzip.compress(nifti(np.zeros((64, 64, 64), np.int16)))
     with pytest.raises(ImageError, match="more than the limit"):
         decode(packed[:200])  # the header is enough
 
 
-def test_a_deflated_dicom_is_refused_unread() -> None:
+def test_a_deflated_dicom_is_refused_before_it_is_parsed() -> None:
     file = pydicom.dcmread(io.BytesIO(dicom(RAMP[None])))
     file.file_meta.TransferSyntaxUID = bad_inputs.DEFLATED
     stream = io.BytesIO()
     file.save_as(stream, enforce_file_format=True)
-    with pytest.raises(ImageError, match="Deflated Explicit VR Little Endian, is not read here"):
+    with pytest.raises(ImageError, match="Deflated Explicit VR Little Endian, is not supported"):
         decode(stream.getvalue())
 
 
@@ -132,7 +134,7 @@ def test_a_deflated_dicom_is_refused_unread() -> None:
     st.tuples(*[st.sampled_from([-1.0, 1.0])] * 3),
     st.integers(1, 6),
 )
-def test_the_slice_is_the_one_that_nibabel_would_give(axes: list[int], signs: tuple[float, ...], number: int) -> None:
+def test_the_slice_equals_nibabels_canonical_one(axes: list[int], signs: tuple[float, ...], number: int) -> None:
     affine = np.zeros((4, 4))
     affine[axes, range(3)], affine[3, 3] = signs, 1
     data = nifti(np.random.default_rng(0).integers(0, 99, (4, 5, 6)).astype(np.int16), affine)
@@ -141,7 +143,7 @@ def test_the_slice_is_the_one_that_nibabel_would_give(axes: list[int], signs: tu
     assert np.array_equal(volumes.read_slice(data, chosen).values, whole[:, :, chosen - 1].T[::-1, ::-1])
 
 
-def test_what_a_file_says_is_in_no_message_and_no_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_metadata_appear_in_no_message_and_no_log(caplog: pytest.LogCaptureFixture) -> None:
     file = pydicom.dcmread(io.BytesIO(dicom(RAMP[None])))
     wrong = pydicom.DataElement("WindowWidth", "DS", "1")
     wrong._value = bad_inputs.PATIENT
@@ -150,10 +152,15 @@ def test_what_a_file_says_is_in_no_message_and_no_log(caplog: pytest.LogCaptureF
     stream = io.BytesIO()
     pydicom.dcmwrite(stream, file, enforce_file_format=True)
     data = stream.getvalue()
-    assert data.count(bad_inputs.PATIENT.encode()) == 2  # its name, and where a number should be
+    assert data.count(bad_inputs.PATIENT.encode()) == 2  # as the name, and in place of a number
     try:
         said = repr(decode(data).notes)
     except ImageError as error:
         said = str(error)
     assert bad_inputs.PATIENT not in said
     assert bad_inputs.PATIENT not in caplog.text
+
+
+def test_volume_libraries_are_imported_only_for_volumes() -> None:
+    code = "import medisync.data.decoding, sys; sys.exit(bool({'nibabel', 'pydicom'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -13,7 +13,8 @@ from medisync.inference.predictor import Classifier
 from medisync.model.device import memory_kept, select_device
 from medisync.model.resnet import build_resnet18, restore_network
 from medisync.model.weights import State
-from medisync.phantom.hospitals import STYLES, PhantomSlice, draw_slice
+from medisync.phantom.scanner import PhantomSlice, draw_slice
+from medisync.phantom.styles import STYLES
 from medisync.schemas import LABELS
 from medisync.training.dataset import ImageSet
 from medisync.training.local import RoundInstructions, train_locally

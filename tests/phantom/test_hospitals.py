@@ -1,4 +1,4 @@
-"""The synthetic hospitals: what is drawn, how it is filed, and that the planted faults are what they claim."""
+"""The synthetic hospitals: drawings, folder layout, and planted faults."""
 
 import csv
 import json
@@ -10,16 +10,10 @@ from PIL import Image, UnidentifiedImageError
 from scipy import ndimage
 
 from medisync.errors import DataError
-from medisync.phantom.hospitals import (
-    LABELS,
-    STYLES,
-    PhantomSlice,
-    Planted,
-    cases,
-    draw_patient,
-    draw_slice,
-    write_hospitals,
-)
+from medisync.phantom.hospitals import Planted, cases, write_hospitals
+from medisync.phantom.scanner import PhantomSlice, draw_patient, draw_slice
+from medisync.phantom.styles import STYLES
+from medisync.schemas import LABELS
 
 SMALL = 0.01  # four patients of each class
 DATASET_3 = "dataset-3/Brain_Cancer raw MRI data/Brain_Cancer"
@@ -38,7 +32,7 @@ def hospitals(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Planted]:
 
 @pytest.fixture(scope="module")
 def drawn() -> dict[str, list[PhantomSlice]]:
-    """Four slices of each class from each hospital."""
+    """Draws four slices of each class from each hospital."""
 
     def draw_four(index: int, label: str) -> list[PhantomSlice]:
         generators = [np.random.default_rng((index, number)) for number in range(4)]
@@ -68,7 +62,7 @@ def without_edge(region: np.ndarray, pixels: int) -> np.ndarray:
     return ndimage.binary_erosion(region, iterations=pixels)
 
 
-def test_the_layouts_are_those_of_the_real_hospitals(hospitals: tuple[Path, Planted]) -> None:
+def test_folder_layouts_match_the_real_hospitals(hospitals: tuple[Path, Planted]) -> None:
     dataset, _ = hospitals
     assert {p.name for p in dataset.iterdir()} == {"dataset-1", "dataset-2", "dataset-3", "PHANTOM.json"}
     for root, folders in CLASS_FOLDERS.items():
@@ -96,7 +90,7 @@ def test_the_marker_says_synthetic(hospitals: tuple[Path, Planted]) -> None:
     assert marker == {"synthetic": True, "seed": 7, "generator": "medisync.phantom"}
 
 
-def test_the_seed_alone_decides_every_byte(hospitals: tuple[Path, Planted], tmp_path: Path) -> None:
+def test_the_seed_alone_determines_every_byte(hospitals: tuple[Path, Planted], tmp_path: Path) -> None:
     dataset, planted = hospitals
     assert write_hospitals(tmp_path, seed=7, scale=SMALL) == planted
     assert files_under(tmp_path) == files_under(dataset)
@@ -140,8 +134,8 @@ def test_exactly_the_tumours_have_a_mask_and_it_lies_in_the_head(
     label: str, drawn: dict[str, list[PhantomSlice]]
 ) -> None:
     for each in drawn[label]:
-        share = each.mask.sum() / each.head.sum()
-        assert share == 0 if label == "notumor" else 0.004 < share < 0.12
+        fraction = each.mask.sum() / each.head.sum()
+        assert fraction == 0 if label == "notumor" else 0.004 < fraction < 0.12
         assert not (each.mask & ~each.head).any()
         assert not (each.mask & ~each.lesion).any()
         assert not (each.brain & ~each.head).any()
@@ -150,7 +144,9 @@ def test_exactly_the_tumours_have_a_mask_and_it_lies_in_the_head(
 def test_gliomas_lie_inside_the_brain(drawn: dict[str, list[PhantomSlice]]) -> None:
     for each in drawn["glioma"]:
         assert not (each.mask & ~without_edge(each.brain, 2)).any()
-        assert (each.mask & ~without_edge(each.brain, 6)).sum() < 0.1 * each.mask.sum()  # grown there, not cut off
+        assert (
+            each.mask & ~without_edge(each.brain, 6)
+        ).sum() < 0.1 * each.mask.sum()  # it grew there, it is not cut off
 
 
 def test_meningiomas_touch_the_edge_of_the_brain(drawn: dict[str, list[PhantomSlice]]) -> None:
@@ -182,7 +178,7 @@ def test_solid_tumours_are_brighter_than_the_brain_after_contrast(
 
 
 @pytest.mark.parametrize("index", range(3))
-def test_the_brightness_of_a_hospital_does_not_tell_the_class(index: int, drawn: dict[str, list[PhantomSlice]]) -> None:
+def test_brightness_does_not_reveal_the_class(index: int, drawn: dict[str, list[PhantomSlice]]) -> None:
     hospital = slice(4 * index, 4 * index + 4)
     means = [np.mean([each.image[each.head].mean() for each in drawn[label][hospital]]) for label in LABELS]
     assert max(means) / min(means) < 1.2  # four images, each 10 % brighter or darker by chance
@@ -241,7 +237,7 @@ def test_the_truncated_file_opens_but_does_not_load(hospitals: tuple[Path, Plant
         image.load()
 
 
-def test_the_file_that_is_no_image_is_none(hospitals: tuple[Path, Planted]) -> None:
+def test_the_planted_file_that_is_not_an_image_cannot_be_opened(hospitals: tuple[Path, Planted]) -> None:
     dataset, planted = hospitals
     with pytest.raises(UnidentifiedImageError):
         Image.open(dataset / planted.not_image)
@@ -262,7 +258,7 @@ def test_the_unmapped_folder_is_listed(hospitals: tuple[Path, Planted]) -> None:
 
 
 @pytest.mark.parametrize("name", ["dataset-1/glioma/scan.jpg", "dataset-3/note.txt", "PHANTOM.json"])
-def test_existing_files_are_refused_and_left_alone(name: str, tmp_path: Path) -> None:
+def test_existing_files_are_refused_and_left_unchanged(name: str, tmp_path: Path) -> None:
     existing = tmp_path / name
     existing.parent.mkdir(parents=True, exist_ok=True)
     existing.write_text("precious")
@@ -272,7 +268,7 @@ def test_existing_files_are_refused_and_left_alone(name: str, tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("no_drawing")
-def test_empty_layout_folders_are_no_obstacle(tmp_path: Path) -> None:
+def test_empty_layout_folders_are_accepted(tmp_path: Path) -> None:
     (tmp_path / "dataset-1").mkdir()
     write_hospitals(tmp_path, seed=0, scale=SMALL)
     assert (tmp_path / "dataset-1" / "glioma").is_dir()
@@ -291,7 +287,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest
 
 @pytest.fixture
 def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Black squares instead of heads, where only the files matter."""
+    """Replaces heads by black squares where only the files matter."""
     black = np.zeros((64, 64), dtype=np.uint8)
     empty = black.astype(bool)
     regions = (empty,) * 4

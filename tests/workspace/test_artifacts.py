@@ -1,4 +1,4 @@
-"""The workspace: files appear whole, runs are numbered once, damage is told and stays where it is."""
+"""The workspace: writes are atomic, runs get unique numbers, and damage is reported without affecting other runs."""
 
 import json
 import os
@@ -34,13 +34,13 @@ def test_runs_are_counted_up_and_other_names_are_ignored(workspace: Workspace) -
     assert artifacts.allocate(workspace).name == "run-1001"
 
 
-def test_runs_begun_at_once_get_different_folders(workspace: Workspace) -> None:
+def test_runs_started_at_the_same_time_get_different_folders(workspace: Workspace) -> None:
     with ThreadPoolExecutor(8) as pool:
         runs = list(pool.map(lambda _: artifacts.allocate(workspace), range(16)))
     assert len({run.folder for run in runs}) == len({run.log_folder for run in runs}) == 16
 
 
-def test_half_written_files_of_an_unfinished_run_go_unless_a_process_works_on_it(workspace: Workspace) -> None:
+def test_partial_files_of_an_unfinished_run_are_removed_unless_a_process_is_working_on_it(workspace: Workspace) -> None:
     left = []
     for name in ("run-001", "run-002"):
         (workspace.artifacts / name / artifacts.CHECKPOINTS).mkdir(parents=True)
@@ -53,10 +53,10 @@ def test_half_written_files_of_an_unfinished_run_go_unless_a_process_works_on_it
     assert [file for file in left if file.exists()] == left[2:]
 
 
-def test_what_was_written_is_read_back(workspace: Workspace) -> None:
+def test_a_written_record_is_read_back(workspace: Workspace) -> None:
     artifacts.write(workspace.root, artifacts.HISTORY, HISTORY)
     assert artifacts.read(workspace.root, artifacts.HISTORY) == HISTORY
-    assert os.listdir(workspace.root) == [artifacts.HISTORY]  # no temporary file stays  # noqa: PTH208
+    assert os.listdir(workspace.root) == [artifacts.HISTORY]  # no temporary file is left  # noqa: PTH208
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(workspace: Workspace) -> None:
@@ -72,19 +72,19 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(workspace: Workspac
     [
         ("", "is damaged"),
         ("[{", "is damaged"),
-        ('[{"epoch": NaN}]', "holds NaN, which is no number"),
+        ('[{"epoch": NaN}]', "holds NaN, which is not a number in JSON"),
         ('[{"epoch": 1, "epoch": 2}]', "key 'epoch' occurs twice"),
         ('[{"epoch": 1}]', "Field required"),
         ("[" * 100_000, "is damaged"),
     ],
 )
-def test_a_damaged_file_is_told_with_the_reason(workspace: Workspace, text: str, reason: str) -> None:
+def test_a_damaged_file_is_reported_with_the_reason(workspace: Workspace, text: str, reason: str) -> None:
     (workspace.root / artifacts.HISTORY).write_text(text)
     with pytest.raises(ArtifactError, match=reason):
         artifacts.read(workspace.root, artifacts.HISTORY)
 
 
-def test_a_missing_file_is_told(workspace: Workspace) -> None:
+def test_a_missing_file_is_reported(workspace: Workspace) -> None:
     with pytest.raises(ArtifactError, match=r"training_history.json is missing"):
         artifacts.read(workspace.root, artifacts.HISTORY)
 
@@ -129,13 +129,13 @@ def test_an_unfinished_run_is_never_published(workspace: Workspace) -> None:
     assert not workspace.models.exists()
 
 
-def test_a_file_where_a_folder_should_be_is_one_sentence(workspace: Workspace) -> None:
+def test_a_file_in_place_of_a_folder_is_reported_in_one_sentence(workspace: Workspace) -> None:
     workspace.artifacts.write_text("in the way")
-    with pytest.raises(ArtifactError, match="could not make a folder in artifacts/"):
+    with pytest.raises(ArtifactError, match="could not create a folder in artifacts/"):
         artifacts.allocate(workspace)
 
 
-def test_json_is_what_other_programs_read(workspace: Workspace) -> None:
+def test_the_json_has_the_documented_keys(workspace: Workspace) -> None:
     artifacts.write(workspace.root, artifacts.HISTORY, HISTORY)
     entry = json.loads((workspace.root / artifacts.HISTORY).read_text())[0]
     assert {"epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "hospitals"} <= entry.keys()

@@ -1,0 +1,69 @@
+"""Arithmetic on grey levels: percentiles and conversion to 8 bit, for images and volumes alike."""
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from medisync.errors import ImageError
+
+Pixels = NDArray[np.uint8]
+
+BRIGHTNESS_PERCENTILES = 0.5, 99.5
+"""Percentiles that become black and white."""
+
+ROWS_AT_ONCE = 256
+"""Rows converted to 8 bit at a time: the intermediate numbers take eight times the memory of the image."""
+
+
+def reduce_to_bytes(values: NDArray[np.generic]) -> Pixels:
+    """Scales 16-bit or floating-point intensities [H, W] to uint8, from the 0.5th to the 99.5th percentile.
+
+    Raises ImageError if a value is not finite.
+    """
+    numbers = values.astype(np.float32)
+    if not np.isfinite(numbers).all():
+        raise ImageError("the image holds values that are not finite (NaN or infinity)")
+    low, high = _nonempty_range(numbers, *np.percentile(numbers, BRIGHTNESS_PERCENTILES))
+    scaled = np.empty(numbers.shape, np.uint8)
+    for first in range(0, len(numbers), ROWS_AT_ONCE):
+        rows = slice(first, first + ROWS_AT_ONCE)
+        scaled[rows] = to_bytes(numbers[rows], low, high)
+    return scaled
+
+
+def stretch(pixels: Pixels) -> Pixels:
+    """Stretches uint8 [H, W]: the 0.5th percentile becomes 0, the 99.5th 255; values beyond them are clipped."""
+    low, high = _nonempty_range(pixels, *percentiles(pixels, *BRIGHTNESS_PERCENTILES))
+    return to_bytes(np.arange(256, dtype=np.float64), low, high).take(pixels)
+
+
+def percentiles(pixels: Pixels, *wanted: float) -> tuple[float, ...]:
+    """Returns what `numpy.percentile` does for uint8, to the last bit, in a tenth of the time: from the histogram."""
+    up_to = list(accumulate(Image.fromarray(pixels).histogram()))
+    return tuple(_percentile(up_to, each / 100 * (pixels.size - 1)) for each in wanted)
+
+
+def _percentile(up_to: Sequence[int], rank: float) -> float:
+    """Interpolates at `rank`, given the number of values up to each grey level."""
+    low, high = (bisect_right(up_to, whole) for whole in (math.floor(rank), math.ceil(rank)))
+    weight = rank - math.floor(rank)
+    return low + (high - low) * weight if weight < 0.5 else high - (high - low) * (1 - weight)
+
+
+def _nonempty_range(values: NDArray[Any], low: float, high: float) -> tuple[float, float]:
+    """Falls back to the minimum and the maximum where the two percentiles coincide."""
+    return (low, high) if high > low else (float(values.min()), float(values.max()))
+
+
+def to_bytes(values: NDArray[Any], low: float, high: float) -> Pixels:
+    """Maps `low` to 0 and `high` to 255, rounded and clipped.
+
+    Computes in the precision of `values`; models were trained on pixels rounded in that precision.
+    """
+    return np.clip(np.rint((values - low) * (255.0 / max(high - low, 1e-12))), 0, 255).astype(np.uint8)

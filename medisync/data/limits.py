@@ -1,0 +1,16 @@
+"""The limits that every input file is held to, whatever its format."""
+
+MAX_BYTES = 256 * 2**20
+"""Largest size of a file, and of a volume once decompressed."""
+
+MAX_PIXELS = 17_000_000
+"""Largest image or slice: a little over 4096 x 4096, which decodes within 300 MB of memory in any colour mode."""
+
+MIN_SIDE = 32
+"""Shortest side in pixels."""
+
+MAX_ASPECT = 4.0
+"""Largest ratio of the longer side to the shorter one."""
+
+MIN_CONTRAST = 8
+"""Fewest grey levels between the darkest and the brightest percent of the pixels of an image with content."""
