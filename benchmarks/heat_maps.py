@@ -21,7 +21,8 @@ from medisync.data.intensities import Pixels
 from medisync.data.preprocessing import head_box, pad_to_square, standardise
 from medisync.inference import explanation, predictor
 from medisync.inference.predictor import Classifier
-from medisync.phantom.hospitals import STYLES, PhantomSlice, draw_slice
+from medisync.phantom.scanner import PhantomSlice, draw_slice
+from medisync.phantom.styles import STYLES
 from medisync.schemas import LABELS, Label
 from medisync.workspace import artifacts
 

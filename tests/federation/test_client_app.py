@@ -59,7 +59,7 @@ def test_a_client_leaves_the_arrays_that_it_was_sent_as_they_are(
     """In one process they are the same for every hospital, and the server's own."""
     config = SETTINGS.model_copy(update={"normalisation": normalisation})
     weights = build_resnet18(normalisation).state_dict()
-    start = arrays_from_state({**weights, **adam.begin(weights)} if message_type == "train" else weights)
+    start = arrays_from_state({**weights, **adam.initial_moments(weights)} if message_type == "train" else weights)
     before = digest(start)
     instructions = TrainInstructions(config, 1e-3) if message_type == "train" else EvaluateInstructions(config)
     assert answer_of_north(message_type, instructions.to_record(), start)

@@ -1,17 +1,20 @@
 """Figures of scans: a grid of them, and one prediction with its heat map. Readable as static pictures on white."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
+from medisync.data.decoding import decode, file_bytes
+from medisync.data.intensities import Pixels
 from medisync.data.preprocessing import pad_to_square
 from medisync.reporting.charts.theme import CLASS_COLOURS, Chart, layout, percents
 from medisync.reporting.formatting import CLASS_NAMES, RESEARCH_ONLY, axis_label, percent, plain
 from medisync.reporting.pictures import data_address, overlay
-from medisync.schemas import LABELS, Prediction
+from medisync.schemas import LABELS, AuditRecord, HospitalSplit, Label, Prediction, SplitRecord
 
 CELL = 190
 """Height of a scan of a grid in the figure, in pixels, without its caption."""
@@ -39,6 +42,37 @@ def grid(scans: Sequence[Captioned], columns: int, title: str) -> Chart:
 
 def _add_picture(figure: go.Figure, pixels: NDArray[np.uint8], row: int, column: int) -> None:
     figure.add_trace(go.Image(source=data_address(pixels), hoverinfo="skip"), row=row, col=column)
+
+
+def sample_scans(split: SplitRecord, dataset: Path) -> Chart:
+    """Returns the first training scan of each class (columns) at each hospital (rows); a class without scans stays empty."""
+    scans = [
+        _first_of(label, name, hospital, dataset) for name, hospital in split.hospitals.items() for label in LABELS
+    ]
+    return grid(scans, len(LABELS), "One training scan of each class at each hospital")
+
+
+def _first_of(label: Label, name: str, hospital: HospitalSplit, dataset: Path) -> Captioned:
+    paths = [image.path for image in hospital.train if image.label == label]
+    caption = f"{name}: {CLASS_NAMES[label].lower()}"
+    return (_read(dataset / paths[0]), caption) if paths else (None, f"{caption}: none")
+
+
+def _read(file: Path) -> Pixels:
+    return decode(file_bytes(file)).pixels
+
+
+def duplicate_pair(audit: AuditRecord, dataset: Path) -> Chart:
+    """Returns two files that show the same slice side by side, the first example of the audit; a mirrored copy is turned
+    back.
+    """
+    if not audit.examples:
+        return grid([(None, "no near-duplicates were found")], 2, "The same slice twice")
+    pair = audit.examples[0]
+    second = _read(dataset / pair.second)
+    copies = [(_read(dataset / pair.first), pair.first), (second[:, ::-1] if pair.mirrored else second, pair.second)]
+    found = f"correlation {pair.correlation:.3f}{', one of them mirrored' if pair.mirrored else ''}"
+    return grid(copies, 2, f"The same slice twice: {found}")
 
 
 def prediction(pixels: NDArray[np.uint8], heat: NDArray[np.floating], found: Prediction, true_class: str = "") -> Chart:

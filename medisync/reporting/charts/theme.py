@@ -52,6 +52,18 @@ class Chart:
     figure: go.Figure
     alt: str
 
+    def _repr_mimebundle_(self, **_: object) -> dict[str, object]:
+        """Shows the chart as the result of a notebook's cell: interactive, and static where figures cannot be drawn."""
+        from medisync.reporting.static_pictures import png  # starts a browser, which pages never need
+
+        figure = self.titled()
+        static = png(figure)
+        bundle: dict[str, object] = {
+            "application/vnd.plotly.v1+json": figure.to_plotly_json(),
+            "text/plain": self.alt,
+        }
+        return bundle if static is None else {**bundle, "image/png": static}
+
     def titled(self) -> go.Figure:
         """Returns a copy of the figure on white with its title inside, for a notebook or an exported picture."""
         figure, lines = go.Figure(self.figure), textwrap.wrap(self.title, TITLE_WIDTH)
