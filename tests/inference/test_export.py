@@ -87,7 +87,7 @@ def test_an_export_that_is_impossible_is_explained_in_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["export", "--workspace", str(ROOT)]) == 2
-    assert "say --safetensors FILE, --onnx FILE, or both" in capsys.readouterr().err
+    assert "give --safetensors FILE, --onnx FILE or both" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     assert main(["export", "--workspace", str(ROOT), "--onnx", str(tmp_path / "network.onnx")]) == 2
     assert "ONNX needs the package onnxscript: pip install 'medisync[export]'" in capsys.readouterr().err
