@@ -1,10 +1,12 @@
 """The notebook: its rules, and a real execution on small phantom hospitals."""
 
 import ast
+import base64
 import json
 from pathlib import Path
 
 import pytest
+from choreographer.browsers.chromium import Chromium
 
 from medisync import notebook
 from medisync.cli.main import main
@@ -31,9 +33,13 @@ def test_cells_are_short_except_where_they_are_configuration() -> None:
         assert values_only or len(source.splitlines()) <= 6, source
 
 
-def test_one_cell_holds_the_parameters() -> None:
-    (cell,) = (cell for cell in NOTEBOOK["cells"] if "parameters" in cell["metadata"].get("tags", []))
-    assert "ROUNDS = " in "".join(cell["source"])
+def test_a_newcomers_parameters_stand_before_the_advanced_ones_after_which_papermill_sets_them() -> None:
+    (advanced,) = (cell for cell in NOTEBOOK["cells"] if "parameters" in cell["metadata"].get("tags", []))
+    place = CODE.index("".join(advanced["source"]))
+    first, second = ([name.split(" = ")[0] for name in CODE[k].splitlines()] for k in (place - 1, place))
+    assert len(first) == 10
+    assert {"ROUNDS", "IMAGE_SIZE", "SEED"} <= set(first)
+    assert set(first) | set(second) == notebook.literals().keys() - {"HOSPITAL_CONFIGS", "DATASETS"}
 
 
 def test_no_outputs_are_committed() -> None:
@@ -102,8 +108,23 @@ def test_the_log_tells_what_happened(workspace: artifacts.Workspace) -> None:
 def test_the_executed_notebook_is_kept_with_its_tables(workspace: artifacts.Workspace) -> None:
     executed = json.loads((workspace.artifacts / "run-001" / artifacts.NOTEBOOK).read_text())
     shown = json.dumps([cell.get("outputs") for cell in executed["cells"]])
-    for words in ("unresolved", "near copies", "validation accuracy", "sensitivity", "research use only"):
+    for words in ("unresolved", "Near-duplicates", "Validation accuracy", "Sensitivity", "Research use only"):
         assert words in shown
+
+
+def test_the_executed_notebook_shows_pictures_that_need_no_browser_to_be_seen(workspace: artifacts.Workspace) -> None:
+    executed = json.loads((workspace.artifacts / "run-001" / artifacts.NOTEBOOK).read_text())
+    charts = [
+        output["data"]
+        for cell in executed["cells"]
+        for output in cell.get("outputs", [])
+        if "application/vnd.plotly.v1+json" in output.get("data", {})
+    ]
+    assert len(charts) == 8
+    if Chromium.find_browser(skip_local=False) is None:
+        pytest.skip("neither Chrome nor Chromium is installed, so charts have no static pictures")
+    for chart in charts:
+        assert base64.b64decode(chart["image/png"]).startswith(b"\x89PNG")
 
 
 def test_a_run_names_no_place_of_the_machine_that_it_ran_on(workspace: artifacts.Workspace) -> None:

@@ -71,7 +71,7 @@ def duplicate_pair(audit: AuditRecord, dataset: Path) -> Chart:
     pair = audit.examples[0]
     second = _read(dataset / pair.second)
     copies = [(_read(dataset / pair.first), pair.first), (second[:, ::-1] if pair.mirrored else second, pair.second)]
-    found = f"correlation {pair.correlation:.3f}{', one of them mirrored' if pair.mirrored else ''}"
+    found = f"correlation {pair.correlation:.3f}{', one mirrored and shown turned back' if pair.mirrored else ''}"
     return grid(copies, 2, f"The same slice twice: {found}")
 
 
