@@ -85,7 +85,7 @@ def _audit_figures(found: HospitalAudit) -> dict[str, str]:
         "Quarantined": found.quarantined,
         "Files that are not images": sum(found.skipped.values()),
         "Exact copies": found.exact_copies,
-        "Near copies": found.near_copies,
+        "Near-duplicates": found.near_copies,
     }
     return {
         **{name: number(images) for name, images in counts.items()},
