@@ -222,7 +222,7 @@ def test_comparison_of_runs_lists_what_differs(workspace: Workspace) -> None:
     app = open_page("runs")
     tables = [table.value for table in app.table]
     assert tables[1].to_numpy().tolist() == [["rounds", "7", "6"]]
-    assert tables[2].columns.tolist() == ["Figure", *map(formatting.escape, ("run-002", "run-001"))]
+    assert tables[2].columns.tolist() == ["Measure", *map(formatting.escape, ("run-002", "run-001"))]
     assert len(tables[2]) == 4 * 3
 
 
