@@ -1,16 +1,24 @@
 """Totals -> metrics with confidence intervals.
 
+An interval is what a bootstrap over groups would give: the cells of the confusion matrix and of the rank histograms are
+drawn from the normal distribution that has their bootstrap covariance, and every figure is computed from each draw.
+
 Every metric is computed from totals, which hospitals can add up, so that the figures of one hospital and of the
 federation come from the same code.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from medisync.evaluation.bootstrap import percentile_interval
+from medisync.evaluation.bootstrap import REPLICATES, percentile_interval
 from medisync.evaluation.totals import EPSILON, NONCONFORMITY_EDGES, OOD_SCORE_EDGES, Floats, Ints, Totals
 from medisync.schemas import LABELS, Calibration, ClassMetrics, Interval, Label, Metrics, ReliabilityBin
+
+Counts = NDArray[Any]
+"""Counts of images, or draws around them."""
 
 ROC_STEP = 0.05
 """Least distance between two points of a stored ROC curve, in the sum of both rates."""
@@ -38,11 +46,11 @@ def compute_metrics(totals: Totals, fitted: Calibration | None = None) -> Metric
         set_size=size,
         unlike_training=_fraction_beyond(totals.ood_scores, fitted.distance_threshold) if fitted else None,
         reliability=_reliability_bins(totals.reliability),
-        intervals=_intervals(_overall_figures(totals.replicates, totals.rank_replicates)),
+        intervals=_overall_intervals(totals),
     )
 
 
-def _overall_figures(confusion: Ints, ranks: Ints) -> dict[str, Floats]:
+def _overall_figures(confusion: Counts, ranks: Counts) -> dict[str, Floats]:
     return {
         "accuracy": accuracy(confusion),
         "balanced_accuracy": balanced_accuracy(confusion),
@@ -51,32 +59,69 @@ def _overall_figures(confusion: Ints, ranks: Ints) -> dict[str, Floats]:
     }
 
 
-def accuracy(confusion: Ints) -> Floats:
+def _overall_intervals(totals: Totals) -> dict[str, Interval]:
+    """Intervals of the overall figures.
+
+    The covariance between classes of the rank histograms is not known, so the interval of the macro AUC is the widest
+    one possible: its draws are the means of the classes' sorted draws, as if all classes erred together.
+    """
+    areas = np.sort(area_under_curve(_sampled_ranks(totals)), axis=0)
+    figures = _overall_figures(_sampled_confusion(totals), totals.ranks)
+    return _intervals({**figures, "macro_auc": _mean_of_defined(areas)})
+
+
+def _sampled_confusion(totals: Totals) -> Floats:
+    """[R, K, K]: confusion matrices as a bootstrap over groups would draw them; none where no covariance is known."""
+    return _sampled(totals.confusion, totals.confusion_covariance, _replicates(totals))
+
+
+def _sampled_ranks(totals: Totals) -> Floats:
+    """[R, K, 2, O]: the same of the rank histograms."""
+    pairs, count = zip(totals.ranks, totals.rank_covariance, strict=True), _replicates(totals)
+    return np.stack([_sampled(ranks, covariance, count) for ranks, covariance in pairs], axis=1)
+
+
+def _replicates(totals: Totals) -> int:
+    return REPLICATES if totals.confusion_covariance.any() or totals.rank_covariance.any() else 0
+
+
+def _sampled(counts: Ints, covariance: Floats, replicates: int) -> Floats:
+    """[R, ...]: draws from the normal distribution around `counts` [...], cut off at 0.
+
+    The generator's seed is a constant: the draws hide nothing, and the same totals have the same intervals.
+    """
+    values, vectors = np.linalg.eigh(covariance)
+    noise = np.random.default_rng(0).standard_normal((replicates, len(values)))
+    draws = counts.ravel() + noise * np.sqrt(np.maximum(values, 0)) @ vectors.T
+    return np.maximum(draws, 0).reshape(replicates, *counts.shape)
+
+
+def accuracy(confusion: Counts) -> Floats:
     """The fraction of images classified correctly; [..., K, K] -> [...], NaN without images."""
     return _ratio(np.trace(confusion, axis1=-2, axis2=-1), confusion.sum(axis=(-2, -1)))
 
 
-def balanced_accuracy(confusion: Ints) -> Floats:
+def balanced_accuracy(confusion: Counts) -> Floats:
     """The mean recall over the classes that occur; [..., K, K] -> [...], NaN without images."""
     return _mean_of_defined(_ratio(_diagonal(confusion), confusion.sum(axis=-1)))
 
 
-def macro_f1(confusion: Ints) -> Floats:
+def macro_f1(confusion: Counts) -> Floats:
     """The mean F1 over the classes that occur, 0 for one that is never predicted correctly; [..., K, K] -> [...]."""
     occurs = confusion.sum(axis=-1) > 0
     return _mean_of_defined(np.where(occurs, _f1(confusion), np.nan))
 
 
-def _f1(confusion: Ints) -> Floats:
+def _f1(confusion: Counts) -> Floats:
     """2 TP / (2 TP + FP + FN), [..., K]."""
     return _ratio(2 * _diagonal(confusion), confusion.sum(axis=-1) + confusion.sum(axis=-2))
 
 
-def _diagonal(confusion: Ints) -> Ints:
+def _diagonal(confusion: Counts) -> Counts:
     return np.diagonal(confusion, axis1=-2, axis2=-1)
 
 
-def _ratio(numerator: Ints, denominator: Ints) -> Floats:
+def _ratio(numerator: Counts, denominator: Counts) -> Floats:
     undefined = np.full(np.shape(denominator), np.nan)
     result: Floats = np.divide(numerator, denominator, out=undefined, where=np.asarray(denominator) > 0)
     return result
@@ -90,7 +135,7 @@ def _mean_of_defined(values: Floats) -> Floats:
 def per_class(totals: Totals) -> dict[Label, ClassMetrics]:
     """One-against-rest figures of every class; None where a figure is undefined."""
     figures = _class_figures(totals.confusion, totals.ranks)
-    samples = _class_figures(totals.replicates, totals.rank_replicates)
+    samples = _class_figures(_sampled_confusion(totals), _sampled_ranks(totals))
     return {
         label: ClassMetrics(
             support=int(totals.confusion[k].sum()),
@@ -102,7 +147,7 @@ def per_class(totals: Totals) -> dict[Label, ClassMetrics]:
     }
 
 
-def _class_figures(confusion: Ints, ranks: Ints) -> dict[str, Floats]:
+def _class_figures(confusion: Counts, ranks: Counts) -> dict[str, Floats]:
     """[..., K] each, from confusion [..., K, K] and ranks [..., K, 2, O]."""
     true, predicted, correct = confusion.sum(axis=-1), confusion.sum(axis=-2), _diagonal(confusion)
     negatives = confusion.sum(axis=(-2, -1))[..., np.newaxis] - true
@@ -115,7 +160,7 @@ def _class_figures(confusion: Ints, ranks: Ints) -> dict[str, Floats]:
     }
 
 
-def area_under_curve(ranks: Ints) -> Floats:
+def area_under_curve(ranks: Counts) -> Floats:
     """The one-against-rest area under the ROC curve; [..., 2, O] -> [...], NaN where one side has no images.
 
     It is the fraction of pairs in which the member of the class has the higher score, equal cells counting half: the
@@ -193,7 +238,7 @@ def _intervals(samples: dict[str, Floats]) -> dict[str, Interval]:
 
 def _interval(values: Floats) -> Interval:
     low, high = percentile_interval(values)
-    return Interval(low=low, high=high)
+    return Interval(low=min(low, 1.0), high=min(high, 1.0))  # a sum of fractions may end a bit above 1
 
 
 def _defined(value: Floats | float) -> float | None:

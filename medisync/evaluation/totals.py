@@ -1,6 +1,9 @@
 """Labels and logits -> totals that hospitals can add up.
 
 A hospital scores its own images and passes on `Totals` only: counts and sums, never an image or a single prediction.
+Whoever reads them must not be able to take them apart again. Therefore totals hold no resampled copies of themselves
+(bootstrap replicates whose draws are known, or can be matched with each other, give every group back), histogram cells
+are coarse, and sums of real numbers are rounded before they leave. docs/privacy.md says what a reader of totals still learns.
 """
 
 from collections.abc import Iterable
@@ -10,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from medisync.evaluation.bootstrap import draw_groups
 from medisync.schemas import LABELS
 
 if TYPE_CHECKING:
@@ -25,13 +27,22 @@ CONFIDENCE_BINS = 15
 TEMPERATURES: Floats = np.geomspace(0.2, 10.0, 118)
 """Candidates for the calibration temperature, 3.4 % apart."""
 
-OOD_SCORE_EDGES: Floats = np.geomspace(0.05, 50.0, 1601)
-LOG_ODDS_EDGES: Floats = np.linspace(-12.0, 12.0, 241)
-NONCONFORMITY_EDGES: Floats = np.linspace(0.0, 1.0, 1001)
-"""Edges of histogram cells."""
+OOD_SCORE_EDGES: Floats = np.geomspace(0.05, 50.0, 401)
+LOG_ODDS_EDGES: Floats = np.linspace(-12.0, 12.0, 49)
+NONCONFORMITY_EDGES: Floats = np.linspace(0.0, 1.0, 101)
+"""Edges of histogram cells. A cell may hold one image, so its width is how well that image's score becomes known: 1.7 %,
+half a unit of log odds and 0.01. Areas under the ROC curve are then known to 0.01, and those above 0.9 to 0.002.
+"""
+
+SUM_DECIMALS = 2
+"""Decimals of losses and Brier scores, summed over a hospital's images, that leave it."""
+
+CONFIDENCE_STEP = 0.05
+"""Resolution of the sum of confidences in a bin that leaves a hospital."""
 
 CONFUSION_SHAPE = (len(LABELS), len(LABELS))
 RANKS_SHAPE = (len(LABELS), 2, len(LOG_ODDS_EDGES) - 1)
+RANK_CELLS = 2 * (len(LOG_ODDS_EDGES) - 1)
 
 EPSILON = 1e-9
 """Tolerance in comparisons with the edge of a cell."""
@@ -41,8 +52,9 @@ EPSILON = 1e-9
 class Totals:
     """Additive sums over the images of one or more hospitals.
 
-    K classes, B confidence bins, T temperatures, R bootstrap samples of the groups (R may be 0); D, O and C are the
-    cells between OOD_SCORE_EDGES, LOG_ODDS_EDGES and NONCONFORMITY_EDGES.
+    K classes, B confidence bins, T temperatures; D, O and C are the cells between OOD_SCORE_EDGES, LOG_ODDS_EDGES and
+    NONCONFORMITY_EDGES. The covariances are those of a bootstrap over the groups of each hospital; hospitals are
+    resampled independently, so they add up too. They are 0 unless asked for.
     """
 
     confusion: Ints
@@ -61,10 +73,11 @@ class Totals:
     """[K, 2, O]: images by the log odds of class k; first those of other classes, then those of k."""
     nonconformity: Ints
     """[2, C]: nonconformity scores of the true classes, then of all classes."""
-    replicates: Ints
-    """[R, K, K]: confusion matrices of the bootstrap samples."""
-    rank_replicates: Ints
-    """[R, K, 2, O]: `ranks` of the bootstrap samples."""
+    confusion_covariance: Floats
+    """[K K, K K]: covariance of the cells of `confusion`."""
+    rank_covariance: Floats
+    """[K, 2 O, 2 O]: covariance of the cells of `ranks`, class by class: between classes it would say which log odds
+    belong to one image."""
 
 
 Sums = TypeVar("Sums", bound="DataclassInstance")
@@ -78,16 +91,14 @@ def tally(
     *,
     temperature: float = 1.0,
     ood_scores: Floats | None = None,
-    replicates: int = 0,
-    generator: np.random.Generator | None = None,
+    covariances: bool = False,
 ) -> Totals:
     """The totals of N images from labels [N], logits [N, K], groups [N] and OOD scores [N].
 
-    `replicates` bootstrap samples are drawn by group, because images of one patient are not independent.
+    With `covariances` intervals follow from them, over groups, because images of one patient are not independent.
     """
     scores = np.asarray(logits, np.float64)
     probabilities = softmax(scores / temperature)
-    draws = draw_groups(groups, replicates, generator or np.random.default_rng(0))
     cells, ranks = _confusion_cells(labels, probabilities), _rank_cells(labels, scores / temperature)
     return Totals(
         confusion=_sum_cells(cells, CONFUSION_SHAPE),
@@ -98,8 +109,10 @@ def tally(
         ood_scores=_histogram(np.zeros(0) if ood_scores is None else ood_scores, OOD_SCORE_EDGES),
         ranks=_sum_cells(ranks, RANKS_SHAPE),
         nonconformity=_nonconformity(labels, probabilities),
-        replicates=_replicates(cells, groups, draws, CONFUSION_SHAPE),
-        rank_replicates=_replicates(ranks, groups, draws, RANKS_SHAPE),
+        confusion_covariance=_covariance(cells, groups, len(LABELS) ** 2, covariances),
+        rank_covariance=np.stack(
+            [_covariance(column % RANK_CELLS, groups, RANK_CELLS, covariances) for column in ranks.T]
+        ),
     )
 
 
@@ -131,8 +144,8 @@ def _cross_entropy(labels: Ints, logits: Floats) -> float:
 
 
 def _confusion_cells(labels: Ints, probabilities: Floats) -> Ints:
-    """[N, 1]: the cell of the confusion matrix in which each image counts."""
-    return (labels * len(LABELS) + probabilities.argmax(axis=1))[:, np.newaxis]
+    """[N]: the cell of the confusion matrix in which each image counts."""
+    return np.asarray(labels * len(LABELS) + probabilities.argmax(axis=1))
 
 
 def _rank_cells(labels: Ints, logits: Floats) -> Ints:
@@ -167,9 +180,24 @@ def _reliability(labels: Ints, probabilities: Floats) -> Floats:
     return np.stack([np.bincount(cell, weights=column, minlength=CONFIDENCE_BINS) for column in columns], axis=1)
 
 
-def _replicates(cells: Ints, groups: Ints, draws: Ints, shape: tuple[int, ...]) -> Ints:
-    """[R, *shape]: cells [N, ...] counted over the images of the groups drawn."""
+def _covariance(cells: Ints, groups: Ints, size: int, wanted: bool) -> Floats:
+    """[size, size]: the covariance of the counts in cells [N] when whole groups [N] are drawn with replacement.
+
+    G draws of G groups that put x_g into the cells have the covariance sum x_g x_g^T - s s^T / G, with s = sum x_g.
+    """
+    if not wanted:
+        return np.zeros((size, size))
     names, member = np.unique(groups, return_inverse=True)
-    by_group = np.zeros((len(names), int(np.prod(shape))), np.float64)  # doubles multiply fast and are exact here
-    np.add.at(by_group, (member[:, np.newaxis], cells), 1)
-    return (draws.astype(np.float64) @ by_group).astype(np.int32).reshape(len(draws), *shape)  # millions, per hospital
+    by_group = np.zeros((len(names), size))
+    np.add.at(by_group, (member, cells), 1)
+    total = by_group.sum(axis=0)
+    return by_group.T @ by_group - np.outer(total, total) / max(1, len(names))
+
+
+def for_release(totals: Totals) -> Totals:
+    """The totals as they leave a hospital: sums of real numbers rounded, so that they say nothing exact about one image."""
+    reliability = totals.reliability.copy()
+    reliability[:, 1] = np.round(reliability[:, 1] / CONFIDENCE_STEP) * CONFIDENCE_STEP
+    sums = ("loss", "brier", "loss_by_temperature")
+    rounded = {name: np.round(getattr(totals, name), SUM_DECIMALS) for name in sums}
+    return replace(totals, reliability=reliability, **rounded)

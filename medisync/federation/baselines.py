@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medisync.config import BaselineKind, Configuration
-from medisync.evaluation.bootstrap import REPLICATES, mcnemar, paired_interval
+from medisync.evaluation.bootstrap import mcnemar, paired_interval
 from medisync.evaluation.metrics import compute_metrics
-from medisync.evaluation.totals import Totals, add_up, tally
+from medisync.evaluation.totals import Totals, add_up, for_release, tally
 from medisync.federation import simulation
 from medisync.federation.checkpoint import CheckpointFolder
 from medisync.federation.observer import CheckpointSaver, Observers, TrainingObserver
@@ -95,7 +95,7 @@ def compare(
         *_train_all(hospitals, configuration, checkpoints, observer),
     ]
     tested = [_test(each, hospitals, configuration, observer) for each in models]
-    described = [_describe(each, results, configuration) for each, results in zip(models, tested, strict=True)]
+    described = [_describe(each, results) for each, results in zip(models, tested, strict=True)]
     differences = [
         difference
         for other, results in zip(models[1:], tested[1:], strict=True)
@@ -171,8 +171,8 @@ def _test(
     return {name: test(name, hospitals[name]["test"]) for name in sorted(hospitals)}
 
 
-def _describe(trained: Model, tested: Mapping[str, Tested], configuration: Configuration) -> BaselineModel:
-    totals = {name: _tally(result, name, trained, configuration) for name, result in tested.items()}
+def _describe(trained: Model, tested: Mapping[str, Tested]) -> BaselineModel:
+    totals = {name: _tally(result, trained) for name, result in tested.items()}
     return BaselineModel(
         kind=trained.kind,
         trained_at=list(trained.hospitals),
@@ -182,17 +182,17 @@ def _describe(trained: Model, tested: Mapping[str, Tested], configuration: Confi
     )
 
 
-def _tally(result: Tested, name: str, trained: Model, configuration: Configuration) -> Totals:
-    """Returns the totals as the hospital would tally them, with the same bootstrap samples for every model."""
-    return tally(
+def _tally(result: Tested, trained: Model) -> Totals:
+    """Returns the totals as they would leave the hospital."""
+    totals = tally(
         result.images.labels,
         result.outputs.logits,
         result.images.groups,
         temperature=trained.outcome.calibration.temperature,
         ood_scores=trained.outcome.distribution.ood_scores(result.outputs.features),
-        replicates=REPLICATES,
-        generator=np.random.default_rng(derive_seed(configuration.training.seed, "test", name)),
+        covariances=True,
     )
+    return for_release(totals)
 
 
 def _differences(

@@ -14,7 +14,7 @@ from medisync.config import TrainingConfig
 from medisync.errors import MediSyncError
 from medisync.evaluation import ood
 from medisync.evaluation.ood import FeatureDistribution
-from medisync.evaluation.totals import Totals, tally
+from medisync.evaluation.totals import Totals, for_release, tally
 from medisync.federation import registration
 from medisync.federation.messages import (
     ARRAYS,
@@ -37,13 +37,21 @@ from medisync.federation.observer import TrainingObserver
 from medisync.model import local_batchnorm
 from medisync.model.device import select_device
 from medisync.model.weights import State
-from medisync.schemas import Introduction
+from medisync.schemas import LABELS, Introduction
 from medisync.training.dataset import HospitalData, ImageSet
 from medisync.training.local import Outputs, Update, localise, predict_images, train_locally
 from medisync.training.seeds import derive_seed
 
 ACTIVITIES = {"train": "training images", "val": "validation", "test": "test"}
 """Activity that an observer is told of while a hospital evaluates a split."""
+
+MEAN_DECIMALS = 4
+"""Decimals of a round's means that leave a hospital."""
+
+FEWEST_IMAGES_OF_A_CLASS = 3
+"""Training images of a class of which the summed features may leave a hospital: of one or two images the sum and the outer
+products give the features themselves.
+"""
 
 OpenHospital = Callable[[Context, int], tuple[str, HospitalData]]
 """Returns the hospital's name and images, given its node's context and the side at which images are stored."""
@@ -121,6 +129,7 @@ def _reporting_errors(work: Callable[[Message, Context], RecordDict]) -> Callabl
 def _train(task: _Task) -> RecordDict:
     update = _train_locally(task, TrainInstructions.from_record(task.config))
     metrics = {"loss": update.loss, "accuracy": update.accuracy, "seconds": update.seconds}
+    metrics = {name: round(value, MEAN_DECIMALS) for name, value in metrics.items()}
     return RecordDict(
         {
             ARRAYS: arrays_from_state(update.state),
@@ -147,24 +156,20 @@ def _evaluate(task: _Task) -> RecordDict:
     images, state = task.data[instructions.split], _own_state(task, instructions)
     outputs = _predict(state, instructions, images, task.reporting(ACTIVITIES[instructions.split]))
     distribution = task.message.content.array_records.get(DISTRIBUTION)
+    fitted = from_arrays(FeatureDistribution, distribution) if distribution else None
     totals = tally(
         images.labels,
         outputs.logits,
         images.groups,
         temperature=instructions.temperature,
-        ood_scores=from_arrays(FeatureDistribution, distribution).ood_scores(outputs.features)
-        if distribution
-        else None,
-        replicates=instructions.replicates,
-        generator=np.random.default_rng(derive_seed(instructions.training.seed, instructions.split, task.hospital)),
+        ood_scores=fitted.ood_scores(outputs.features) if fitted else None,
+        covariances=instructions.detail == "intervals",
     )
-    return RecordDict(
-        {
-            TOTALS: to_arrays(totals),
-            METRICS: MetricRecord({COUNT: len(images), **_means(totals)}),
-            CONFIG: ConfigRecord({ROUND: task.round_number}),
-        }
-    )
+    means = MetricRecord({COUNT: len(images), **_means(totals)})
+    content = RecordDict({METRICS: means, CONFIG: ConfigRecord({ROUND: task.round_number})})
+    if instructions.detail != "scores":
+        content[TOTALS] = to_arrays(for_release(totals))
+    return content
 
 
 def _summarise_training(task: _Task) -> RecordDict:
@@ -172,7 +177,9 @@ def _summarise_training(task: _Task) -> RecordDict:
     instructions, images = EvaluateInstructions.from_record(task.config), task.data["train"]
     state = _own_state(task, instructions)
     outputs = _predict(state, instructions, images, task.reporting("features"))
-    content = RecordDict({MOMENTS: to_arrays(ood.feature_moments(images.labels, outputs.features))})
+    enough = np.bincount(images.labels, minlength=len(LABELS))[images.labels] >= FEWEST_IMAGES_OF_A_CLASS
+    moments = ood.feature_moments(images.labels[enough], outputs.features[enough])
+    content = RecordDict({MOMENTS: to_arrays(moments)})
     if instructions.training.normalisation == "local":
         content[STATISTICS] = arrays_from_state(local_batchnorm.running_statistics(state))
     return content
@@ -197,4 +204,5 @@ def _predict(
 def _means(totals: Totals) -> dict[str, float]:
     """Returns loss and accuracy per image; 0 without images, which the count of 0 keeps out of every average."""
     count = max(1, int(totals.confusion.sum()))
-    return {"loss": float(totals.loss[0]) / count, "accuracy": float(np.trace(totals.confusion)) / count}
+    means = {"loss": float(totals.loss[0]) / count, "accuracy": float(np.trace(totals.confusion)) / count}
+    return {name: round(value, MEAN_DECIMALS) for name, value in means.items()}

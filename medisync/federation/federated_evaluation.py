@@ -41,8 +41,8 @@ Answer = TypeVar("Answer")
 NO_IMAGES = np.zeros(0, np.int64), np.zeros((0, len(LABELS))), np.zeros(0, np.int64)
 """Labels, logits and groups of no image."""
 
-SIGNED = ("sums", "products")
-"""Sums of features, which may be negative; all other sums are of counts or of non-negative values."""
+SIGNED = ("sums", "products", "confusion_covariance", "rank_covariance")
+"""Sums of features and covariances, which may be negative; all other sums are of counts or of non-negative values."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class FederatedEvaluation:
         content = self._content(instructions)
         if distribution is not None:
             content[DISTRIBUTION] = to_arrays(distribution)
-        nothing = tally(*NO_IMAGES, replicates=instructions.replicates)
+        nothing = tally(*NO_IMAGES)
         task = f"evaluated the global model on its {instructions.split} images"
         return self._collect(content, MessageType.EVALUATE, task, lambda reply: _read_sums(reply, TOTALS, nothing))
 
@@ -164,12 +164,17 @@ def _read_statistics(reply: Reply) -> State:
 
 def calibrate(evaluation: FederatedEvaluation, config: TrainingConfig) -> Fitted:
     """Fits the feature distribution to the training images, temperature and thresholds to the validation images."""
-    instructions = EvaluateInstructions(config)
+    instructions = EvaluateInstructions(config, detail="totals")
     summaries = evaluation.summarise_training(instructions)
-    distribution = ood.fit_distribution(add_up(each.moments for each in summaries.values()))
+    moments = add_up(each.moments for each in summaries.values())
+    if not moments.counts.any():
+        raise FederationError(
+            "no hospital has enough training images of any class to fit the OOD score; at least 3 are needed"
+        )
+    distribution = ood.fit_distribution(moments)
     before = add_up(evaluation.collect_totals(instructions).values())
     temperature = calibration.fit_temperature(before)
-    scaled = EvaluateInstructions(config, temperature=temperature)
+    scaled = EvaluateInstructions(config, temperature=temperature, detail="totals")
     after = add_up(evaluation.collect_totals(scaled, distribution).values())
     statistics = {name: each.statistics for name, each in summaries.items() if each.statistics}
     images = {name: float(each.moments.counts.sum()) for name, each in summaries.items()}

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
@@ -53,6 +53,11 @@ class TrainInstructions(RoundInstructions):
         return cls(training, float(rate), size, float(mu))  # type: ignore[arg-type]
 
 
+Detail = Literal["scores", "totals", "intervals"]
+"""Answers to an evaluation: nothing but the means, as in a round; the totals, from which calibration is fitted; or the
+totals with their covariances, from which intervals follow."""
+
+
 @dataclass(frozen=True)
 class EvaluateInstructions:
     """Instructions of an evaluation message: the totals of one split, at one temperature."""
@@ -60,8 +65,8 @@ class EvaluateInstructions:
     training: TrainingConfig
     split: Split = "val"
     temperature: float = 1.0
-    replicates: int = 0
-    """Number of bootstrap replicates."""
+    detail: Detail = "scores"
+    """What leaves the hospital beside its number of images and their mean loss and accuracy."""
     image_size: int = 0
     """Side of the images; 0 for the stored size."""
 
@@ -71,7 +76,7 @@ class EvaluateInstructions:
                 "training": self.training.model_dump_json(),
                 "split": self.split,
                 "temperature": self.temperature,
-                "replicates": self.replicates,
+                "detail": self.detail,
                 "image-size": self.image_size,
             }
         )
@@ -82,7 +87,7 @@ class EvaluateInstructions:
             TrainingConfig.model_validate_json(str(record["training"])),
             record["split"],  # type: ignore[arg-type]
             float(record["temperature"]),  # type: ignore[arg-type]
-            int(record["replicates"]),  # type: ignore[arg-type]
+            record["detail"],  # type: ignore[arg-type]
             int(record["image-size"]),  # type: ignore[arg-type]
         )
 

@@ -10,7 +10,6 @@ from flwr.app import ArrayRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
-from medisync.evaluation.bootstrap import REPLICATES
 from medisync.evaluation.metrics import compute_metrics
 from medisync.evaluation.ood import FeatureDistribution
 from medisync.evaluation.totals import add_up
@@ -87,7 +86,7 @@ def federate(
     hospitals = find_participants().hospitals
     evaluation = FederatedEvaluation(grid, hospitals, best, end.best_round, plan.federation.round_deadline)
     fitted = calibrate(evaluation, plan.training)
-    test = EvaluateInstructions(plan.training, "test", fitted.calibration.temperature, REPLICATES)
+    test = EvaluateInstructions(plan.training, "test", fitted.calibration.temperature, "intervals")
     totals = evaluation.collect_totals(test, fitted.distribution)
     return Outcome(
         state={**best.to_torch_state_dict(), **fitted.mean_statistics},

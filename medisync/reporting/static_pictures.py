@@ -6,12 +6,10 @@ interactive figures are all there is.
 
 import atexit
 import functools
-import os
 import warnings
 
 import kaleido
 import plotly.graph_objects as go
-from choreographer.browsers.chromium import Chromium
 
 WIDTH = 900
 """Pixels: the width of a notebook's cell."""
@@ -22,10 +20,16 @@ SCALE = 1.5
 
 @functools.cache
 def _has_browser() -> bool:
-    """Starts one browser for all pictures of this process: each browser takes seconds to start."""
-    if not (os.environ.get("BROWSER_PATH") or Chromium.find_browser(skip_local=False)):
+    """Starts one browser for all pictures of this process: each browser takes seconds to start.
+
+    An empty figure is drawn first, because a server without a browser would wait without end. Without MathJax, which no
+    title needs, the browser's page asks no other machine for anything.
+    """
+    try:
+        kaleido.calc_fig_sync({"data": []}, opts={"format": "png"}, kopts={"mathjax": False})
+    except RuntimeError:  # no browser was found, or it does not start
         return False
-    kaleido.start_sync_server(silence_warnings=True)
+    kaleido.start_sync_server(mathjax=False, silence_warnings=True)
     atexit.register(kaleido.stop_sync_server, silence_warnings=True)
     return True
 

@@ -121,7 +121,7 @@ def test_impossible_totals_are_left_out_by_name(
     @server.main()
     def main(grid: Grid, context: Context) -> None:
         evaluation = FederatedEvaluation(grid, {2: "North", 3: "Liar"}, ArrayRecord(), 1, 10)
-        found.update(evaluation.collect_totals(EvaluateInstructions(recipes.training())))
+        found.update(evaluation.collect_totals(EvaluateInstructions(recipes.training(), detail="totals")))
 
     simulation.run_apps(server, client, {2: {}, 3: {}})
     assert found.keys() == {"North"}
