@@ -240,7 +240,7 @@ class Progress(Record):
 
 
 class Interval(Record):
-    """A 95 % bootstrap interval, resampled by group."""
+    """A 95 % confidence interval over groups of related images."""
 
     low: Fraction
     high: Fraction

@@ -136,7 +136,7 @@ def _hospital_row(hospital: Hospital, stats: DatasetStats) -> tuple[str, ...]:
 def _test_note() -> str:
     return (
         "Test images were held out from training, calibration and model selection within the run, and read once, at its "
-        "end. In brackets: 95 % bootstrap confidence intervals, resampled by group of related images."
+        "end. In brackets: 95 % confidence intervals over groups of related images."
     )
 
 

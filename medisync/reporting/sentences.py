@@ -50,7 +50,7 @@ def test_set_note(meta: ModelMeta) -> str:
     """Returns which scans the figures are for, and what their intervals are."""
     return (
         f"{count(meta.metrics.test.n, 'test scan')}, held out from training, calibration and model selection within the "
-        "run. Intervals are 95 % bootstrap confidence intervals, resampled by group of related scans."
+        "run. Intervals are 95 % confidence intervals over groups of related scans."
     )
 
 

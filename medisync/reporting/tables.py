@@ -1,7 +1,7 @@
 """Tables of a run: records -> pandas DataFrames whose cells are text that is ready to read.
 
 The notebook shows them as they are; the dashboard escapes and draws them in `dashboard/components.py`. The index names
-the rows. Fractions are in percent, intervals are 95 % bootstrap confidence intervals, an undefined value is a dash.
+the rows. Fractions are in percent, intervals are 95 % confidence intervals over groups, an undefined value is a dash.
 """
 
 from collections import Counter
