@@ -53,9 +53,9 @@ ODD_NAMES = (
 ROWS_ELSEWHERE = {
     39: "test_config.py::test_a_class_map_with_an_unknown_label_names_the_hospital_and_the_allowed_labels",
     41: "data/test_preprocessing.py::test_a_file_that_is_not_the_audited_one_is_refused",
-    43: "federation/test_simulation.py::test_a_wrong_update_is_refused_by_name_and_the_round_goes_on",
-    44: "federation/test_simulation.py::test_a_wrong_update_is_refused_by_name_and_the_round_goes_on",
-    45: "federation/test_simulation.py::test_a_second_update_from_one_hospital_is_refused",
+    43: "federation/test_update_validation.py::test_a_wrong_update_is_refused_by_name_and_the_round_continues",
+    44: "federation/test_update_validation.py::test_a_wrong_update_is_refused_by_name_and_the_round_continues",
+    45: "federation/test_update_validation.py::test_a_second_update_from_one_hospital_is_refused",
     46: "federation/test_byzantine.py::test_an_outsized_update_is_clipped_and_named",
     49: "workspace/test_artifacts.py::test_runs_are_counted_up_and_other_names_are_ignored",
     50: "test_torture.py::test_a_run_killed_at_any_moment_is_resumed_to_the_same_bits",

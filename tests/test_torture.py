@@ -168,7 +168,7 @@ def test_a_full_disk_is_reported_in_one_sentence_and_leaves_old_files_whole(tmp_
             atomic.write_bytes(kept, b"x" * 10**6)
         assert kept.read_bytes() == b"old"
         files = [(save(tmp_path / f"{seed}.png", texture(seed)), "") for seed in range(90)]
-        with pytest.raises(DataError, match="no room for the decoded images in cache/: No space left on device"):
+        with pytest.raises(DataError, match="no space for the decoded images in cache/: No space left on device"):
             open_cache(files, 96, folder / "cache")
         assert [entry.name for entry in folder.iterdir()] == ["kept.json", "cache"] or not list(
             (folder / "cache").iterdir()

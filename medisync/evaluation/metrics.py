@@ -237,8 +237,8 @@ def _intervals(samples: dict[str, Floats]) -> dict[str, Interval]:
 
 
 def _interval(values: Floats) -> Interval:
-    low, high = percentile_interval(values)
-    return Interval(low=min(low, 1.0), high=min(high, 1.0))  # a sum of fractions may end a bit above 1
+    low, high = np.clip(percentile_interval(values), 0.0, 1.0)  # rounding may leave a ratio of sums just outside
+    return Interval(low=float(low), high=float(high))
 
 
 def _defined(value: Floats | float) -> float | None:

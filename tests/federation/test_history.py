@@ -17,7 +17,7 @@ def test_traffic_counts_everything_that_travels(moments: str, copies: int) -> No
     counter = 8 * (moments == "shared")  # of Adam's steps
     assert (first.bytes_down, first.bytes_up) == (copies * weights + counter, copies * weights + counter)
     assert validated.bytes_down == first.bytes_down + weights
-    assert 0 < validated.bytes_up - first.bytes_up < 1e5  # what an evaluation adds up
+    assert validated.bytes_up == first.bytes_up  # the evaluation in a round returns no array
 
 
 def test_rounds_are_compared_by_the_hospitals_that_validated_both() -> None:

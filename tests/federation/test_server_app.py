@@ -21,7 +21,7 @@ from medisync.model import adam
 from medisync.model.device import select_device
 from medisync.model.resnet import build_resnet18
 from medisync.schemas import HistoryEntry, HospitalScores
-from medisync.training.local import predict_images, train_locally
+from medisync.training.local import RoundInstructions, predict_images, train_locally
 from medisync.training.seeds import derive_seed
 
 
@@ -135,8 +135,7 @@ def test_one_round_is_the_average_of_what_the_hospitals_trained() -> None:
         train_locally(
             start,
             data["train"],
-            SETTINGS,
-            learning_rate=SETTINGS.learning_rate,
+            RoundInstructions(SETTINGS, SETTINGS.learning_rate),
             generator=torch.Generator().manual_seed(derive_seed(SETTINGS.seed, 1, name)),
             device=device,
         ).state
