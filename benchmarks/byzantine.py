@@ -54,7 +54,7 @@ SETTINGS: Mapping[str, Any] = {
     "VALIDATE_EVERY": 2,
     "MALICIOUS_HOSPITALS": 1,
 }
-"""As in the published run: short rounds with shared Adam moments."""
+"""The published run's settings: short rounds with shared Adam moments."""
 
 State = dict[str, torch.Tensor]
 Tamper = Callable[[State, State], State]

@@ -64,7 +64,7 @@ def _wait_until_healthy(process: "subprocess.Popen[bytes]", address: str) -> Non
 
 @dataclass
 class Shown:
-    """What a page has sent: the text of all messages, and the widgets that can be used."""
+    """The content of a page: the text of all messages, and the widgets that can be used."""
 
     text: str = ""
     errors: list[str] = field(default_factory=list)

@@ -28,7 +28,7 @@ from medisync.model.device import describe_device, select_device
 
 HERE = Path(__file__).parent
 BATCH, IMAGES, HOSPITALS = 16, 4549, 3
-"""As in the published run: the number of training images of all hospitals together, and of hospitals."""
+"""The published run's size: the number of training images of all hospitals together, and of hospitals."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Case:
     """One federation to measure."""
 
     grows: str
-    """What it is compared by: cases with the same value share a baseline."""
+    """The key of the comparison: cases with the same value share a baseline."""
     hospitals: int = HOSPITALS
     images: int = IMAGES
     rounds: int = 0

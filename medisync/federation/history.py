@@ -33,7 +33,7 @@ def hospital_scores(
 
 
 def is_better(entry: HistoryEntry, best: HistoryEntry) -> bool:
-    """Whether a round is better than the best one so far, by validation alone.
+    """Returns whether a round is better than the best one so far, by validation alone.
 
     The first round with larger images always is, because the final model takes the largest. Where one of the two was
     not validated, the other is better.

@@ -66,7 +66,7 @@ class EvaluateInstructions:
     split: Split = "val"
     temperature: float = 1.0
     detail: Detail = "scores"
-    """What leaves the hospital beside its number of images and their mean loss and accuracy."""
+    """The part of the answer that leaves the hospital beside its number of images and their mean loss and accuracy."""
     image_size: int = 0
     """Side of the images; 0 for the stored size."""
 

@@ -50,11 +50,11 @@ class FederationPlan:
         )
 
     def is_validated(self, number: int) -> bool:
-        """Whether the global model is validated after round `number`; after the last it always is."""
+        """Returns whether the global model is validated after round `number`; after the last it always is."""
         return number % self.federation.validate_every == 0 or number == self.federation.rounds
 
     def may_stop_early(self, number: int, best_round: int) -> bool:
-        """Whether patience runs out after round `number`: only after a validated round with images of full size."""
+        """Returns whether patience runs out after round `number`: only after a validated round with images of full size."""
         return (
             number - best_round >= self.federation.patience
             and self.is_validated(number)

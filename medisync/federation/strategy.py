@@ -112,12 +112,12 @@ def _as_grid(participants: Participants) -> Any:
 
 
 def is_robust(strategy: FedAvg) -> bool:
-    """Whether the strategy withstands extreme updates by itself and therefore has to see them unclipped."""
+    """Returns whether the strategy withstands extreme updates by itself and therefore has to see them unclipped."""
     return isinstance(strategy, ROBUST)
 
 
 def is_aggregated(key: str, array: Array, robust: bool) -> bool:
-    """Whether Flower's strategy aggregates an array: weights, and running statistics and moments if it is robust."""
+    """Returns whether Flower's strategy aggregates an array: weights, and running statistics and moments if it is robust."""
     return not array.dtype.startswith("int") and (robust or adam.is_weight(key))
 
 

@@ -89,7 +89,7 @@ class _Image:
     path: Path
     decoded: Decoded
     pixels: Pixels
-    """As the network takes them, uint8 [S, S]."""
+    """The network's input, uint8 [S, S]."""
 
 
 def _open_all(pool: Executor, paths: Sequence[Path], size: int) -> list[_Image | FilePrediction]:

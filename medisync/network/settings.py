@@ -88,7 +88,7 @@ class ServerSettings(Section):
     state: Path = Path("state")
     """Folder for Flower's configuration and the server's log."""
     gathering_seconds: Annotated[float, Field(ge=0)] = 120
-    """How long a run waits for all hospitals before it begins with those that are connected."""
+    """Seconds that a run waits for all hospitals before it begins with those that are connected."""
     hospitals: Annotated[tuple[Member, ...], Field(min_length=2)]
 
     @field_validator("hospitals")

@@ -16,10 +16,10 @@ from medisync.network.settings import HospitalSettings
 from medisync.schemas import Introduction
 
 LET_IN, NOT_LET_IN = "SuperNode ID", "Failed to activate SuperNode"
-"""What a SuperNode logs when the server accepts its key, or refuses it: unknown, or in use by a node that just died."""
+"""Log lines of a SuperNode when the server accepts its key, or refuses it: unknown, or in use by a node that just died."""
 
 REJOIN_SECONDS, REJOIN_PAUSE = 90.0, 5.0
-"""How long, and at which intervals, a hospital asks to be let in: a server takes a minute to notice that a node
+"""Seconds for which, and intervals at which, a hospital asks to be let in: a server takes a minute to notice that a node
 has died, and some seconds after its start to know its hospitals.
 """
 

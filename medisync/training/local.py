@@ -204,7 +204,7 @@ class _Objective:
     """The loss that a hospital minimises: adjusted cross-entropy, plus mu/2 |w - w_global|^2."""
 
     adjustment: Tensor
-    """As `missing_class_adjustment` returns it."""
+    """The result of `missing_class_adjustment`."""
     proximal_mu: float
     global_weights: list[Tensor]
     """Parameters at the start of the round; empty without the proximal term."""

@@ -1,4 +1,4 @@
-"""What a curious server can take apart of an evaluation. The attack that once recovered every group is the positive control."""
+"""Evaluations that a curious server cannot take apart. The attack that once recovered every group is the positive control."""
 
 from typing import Any
 
@@ -97,7 +97,7 @@ def test_the_evaluation_in_a_round_returns_means_alone() -> None:
 
 
 def test_features_of_a_class_with_one_or_two_images_do_not_leave() -> None:
-    """Of the classes in turn: five images of them are two, one, one and one."""
+    """Labels go round the classes: five images are two, one, one and one."""
     few: Any = answer("totals", "query", count=5).array_records[MOMENTS]
     enough: Any = answer("totals", "query", count=12).array_records[MOMENTS]
     assert isinstance(few, ArrayRecord)
