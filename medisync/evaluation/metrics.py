@@ -8,6 +8,7 @@ federation come from the same code.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ def compute_metrics(totals: Totals, fitted: Calibration | None = None) -> Metric
     """
     confusion, count = totals.confusion, int(totals.confusion.sum())
     coverage, size = _prediction_sets(totals.nonconformity, fitted.conformal_threshold if fitted else None)
+    samples = _draw_samples(totals)
     return Metrics(
         n=count,
         loss=float(totals.loss[0] / count) if count else None,
@@ -38,7 +40,7 @@ def compute_metrics(totals: Totals, fitted: Calibration | None = None) -> Metric
         balanced_accuracy=_defined(balanced_accuracy(confusion)),
         macro_f1=_defined(macro_f1(confusion)),
         macro_auc=_defined(_mean_of_defined(area_under_curve(totals.ranks))),
-        per_class=per_class(totals),
+        per_class=_per_class(totals, samples),
         confusion_matrix=confusion.tolist(),
         ece=_defined(expected_calibration_error(totals.reliability)),
         brier=brier_score(totals),
@@ -46,43 +48,38 @@ def compute_metrics(totals: Totals, fitted: Calibration | None = None) -> Metric
         set_size=size,
         unlike_training=_fraction_beyond(totals.ood_scores, fitted.distance_threshold) if fitted else None,
         reliability=_reliability_bins(totals.reliability),
-        intervals=_overall_intervals(totals),
+        intervals=_overall_intervals(samples),
     )
 
 
-def _overall_figures(confusion: Counts, ranks: Counts) -> dict[str, Floats]:
-    return {
-        "accuracy": accuracy(confusion),
-        "balanced_accuracy": balanced_accuracy(confusion),
-        "macro_f1": macro_f1(confusion),
-        "macro_auc": _mean_of_defined(area_under_curve(ranks)),
-    }
+@dataclass(frozen=True)
+class _Samples:
+    """R totals as a bootstrap over groups would draw them; R is 0 where no covariance is known."""
+
+    confusion: Floats
+    """[R, K, K]."""
+    ranks: Floats
+    """[R, K, 2, O]."""
 
 
-def _overall_intervals(totals: Totals) -> dict[str, Interval]:
+def _draw_samples(totals: Totals) -> _Samples:
+    known = totals.confusion_covariance.any() or totals.rank_covariance.any()
+    count, pairs = REPLICATES if known else 0, zip(totals.ranks, totals.rank_covariance, strict=True)
+    return _Samples(
+        _sampled(totals.confusion, totals.confusion_covariance, count),
+        np.stack([_sampled(ranks, covariance, count) for ranks, covariance in pairs], axis=1),
+    )
+
+
+def _overall_intervals(samples: _Samples) -> dict[str, Interval]:
     """Intervals of the overall figures.
 
     The covariance between classes of the rank histograms is not known, so the interval of the macro AUC is the widest
     one possible: its draws are the means of the classes' sorted draws, as if all classes erred together.
     """
-    areas = np.sort(area_under_curve(_sampled_ranks(totals)), axis=0)
-    figures = _overall_figures(_sampled_confusion(totals), totals.ranks)
+    areas = np.sort(area_under_curve(samples.ranks), axis=0)
+    figures = {figure.__name__: figure(samples.confusion) for figure in (accuracy, balanced_accuracy, macro_f1)}
     return _intervals({**figures, "macro_auc": _mean_of_defined(areas)})
-
-
-def _sampled_confusion(totals: Totals) -> Floats:
-    """[R, K, K]: confusion matrices as a bootstrap over groups would draw them; none where no covariance is known."""
-    return _sampled(totals.confusion, totals.confusion_covariance, _replicates(totals))
-
-
-def _sampled_ranks(totals: Totals) -> Floats:
-    """[R, K, 2, O]: the same of the rank histograms."""
-    pairs, count = zip(totals.ranks, totals.rank_covariance, strict=True), _replicates(totals)
-    return np.stack([_sampled(ranks, covariance, count) for ranks, covariance in pairs], axis=1)
-
-
-def _replicates(totals: Totals) -> int:
-    return REPLICATES if totals.confusion_covariance.any() or totals.rank_covariance.any() else 0
 
 
 def _sampled(counts: Ints, covariance: Floats, replicates: int) -> Floats:
@@ -90,6 +87,8 @@ def _sampled(counts: Ints, covariance: Floats, replicates: int) -> Floats:
 
     The generator's seed is a constant: the draws hide nothing, and the same totals have the same intervals.
     """
+    if not replicates:
+        return np.zeros((0, *counts.shape))
     values, vectors = np.linalg.eigh(covariance)
     noise = np.random.default_rng(0).standard_normal((replicates, len(values)))
     draws = counts.ravel() + noise * np.sqrt(np.maximum(values, 0)) @ vectors.T
@@ -132,14 +131,14 @@ def _mean_of_defined(values: Floats) -> Floats:
     return _ratio(np.where(defined, values, 0.0).sum(axis=-1), defined.sum(axis=-1))
 
 
-def per_class(totals: Totals) -> dict[Label, ClassMetrics]:
+def _per_class(totals: Totals, samples: _Samples) -> dict[Label, ClassMetrics]:
     """One-against-rest figures of every class; None where a figure is undefined."""
     figures = _class_figures(totals.confusion, totals.ranks)
-    samples = _class_figures(_sampled_confusion(totals), _sampled_ranks(totals))
+    sampled = _class_figures(samples.confusion, samples.ranks)
     return {
         label: ClassMetrics(
             support=int(totals.confusion[k].sum()),
-            intervals=_intervals({name: values[:, k] for name, values in samples.items()}),
+            intervals=_intervals({name: values[:, k] for name, values in sampled.items()}),
             roc=roc_curve(totals.ranks[k]),
             **{name: _defined(values[k]) for name, values in figures.items()},
         )

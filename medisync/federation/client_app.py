@@ -128,8 +128,7 @@ def _reporting_errors(work: Callable[[Message, Context], RecordDict]) -> Callabl
 
 def _train(task: _Task) -> RecordDict:
     update = _train_locally(task, TrainInstructions.from_record(task.config))
-    metrics = {"loss": update.loss, "accuracy": update.accuracy, "seconds": update.seconds}
-    metrics = {name: round(value, MEAN_DECIMALS) for name, value in metrics.items()}
+    metrics = _rounded({"loss": update.loss, "accuracy": update.accuracy, "seconds": update.seconds})
     return RecordDict(
         {
             ARRAYS: arrays_from_state(update.state),
@@ -205,4 +204,8 @@ def _means(totals: Totals) -> dict[str, float]:
     """Returns loss and accuracy per image; 0 without images, which the count of 0 keeps out of every average."""
     count = max(1, int(totals.confusion.sum()))
     means = {"loss": float(totals.loss[0]) / count, "accuracy": float(np.trace(totals.confusion)) / count}
+    return _rounded(means)
+
+
+def _rounded(means: dict[str, float]) -> dict[str, float]:
     return {name: round(value, MEAN_DECIMALS) for name, value in means.items()}
