@@ -279,7 +279,7 @@ def test_an_archive_is_refused_before_anything_is_unpacked(
     monkeypatch.setattr(uploads.zipfile.ZipFile, "open", unpack)
     (scan,) = uploads.expand("a.zip", "k", content)
     assert reason in scan.problem
-    assert scan.content == b""
+    assert scan.files == ()
 
 
 def test_an_encrypted_member_is_refused() -> None:
@@ -292,8 +292,8 @@ def test_a_member_larger_than_its_entry_claims_is_refused() -> None:
     at = content.index(b"PK\x01\x02") + 24
     content[at : at + 4] = (100).to_bytes(4, "little")
     first, second = uploads.expand("a.zip", "k", bytes(content))
-    assert (first.content, first.problem) == (b"", "the file is damaged in the archive")
-    assert (second.content, second.problem) == (b"whole", "")
+    assert (first.files, first.problem) == ((), "the file is damaged in the archive")
+    assert (second.files, second.problem) == ((b"whole",), "")
 
 
 # T: a run on hospitals with the faults of folders, rows 34 to 38 and 40

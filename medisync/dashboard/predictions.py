@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from medisync.dashboard import data
 from medisync.dashboard.data import Mistake
-from medisync.dashboard.uploads import Scan
-from medisync.data.decoding import decode
+from medisync.dashboard.uploads import Upload
+from medisync.data.decoding import open_scan
 from medisync.data.intensities import Pixels
 from medisync.errors import ImageError
 from medisync.schemas import Prediction
@@ -34,7 +34,7 @@ RESULTS_KEY = "upload-results"
 class PredictedScan:
     """One upload, the image uint8 [S, S] as the network received it, and the global model's prediction for it."""
 
-    scan: Scan
+    scan: Upload
     hospital: str
     """The hospital where the scan was made, if the model has running statistics of that hospital; empty otherwise."""
     slice_number: int | None
@@ -49,20 +49,20 @@ def classifier(run: RunListing, hospital: str = "") -> "Classifier":
     return data.classifier(run, predictor.load, hospital)
 
 
-def predict(run: RunListing, scan: Scan, hospital: str = "", slice_number: int | None = None) -> PredictedScan | str:
+def predict(run: RunListing, scan: Upload, hospital: str = "", slice_number: int | None = None) -> PredictedScan | str:
     """Returns the prediction, or the reason why there is none."""
     key = ("prediction", scan.key, run.name, hospital, slice_number)
     return _once(key, lambda: _predict(run, scan, hospital, slice_number))
 
 
-def _predict(run: RunListing, scan: Scan, hospital: str, slice_number: int | None) -> PredictedScan | str:
+def _predict(run: RunListing, scan: Upload, hospital: str, slice_number: int | None) -> PredictedScan | str:
     from medisync.inference import predictor
 
     if scan.problem:
         return scan.problem
     model = classifier(run, hospital)
     try:
-        decoded = decode(scan.content, slice_number)
+        decoded = open_scan(scan.files).decode(slice_number)
     except ImageError as problem:
         return str(problem)
     return PredictedScan(scan, hospital, slice_number, *predictor.standardise_and_predict(model, decoded))
@@ -98,7 +98,7 @@ def _once(key: tuple[Hashable, ...], make: Callable[[], Result]) -> Result:
     return found
 
 
-def forget_all_but(scans: Sequence[Scan]) -> None:
+def forget_all_but(scans: Sequence[Upload]) -> None:
     """Drops the results for uploads that were removed."""
     results, present = st.session_state.setdefault(RESULTS_KEY, {}), {scan.key for scan in scans}
     for key in [key for key in results if key[1] not in present]:

@@ -28,33 +28,33 @@ ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".tgz", ".tar.gz")
 
 
 @dataclass(frozen=True)
-class Scan:
-    """One image file: its name, a key that is unique in the session, and its bytes."""
+class Upload:
+    """One scan: its name, a key that is unique in the session, and the bytes of its file, or of the files of its series."""
 
     name: str
     key: str
-    content: bytes
+    files: tuple[bytes, ...]
     problem: str = ""
-    """The reason why there is no content; empty if there is one."""
+    """The reason why there are no files; empty if there are."""
 
 
-def expand(name: str, key: str, content: bytes) -> list[Scan]:
+def expand(name: str, key: str, content: bytes) -> list[Upload]:
     """Returns the file itself, or the images in it if it is a ZIP archive.
 
     An archive that is over a limit or looks hostile is refused before anything is unpacked. Refusals and errors are
     reported as the `problem` of a scan.
     """
     if not content.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return [Scan(name, key, content)]
+        return [Upload(name, key, (content,))]
     try:
         if _contents_bytes(content) > MAX_CONTENTS:
-            return [Scan(name, key, b"", f"the archive lists too many files; upload at most {MAX_MEMBERS} at once")]
+            return [Upload(name, key, (), f"the archive lists too many files; upload at most {MAX_MEMBERS} at once")]
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if problem := _refusal(archive.infolist()):
-                return [Scan(name, key, b"", problem)]
+                return [Upload(name, key, (), problem)]
             return list(_members(archive, name, key))
     except UNREADABLE:
-        return [Scan(name, key, b"", "the archive is damaged")]
+        return [Upload(name, key, (), "the archive is damaged")]
 
 
 def _contents_bytes(content: bytes) -> int:
@@ -82,18 +82,18 @@ def _leads_outside(name: str) -> bool:
     return ".." in parts or name.startswith(("/", "\\")) or ":" in name.partition("/")[0]
 
 
-def _members(archive: zipfile.ZipFile, name: str, key: str) -> Iterator[Scan]:
+def _members(archive: zipfile.ZipFile, name: str, key: str) -> Iterator[Upload]:
     for index, member in enumerate(filter(_is_image, archive.infolist())):
         inner, inner_key = f"{name}: {member.filename}", f"{key}-{index}"
         if member.flag_bits & 1:
-            yield Scan(inner, inner_key, b"", "the file is encrypted in the archive; upload it without a password")
+            yield Upload(inner, inner_key, (), "the file is encrypted in the archive; upload it without a password")
             continue
         try:
-            yield Scan(
-                inner, inner_key, archive.read(member)
+            yield Upload(
+                inner, inner_key, (archive.read(member),)
             )  # never more than its entry says, and entries were added up
         except UNREADABLE:
-            yield Scan(inner, inner_key, b"", "the file is damaged in the archive")
+            yield Upload(inner, inner_key, (), "the file is damaged in the archive")
 
 
 def _is_image(member: zipfile.ZipInfo) -> bool:

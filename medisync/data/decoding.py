@@ -7,7 +7,7 @@ only the pixels and the orientation of a file are used.
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from medisync.data.formats import IMAGE_STARTS, IMAGES, JPEG_END, JPEG_START, PNG_START, VOLUMES, is_volume
 from medisync.data.intensities import Pixels, percentiles, reduce_to_bytes
 from medisync.data.limits import MAX_ASPECT, MAX_BYTES, MAX_PIXELS, MIN_CONTRAST, MIN_SIDE
+from medisync.data.slices import Volume
 from medisync.errors import ImageError
 
 logging.getLogger("PIL").setLevel(logging.WARNING)  # its debug lines quote EXIF, which may name a patient
@@ -58,18 +59,50 @@ def file_bytes(path: Path) -> bytes:
         raise ImageError(f"cannot be read: {error.strerror or error}") from None
 
 
-def decode(data: bytes, slice_number: int | None = None) -> Decoded:
-    """Decodes an image file completely, to grey; of a DICOM or NIfTI volume one slice, by default the middle one.
+@dataclass(frozen=True)
+class Scan:
+    """An image, or a volume whose slices are decoded when they are asked for."""
 
-    `slice_number` counts from 1. Of metadata (EXIF, text chunks) only the orientation is used. Raises ImageError, with
-    one sentence, for anything but a complete image of sensible size and content.
+    count: int
+    """Number of slices; 1 for an image."""
+    decode_slice: Callable[[int], Decoded]
+    """Decodes the slice with an index from 0. Raises ImageError with one sentence."""
+
+    def decode(self, number: int | None = None) -> Decoded:
+        """Decodes slice `number`, from 1; by default the middle one. Raises ImageError if there is no such slice."""
+        if number is not None and not 1 <= number <= self.count:
+            raise ImageError(f"slice {number} was asked for, the file has {self.count}")
+        return self.decode_slice(self.count // 2 if number is None else number - 1)
+
+
+def open_scan(files: Sequence[bytes]) -> Scan:
+    """Opens the files of one scan: usually one; all of them for a DICOM series, in any order.
+
+    Of metadata (EXIF, text chunks, DICOM fields) only what concerns the pixels is used. Raises ImageError, with one
+    sentence, for anything but a complete scan of sensible size.
     """
-    if not data:
+    first = files[0]
+    if not first:
         raise ImageError("the file is empty")
-    with warnings.catch_warnings(), _damage_explained():
-        warnings.simplefilter("ignore")  # they quote the file; whatever matters is raised
-        if is_volume(data):
-            return _decode_volume(data, slice_number)
+    with _damage_explained():
+        if not is_volume(first):
+            return Scan(1, lambda index: _decode_image(first))
+        from medisync.data import volumes  # here because nibabel and pydicom import slowly and most files are images
+
+        volume = volumes.open_volume(files)
+        return Scan(volume.count, lambda index: _decode_slice(volume, index))
+
+
+def decode(data: bytes, number: int | None = None) -> Decoded:
+    """Decodes an image file completely, to grey; of a DICOM or NIfTI volume one slice, as `Scan.decode` chooses it.
+
+    Raises ImageError, with one sentence, for anything but a complete image of sensible size and content.
+    """
+    return open_scan([data]).decode(number)
+
+
+def _decode_image(data: bytes) -> Decoded:
+    with _damage_explained():
         _check_geometry(*_open(data).size)
         data, notes = _with_end_marker(data)
         return _decode_pixels(_open_intact(data), notes)
@@ -79,7 +112,9 @@ def decode(data: bytes, slice_number: int | None = None) -> Decoded:
 def _damage_explained() -> Iterator[None]:
     """Turns whatever a decoder raises into an ImageError."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they quote the file; whatever matters is raised
+            yield
     except ImageError:
         raise
     except MemoryError:
@@ -177,20 +212,21 @@ def _require_contrast(pixels: Pixels) -> float:
     return high - low
 
 
-def _decode_volume(data: bytes, slice_number: int | None) -> Decoded:
-    from medisync.data import volumes  # here because nibabel and pydicom import slowly and most files are images
-
-    volume_slice = volumes.read_slice(data, slice_number)
-    height, width = volume_slice.values.shape[:2]
-    _check_geometry(width, height)
-    notes, colourfulness = list(volume_slice.notes), 0.0
-    if volume_slice.values.ndim == 3:
-        pixels, colourfulness, colour_notes = _to_grey(Image.fromarray(volume_slice.values))
-        notes += colour_notes
-    else:
-        pixels = volume_slice.values if volume_slice.values.dtype == np.uint8 else reduce_to_bytes(volume_slice.values)
-    contrast = _require_contrast(pixels)
-    return Decoded(pixels, width, height, volume_slice.kind, colourfulness, contrast, tuple(notes), volume_slice.count)
+def _decode_slice(volume: Volume, index: int) -> Decoded:
+    with _damage_explained():
+        found = volume.read(index)
+        height, width = found.values.shape[:2]
+        _check_geometry(width, height)
+        notes, colourfulness = [*volume.notes, *found.notes], 0.0
+        if volume.count > 1:
+            notes.insert(0, f"{volume.part} {index + 1} of {volume.count} used")
+        if found.values.ndim == 3:
+            pixels, colourfulness, colour_notes = _to_grey(Image.fromarray(found.values))
+            notes += colour_notes
+        else:
+            pixels = found.values if found.values.dtype == np.uint8 else reduce_to_bytes(found.values)
+        contrast = _require_contrast(pixels)
+        return Decoded(pixels, width, height, volume.kind, colourfulness, contrast, tuple(notes), volume.count)
 
 
 def _to_grey(image: Image.Image) -> tuple[Pixels, float, list[str]]:

@@ -10,13 +10,13 @@ def problems(content: bytes) -> list[str]:
 
 
 def test_a_file_that_is_not_an_archive_is_returned_unchanged() -> None:
-    assert uploads.expand("a.png", "k", b"bytes") == [uploads.Scan("a.png", "k", b"bytes")]
+    assert uploads.expand("a.png", "k", b"bytes") == [uploads.Upload("a.png", "k", (b"bytes",))]
 
 
 def test_only_images_come_out_of_an_archive() -> None:
     content = archive({"one.png": b"1", "in/two.DCM": b"2", "notes.txt": b"3", "__MACOSX/x.png": b"4"})
     found = uploads.expand("a.zip", "k", content)
-    assert [(scan.name, scan.content) for scan in found] == [("a.zip: one.png", b"1"), ("a.zip: in/two.DCM", b"2")]
+    assert [(scan.name, scan.files) for scan in found] == [("a.zip: one.png", (b"1",)), ("a.zip: in/two.DCM", (b"2",))]
     assert len({scan.key for scan in found}) == 2
 
 

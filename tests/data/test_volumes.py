@@ -15,8 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scans import texture
 
+from medisync.data import nifti as nifti_files
 from medisync.data import volumes
 from medisync.data.decoding import decode
+from medisync.data.slices import Slice
 from medisync.errors import ImageError
 
 RAMP = np.arange(64 * 48, dtype=np.uint16).reshape(64, 48)
@@ -26,28 +28,34 @@ def dicom(frames: np.ndarray, **fields: object) -> bytes:
     return bad_inputs.dicom(frames, **{"BurnedInAnnotation": "NO", **fields})
 
 
+def read(data: bytes, number: int | None = None) -> Slice:
+    """Reads slice `number`, from 1; by default the middle one."""
+    volume = volumes.open_volume([data])
+    return volume.read(volume.count // 2 if number is None else number - 1)
+
+
 def test_a_window_maps_its_edges_to_black_and_white() -> None:
     # rescaled values are stored ones - 1000, so the window from 0 to 1000 spans stored values from 1000 to 2000
     data = dicom(RAMP[None], RescaleSlope=1, RescaleIntercept=-1000, WindowCenter=500, WindowWidth=1000)
-    values = volumes.read_slice(data).values
+    values = read(data).values
     assert values.dtype == np.uint8
     assert values.ravel()[[0, 1000, 1500, 2000, 3000]].tolist() == [0, 0, 128, 255, 255]
 
 
 def test_monochrome1_is_inverted_to_light_on_dark() -> None:
     plain, inverted = dicom(RAMP[None]), dicom(RAMP[None], PhotometricInterpretation="MONOCHROME1")
-    first, second = volumes.read_slice(plain).values, volumes.read_slice(inverted).values
+    first, second = read(plain).values, read(inverted).values
     assert np.array_equal(second, first.max() - first)
 
 
 def test_the_requested_frame_is_read_and_by_default_the_middle_one() -> None:
     frames = np.stack([RAMP, RAMP + 1, RAMP + 2])
-    assert volumes.read_slice(dicom(frames), 3).values[0, 0] == 2
-    middle = volumes.read_slice(dicom(frames))
-    assert (middle.values[0, 0], middle.count) == (1, 3)
-    assert middle.notes == ("frame 2 of 3 used",)
+    assert read(dicom(frames), 3).values[0, 0] == 2
+    assert read(dicom(frames)).values[0, 0] == 1
+    middle = decode(dicom(frames))
+    assert (middle.notes, middle.slices) == (("frame 2 of 3 used",), 3)
     with pytest.raises(ImageError, match="slice 4 was asked for, the file has 3"):
-        volumes.read_slice(dicom(frames), 4)
+        decode(dicom(frames), 4)
 
 
 def test_a_burned_in_annotation_is_noted_and_the_patient_is_not() -> None:
@@ -62,7 +70,7 @@ def test_an_axial_slice_has_the_front_up_and_the_right_on_the_left() -> None:
     values = np.zeros((40, 50, 3), np.int16)
     values[-1, :, 1] = 5  # the patient's right side in a volume whose first axis runs to the right
     values[:, -1, 1] = 9  # the front
-    drawn = volumes.read_slice(nifti(values)).values
+    drawn = read(nifti(values)).values
     assert drawn.shape == (50, 40)
     assert (drawn[0] == 9).all()
     assert (drawn[1:, 0] == 5).all()
@@ -72,7 +80,7 @@ def test_an_axial_slice_has_the_front_up_and_the_right_on_the_left() -> None:
 def test_a_mirroring_affine_is_undone() -> None:
     values = np.random.default_rng(0).integers(0, 99, (40, 50, 3)).astype(np.int16)
     mirrored = nifti(values[::-1], np.diag([-1.0, 1, 1, 1]))
-    assert np.array_equal(volumes.read_slice(mirrored).values, volumes.read_slice(nifti(values)).values)
+    assert np.array_equal(read(mirrored).values, read(nifti(values)).values)
 
 
 def test_compressed_and_uncompressed_volumes_decode_alike_and_note_the_slice() -> None:
@@ -87,9 +95,8 @@ def test_compressed_and_uncompressed_volumes_decode_alike_and_note_the_slice() -
 
 def test_of_several_volumes_the_first_is_used() -> None:
     values = np.stack([np.full((40, 40, 3), k) for k in range(4)], axis=3).astype(np.int16)
-    found = volumes.read_slice(nifti(values))
-    assert not found.values.any()
-    assert "first of several volumes used" in found.notes
+    assert not read(nifti(values)).values.any()
+    assert "first of several volumes used" in volumes.open_volume([nifti(values)]).notes
 
 
 @pytest.mark.parametrize(
@@ -114,7 +121,7 @@ def test_an_unusable_volume_is_refused_in_one_sentence(data: bytes, problem: str
 
 
 def test_a_decompression_bomb_is_refused_from_its_header(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(volumes, "MAX_BYTES", 10_000)
+    monkeypatch.setattr(nifti_files, "MAX_BYTES", 10_000)
     packed = gzip.compress(nifti(np.zeros((64, 64, 64), np.int16)))
     with pytest.raises(ImageError, match="more than the limit"):
         decode(packed[:200])  # the header is enough
@@ -140,7 +147,7 @@ def test_the_slice_equals_nibabels_canonical_one(axes: list[int], signs: tuple[f
     data = nifti(np.random.default_rng(0).integers(0, 99, (4, 5, 6)).astype(np.int16), affine)
     whole = np.asarray(nibabel.as_closest_canonical(nibabel.Nifti1Image.from_bytes(data)).dataobj)
     chosen = 1 + (number - 1) % whole.shape[2]
-    assert np.array_equal(volumes.read_slice(data, chosen).values, whole[:, :, chosen - 1].T[::-1, ::-1])
+    assert np.array_equal(read(data, chosen).values, whole[:, :, chosen - 1].T[::-1, ::-1])
 
 
 def test_metadata_appear_in_no_message_and_no_log(caplog: pytest.LogCaptureFixture) -> None:

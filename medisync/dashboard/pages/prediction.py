@@ -6,7 +6,7 @@ import streamlit as st
 
 from medisync.dashboard import components, data, predictions, uploads
 from medisync.dashboard.predictions import PredictedScan
-from medisync.dashboard.uploads import Scan
+from medisync.dashboard.uploads import Upload
 from medisync.errors import ModelError
 from medisync.reporting import formatting, pictures, prediction_tables
 from medisync.reporting.charts import performance
@@ -24,7 +24,7 @@ SAMPLE_HELP = "These are not scans of patients. A model that was trained on real
 SHOWN_AT_ONCE = 4
 
 
-def choose_scans() -> list[Scan]:
+def choose_scans() -> list[Upload]:
     """Returns the uploaded images, or the chosen sample."""
     found = st.file_uploader(
         "MRI slices (PNG, JPEG, TIFF, WebP, DICOM, NIfTI), or a ZIP archive of them",
@@ -35,7 +35,7 @@ def choose_scans() -> list[Scan]:
         return [scan for file in found for scan in uploads.expand(file.name, file.file_id, file.getvalue())]
     samples = list(data.samples())
     sample = st.pills("Or try a computer-drawn sample", samples, format_func=formatting.plain, help=SAMPLE_HELP)
-    return [Scan(f"sample: {sample}", f"sample-{sample}", data.samples()[sample])] if sample else []
+    return [Upload(f"sample: {sample}", f"sample-{sample}", (data.samples()[sample],))] if sample else []
 
 
 def choose_origin(run: RunListing) -> str:
@@ -48,14 +48,14 @@ def choose_origin(run: RunListing) -> str:
     )
 
 
-def choose_slice(scan: Scan, count: int) -> int | None:
+def choose_slice(scan: Upload, count: int) -> int | None:
     """Returns the chosen slice of a volume, from 1; None for the default, the middle one."""
     middle = count // 2 + 1
     chosen = st.slider("Slice", 1, count, middle, key=f"slice-{scan.key}") if count > 1 else middle
     return None if chosen == middle else chosen
 
 
-def show(run: RunListing, scan: Scan, found: PredictedScan | str) -> None:
+def show(run: RunListing, scan: Upload, found: PredictedScan | str) -> None:
     """Draws one upload: its prediction, or the reason why there is none."""
     with st.container(border=True):
         if isinstance(found, PredictedScan) and (number := choose_slice(scan, found.prediction.slices)):
@@ -137,7 +137,7 @@ def offer_report(run: RunListing, found: PredictedScan) -> None:
     )
 
 
-def show_all(found: Sequence[tuple[Scan, PredictedScan | str]]) -> None:
+def show_all(found: Sequence[tuple[Upload, PredictedScan | str]]) -> None:
     """Draws all predictions in one table, which can be downloaded."""
     results = [(scan.name, each if isinstance(each, str) else each.prediction) for scan, each in found]
     listed = prediction_tables.predictions(results)
