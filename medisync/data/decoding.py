@@ -46,6 +46,8 @@ class Decoded:
     notes: tuple[str, ...]
     slices: int = 1
     """Number of slices in the file, of which this is one."""
+    number: int = 1
+    """Which of them it is, from 1."""
 
 
 def file_bytes(path: Path) -> bytes:
@@ -226,7 +228,7 @@ def _decode_slice(volume: Volume, index: int) -> Decoded:
         else:
             pixels = found.values if found.values.dtype == np.uint8 else reduce_to_bytes(found.values)
         contrast = _require_contrast(pixels)
-        return Decoded(pixels, width, height, volume.kind, colourfulness, contrast, tuple(notes), volume.count)
+        return Decoded(pixels, width, height, volume.kind, colourfulness, contrast, tuple(notes), volume.count, index + 1)
 
 
 def _to_grey(image: Image.Image) -> tuple[Pixels, float, list[str]]:
