@@ -49,7 +49,9 @@ def is_nifti(data: bytes) -> bool:
 
 
 def is_analyze_header(data: bytes) -> bool:
-    """Recognises the header of an Analyze 7.5 or NIfTI-1 pair, whose pixels are in another file."""
+    """Recognises the header of an Analyze 7.5 or NIfTI pair, whose pixels are in another file."""
+    if data[4:8] == b"ni2\x00":
+        return True
     return data[:4] in (b"\x5c\x01\x00\x00", b"\x00\x00\x01\x5c") and not is_nifti1(data)
 
 

@@ -68,19 +68,22 @@ def refuse_holes(values: NDArray[Any]) -> None:
         )
 
 
-def without_far_background(values: NDArray[Any]) -> NDArray[Any]:
-    """Replaces by NaN a background that lies further below zero and all other values than these differ, such as -32768.
+def without_fill(values: NDArray[Any]) -> NDArray[Any]:
+    """Replaces by NaN what programs fill in where nothing was measured; not every file format has a field for it.
 
-    Programs fill with such a value what was not measured, and not every file format has a field that says so.
+    That is the lowest value, if it is negative and all others are not, or lie further from it than they differ. And it
+    is 0 in all four corners of a head that was brought to mean 0.
     """
     if values.dtype.kind not in "if" or not np.isfinite(lowest := np.fmin.reduce(values, axis=None)) or lowest >= 0:
         return values
     numbers = values.astype(np.float64)
+    if not numbers[[0, 0, -1, -1], [0, -1, 0, -1]].any() and min((numbers < 0).mean(), (numbers > 0).mean()) > 0.01:
+        return np.where(numbers == 0, np.nan, numbers)
     others = numbers[numbers > lowest]
-    with np.errstate(invalid="ignore", over="ignore"):  # infinity among the others, which is refused later
-        if not others.size or not others.min() - float(lowest) > others.max() - others.min():
-            return values
-    return np.where(numbers > lowest, numbers, np.nan)
+    if not others.size or not np.isfinite(others).all():
+        return values
+    far = others.min() >= 0 or others.min() - float(lowest) > np.ptp(others)
+    return np.where(numbers == lowest, np.nan, numbers) if far else values
 
 
 def stretch(pixels: Pixels) -> Pixels:
