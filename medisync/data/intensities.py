@@ -26,7 +26,7 @@ ROWS_AT_ONCE = 256
 
 
 def reduce_to_bytes(values: NDArray[np.generic]) -> Pixels:
-    """Scales 16-bit or floating-point intensities [H, W] to uint8, from the 0.5th to the 99.5th percentile.
+    """Scales 16-bit or floating-point intensities [H, W] to uint8, with some room beyond the 0.5th and 99.5th percentiles.
 
     NaN, which stands for no data, counts as the lowest value: as the air around a head does in a scan without padding.
     Raises ImageError if a value is infinite, BlankError if all are NaN.
@@ -40,7 +40,7 @@ def reduce_to_bytes(values: NDArray[np.generic]) -> Pixels:
         raise BlankError("the image has no content: none of its pixels holds a number")
     if missing.any():
         numbers[missing] = numbers[~missing].min()
-    low, high = _nonempty_range(numbers, *np.percentile(numbers, BRIGHTNESS_PERCENTILES))
+    low, high = _with_headroom(numbers, *_nonempty_range(numbers, *np.percentile(numbers, BRIGHTNESS_PERCENTILES)))
     scaled = np.empty(numbers.shape, np.uint8)
     for first in range(0, len(numbers), ROWS_AT_ONCE):
         rows = slice(first, first + ROWS_AT_ONCE)
@@ -108,6 +108,15 @@ def _percentile(up_to: Sequence[int], rank: float) -> float:
 def _nonempty_range(values: NDArray[Any], low: float, high: float) -> tuple[float, float]:
     """Falls back to the minimum and the maximum where the two percentiles coincide."""
     return (low, high) if high > low else (float(values.min()), float(values.max()))
+
+
+def _with_headroom(values: NDArray[Any], low: float, high: float) -> tuple[float, float]:
+    """Widens the range to all values that lie at most once as far outside it as it is wide.
+
+    `stretch` clips the head later, and what is clipped twice differs from an 8-bit image of the same scan.
+    """
+    width = high - low
+    return max(float(values.min()), low - width), min(float(values.max()), high + width)
 
 
 def to_bytes(values: NDArray[Any], low: float, high: float) -> Pixels:
