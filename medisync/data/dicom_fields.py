@@ -89,12 +89,10 @@ def _functional_groups(file: FileDataset, index: int) -> Iterator[Dataset]:
 
 def numbers(fields: Dataset, name: str, count: int | None = None) -> list[float] | None:
     """Returns the numbers in a field; None if it is absent, has another count of them, or one that is not finite."""
-    value = fields.get(name)
-    if value is None:
-        return None
     try:
-        found = [float(each) for each in ([value] if isinstance(value, (str, int, float)) else value)]
-    except (TypeError, ValueError):
+        value = fields.get(name)
+        found = [float(each) for each in ([value] if isinstance(value, (str, int, float)) else value or [])]
+    except Exception:  # pydicom raises anything for a value that is not of its type  # noqa: BLE001
         return None
     usable = found and all(map(math.isfinite, found)) and count in (None, len(found))
     return found if usable else None
@@ -109,6 +107,4 @@ def number(fields: Dataset, name: str) -> float | None:
 def require(fields: Dataset, *names: str) -> None:
     """Raises ImageError naming the fields that are missing or cannot be read."""
     if missing := [name for name in names if name not in fields]:
-        raise ImageError(
-            f"the DICOM file lacks {' and '.join(missing)}, without which its pixels cannot be read; export it again"
-        )
+        raise ImageError(f"the DICOM file lacks {', '.join(missing)}, without which its pixels cannot be read")

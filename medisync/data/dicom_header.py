@@ -82,7 +82,9 @@ def _check_fields(file: FileDataset, kind: str) -> None:
 def _count(parsed: Parsed, size: int) -> int:
     """Returns the number of frames. Raises ImageError if the file cannot hold that many."""
     file, room = parsed.fields, parsed.pixel_bytes
-    count = int(number(file, "NumberOfFrames") or 1)
+    if (claimed := number(file, "NumberOfFrames")) is None and "NumberOfFrames" in file:
+        raise ImageError("its NumberOfFrames is not a number")
+    count = 1 if claimed is None else int(claimed)
     samples = 2 if file.PhotometricInterpretation == "YBR_FULL_422" else int(file.SamplesPerPixel)
     least = int(file.Rows) * int(file.Columns) * samples * int(file.BitsAllocated) // 8
     if UID(file.file_meta.TransferSyntaxUID).is_encapsulated:
@@ -92,6 +94,6 @@ def _count(parsed: Parsed, size: int) -> int:
             "its pixels are compressed, but its transfer syntax is missing or wrong; export it uncompressed"
         )
     if not 0 < count <= MAX_FRAMES or count * least > room:
-        claimed = f"{count} frame{'s' * (count != 1)} of {file.Columns} x {file.Rows} pixels"
-        raise ImageError(f"the DICOM file is damaged: it claims {claimed}, and does not hold as many")
+        said = f"{count} frame{'s' * (count != 1)} of {file.Columns} x {file.Rows} pixels"
+        raise ImageError(f"the DICOM file is damaged: it claims {said}, and does not hold as many")
     return count
