@@ -1,9 +1,9 @@
 """Commands that use a trained model: `predict`, `evaluate` and `export`."""
 
 import argparse
-import csv
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ def predict(options: argparse.Namespace) -> int:
     import io
 
     from medisync.inference import folders
-    from medisync.schemas import LABELS
+    from medisync.reporting import prediction_csv
     from medisync.workspace.atomic import write_bytes
 
     files = folders.find_images(options.paths)
@@ -35,12 +35,15 @@ def predict(options: argparse.Namespace) -> int:
         raise DataError(f"no images found in {searched}; expected files of type PNG, JPEG, TIFF, WebP, BMP or GIF")
     classifier = _load_classifier(options)
     table = io.StringIO() if options.output else sys.stdout
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["path", "label", *LABELS, "note"])
     failed = 0
-    for result in folders.predict_files(classifier, files):
-        writer.writerow(folders.csv_row(result))
-        failed += result.prediction is None
+
+    def rows() -> Iterator[list[str]]:
+        nonlocal failed
+        for result in folders.predict_files(classifier, files):
+            failed += result.prediction is None
+            yield prediction_csv.row(str(result.path), result.prediction or result.problem)
+
+    prediction_csv.write(table, rows())
     if options.output:
         write_bytes(options.output, table.getvalue().encode())  # type: ignore[union-attr]
     if failed:

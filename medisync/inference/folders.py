@@ -1,4 +1,4 @@
-"""Predictions for many files: found in folders, predicted in batches, scored by their folders' labels, as CSV rows."""
+"""Predictions for many files: found in folders, predicted in batches, scored by their folders' labels."""
 
 import os
 import warnings
@@ -17,7 +17,7 @@ from medisync.data.decoding import Decoded, decode, file_bytes
 from medisync.data.formats import UPLOAD_SUFFIXES
 from medisync.data.intensities import Pixels
 from medisync.data.preprocessing import standardise
-from medisync.errors import DataError, ImageError, printable
+from medisync.errors import DataError, ImageError
 from medisync.evaluation.metrics import compute_metrics
 from medisync.evaluation.totals import Totals, tally
 from medisync.inference.predictor import Classifier, predict_batch, with_file_checks
@@ -104,18 +104,6 @@ def _open(path: Path, size: int) -> _Image | FilePrediction:
     except ImageError as error:
         return FilePrediction(path, None, str(error))
     return _Image(path, decoded, standardise(decoded.pixels, size))
-
-
-def csv_row(result: FilePrediction) -> list[str]:
-    """Path, label, one probability per class, note; label and probabilities are empty where there is no prediction."""
-    path, prediction = printable(str(result.path)), result.prediction
-    if prediction is None:
-        return [path, "", *([""] * len(LABELS)), result.problem]
-    out_of_distribution = ["out of distribution"] if prediction.unlike_training else []
-    failed = [f"{check.name}: {check.detail}" for check in prediction.checks if not check.passed]
-    probabilities = [f"{prediction.probabilities[label]:.4f}" for label in LABELS]
-    note = "; ".join([*out_of_distribution, *failed, *prediction.notes])
-    return [path, prediction.label, *probabilities, note]
 
 
 @dataclass(frozen=True)
