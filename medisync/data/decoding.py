@@ -228,7 +228,9 @@ def _decode_slice(volume: Volume, index: int) -> Decoded:
         else:
             pixels = found.values if found.values.dtype == np.uint8 else reduce_to_bytes(found.values)
         contrast = _require_contrast(pixels)
-        return Decoded(pixels, width, height, volume.kind, colourfulness, contrast, tuple(notes), volume.count, index + 1)
+        return Decoded(
+            pixels, width, height, volume.kind, colourfulness, contrast, tuple(notes), volume.count, index + 1
+        )
 
 
 def _to_grey(image: Image.Image) -> tuple[Pixels, float, list[str]]:

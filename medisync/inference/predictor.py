@@ -167,8 +167,9 @@ def _interpret(classifier: Classifier, logits: NDArray[np.float32], ood_score: f
 
 
 def with_file_checks(prediction: Prediction, decoded: Decoded) -> Prediction:
-    """The prediction with the checks of the image's file, the notes on its decoding, and its number of slices."""
-    about = {"checks": check_image(decoded), "notes": list(decoded.notes), "slices": decoded.slices}
+    """The prediction with the checks of the image's file, the notes on its decoding, and which of its slices it is for."""
+    place = {"slices": decoded.slices, "slice_number": decoded.number}
+    about = {"checks": check_image(decoded), "notes": list(decoded.notes), **place}
     return prediction.model_copy(update=about)
 
 

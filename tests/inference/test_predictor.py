@@ -155,8 +155,8 @@ def test_slices_of_a_volume_are_predicted_in_batches_and_a_blank_one_has_a_reaso
         assert isinstance(together, Prediction)
         assert together.notes == alone.notes
         assert list(together.probabilities.values()) == pytest.approx(list(alone.probabilities.values()), abs=0.02)
-    chosen = [each.notes for each in predictor.predict_slices(untrained, scan, [5, 2]) if isinstance(each, Prediction)]
-    assert chosen == [["slice 5 of 5 used"], ["slice 2 of 5 used"]]
+    chosen = [each for each in predictor.predict_slices(untrained, scan, [5, 2]) if isinstance(each, Prediction)]
+    assert [(each.slice_number, each.slices) for each in chosen] == [(5, 5), (2, 5)]
 
 
 @pytest.mark.parametrize(
