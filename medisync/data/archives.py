@@ -111,13 +111,13 @@ def _leads_outside(name: str) -> bool:
 
 def _entries(archive: zipfile.ZipFile, members: Sequence[zipfile.ZipInfo]) -> tuple[list[Entry], LeftOut]:
     entries, left_out = [], LeftOut()
-    for member in members:
+    for index, member in enumerate(members):
         name = member.filename.replace("\\", "/")
         if any(map(is_system, name.split("/"))):
             left_out.add(HIDDEN, name)
         else:
             read = partial(_read, archive, member)
-            entries.append(Entry(name, member.file_size, read, partial(read, None)))
+            entries.append(Entry(name, member.file_size, read, partial(read, None), key=str(index)))
     return entries, left_out
 
 

@@ -4,12 +4,16 @@ import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from medisync.config import Hospital, normalise_folder
 from medisync.data.file_tree import LeftOut, walk, why_not_a_file
 from medisync.data.formats import IMAGE_SUFFIXES
 from medisync.errors import DataError
 from medisync.schemas import FolderAudit, Label
+
+Meaning = TypeVar("Meaning")
+"""What a class map says of a folder: a label, as a rule."""
 
 PATIENTS = "patients.csv"
 """Optional, in the hospital's folder: columns `path` (relative to that folder) and `patient`."""
@@ -79,7 +83,7 @@ def _why_not_an_image(file: Path) -> str:
     return f"not an image ({file.suffix.lower() or 'no suffix'})"
 
 
-def class_folder(folder: PurePosixPath, class_map: Mapping[str, Label]) -> tuple[PurePosixPath, Label | None]:
+def class_folder(folder: PurePosixPath, class_map: Mapping[str, Meaning]) -> tuple[PurePosixPath, Meaning | None]:
     """Returns the innermost folder, from `folder` upwards, that is in the class map; else `folder` and no label."""
     for candidate in (folder, *folder.parents):
         if label := class_map.get(normalise_folder(candidate.name)):

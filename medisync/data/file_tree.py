@@ -38,7 +38,11 @@ class LeftOut:
 
     def __str__(self) -> str:
         """The counts, with some names: `2 text files (a.txt, b.txt), 1 DICOMDIR (DICOMDIR)`."""
-        return ", ".join(_described(reason, names) for reason, names in self._names.items())
+        return ", ".join(self.lines())
+
+    def lines(self) -> list[str]:
+        """The counts, one line a reason."""
+        return [_described(reason, names) for reason, names in self._names.items()]
 
 
 def _described(reason: str, names: list[str]) -> str:

@@ -45,6 +45,8 @@ class Entry:
     """Reads it whole. Raises ImageError if it cannot be read or is larger than any scan."""
     named: bool = False
     """True if a person pointed at this very file, so that it is answered for whatever it is."""
+    key: str = ""
+    """Key of the file, unique at its door."""
 
 
 @dataclass(frozen=True)
