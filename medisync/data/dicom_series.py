@@ -8,7 +8,10 @@ from pydicom.tag import Tag
 from medisync.data.dicom_file import parse
 from medisync.errors import ImageError
 
-DESCRIBED = [Tag(name) for name in ("ImageType", "SeriesInstanceUID", "NumberOfFrames")]
+ORDER = ("ImagePositionPatient", "SliceLocation", "InstanceNumber")
+"""Fields that say where a slice stands in its series; without any, images of a series are no volume."""
+
+DESCRIBED = [Tag(name) for name in ("ImageType", "SeriesInstanceUID", "NumberOfFrames", *ORDER)]
 
 
 @dataclass(frozen=True)
@@ -24,14 +27,16 @@ class Header:
 def describe(data: bytes) -> Header:
     """Reads the header of a DICOM file. Raises ImageError if it cannot be parsed.
 
-    A file with several frames, and a mosaic, is a volume and therefore a scan of its own. The key is a hash: a series'
+    A file with several frames, and a mosaic, is a volume and therefore a scan of its own; so is an image that does not say
+    where it stands in its series. The key is a hash: a series'
     UID identifies an examination.
     """
     try:
         parsed = parse(data, header_only=True, only=DESCRIBED)
         fields = parsed.fields
         uid = str(fields.get("SeriesInstanceUID") or "")
-        alone = int(fields.get("NumberOfFrames") or 1) > 1 or "MOSAIC" in str(fields.get("ImageType"))
+        is_volume = int(fields.get("NumberOfFrames") or 1) > 1 or "MOSAIC" in str(fields.get("ImageType"))
+        alone = is_volume or not any(fields.get(name) not in (None, "") for name in ORDER)
     except ImageError:
         raise
     except Exception as error:  # arbitrary bytes make pydicom raise anything  # noqa: BLE001
