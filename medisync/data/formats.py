@@ -10,8 +10,6 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".tif", ".tiff", "
 SCAN_SUFFIXES = (*sorted(IMAGE_SUFFIXES), ".dcm", ".dicom", ".ima", ".nii", ".nii.gz", ".hdr", ".img")
 """Suffixes of files that claim to be scans; a file with one is never left out in silence, whatever its content."""
 
-UPLOAD_SUFFIXES = SCAN_SUFFIXES
-
 IMAGES = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF")
 """Image formats, by Pillow's names."""
 
@@ -28,6 +26,9 @@ HEAD_BYTES = 1024
 
 DICOMDIR = re.compile(rb"1\.2\.840\.10008\.1\.3\.10(?![.\d])")
 """The class of a DICOM medium's table of contents (PS3.6, Media Storage Directory Storage)."""
+
+DICOM_IMAGE = re.compile(rb"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(?!4\.2(?![.\d]))([1-7]|12|20|128|130)(?!\d)")
+"""The classes of images (PS3.6); spectra, reports, presentation states and documents have others."""
 
 
 def is_picture(data: bytes) -> bool:
@@ -71,6 +72,11 @@ def _element(data: bytes, offset: int) -> tuple[int, int] | None:
 def is_dicomdir(data: bytes) -> bool:
     """Recognises the table of contents of a CD with DICOM files."""
     return is_dicom(data) and DICOMDIR.search(data, 128, 512) is not None
+
+
+def is_dicom_image(data: bytes) -> bool:
+    """Recognises DICOM files that should hold an image, by the class in their file meta information."""
+    return is_dicom(data) and DICOM_IMAGE.search(data, 128, 512) is not None
 
 
 def is_gzip(data: bytes) -> bool:

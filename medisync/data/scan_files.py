@@ -17,6 +17,7 @@ from medisync.data.formats import (
     decompressed,
     is_analyze_header,
     is_dicom,
+    is_dicom_image,
     is_dicomdir,
     is_nifti,
     is_picture,
@@ -194,12 +195,14 @@ def _missing_half(name: str, half: str, suffix: str) -> str:
 
 def _judge_dicom(entry: Entry, head: bytes) -> _Verdict:
     if is_dicomdir(head):
-        return _Verdict(left_out="DICOMDIR")
+        return _Verdict(left_out="DICOMDIR, a table of contents")
     try:
         header = _dicom_header(entry)
     except ImageError:
         return ALONE  # opening it says what is wrong
-    return _Verdict(series=header.series) if header.has_image else _Verdict(left_out="DICOM file without an image")
+    if header.has_image:
+        return _Verdict(series=header.series)
+    return ALONE if is_dicom_image(head) else _Verdict(left_out="DICOM file without an image")
 
 
 def _dicom_header(entry: Entry) -> "Header":
