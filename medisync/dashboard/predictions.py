@@ -17,6 +17,7 @@ from medisync.dashboard.data import Mistake
 from medisync.dashboard.uploads import Upload
 from medisync.data.decoding import Scan, open_scan
 from medisync.data.intensities import Pixels
+from medisync.data.scan_files import single_file
 from medisync.errors import ImageError
 from medisync.schemas import Prediction
 from medisync.workspace.artifacts import RunListing
@@ -198,6 +199,6 @@ def find_mistakes(run: RunListing, report: Callable[[float], object]) -> list[Mi
 
     def predict_all(hospital: str, paths: Sequence[Path]) -> Iterator[Prediction | None]:
         model = classifier(run, hospital if hospital in own else "")
-        return (reading.prediction for reading in folders.predict_files(model, paths))
+        return (reading.prediction for reading in folders.predict_scans(model, map(single_file, paths)))
 
     return data.find_mistakes(run, predict_all, report)

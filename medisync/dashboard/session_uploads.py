@@ -4,13 +4,14 @@ Streamlit forgets an uploader's files as soon as another page is shown, so their
 the person removes them or leaves.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import streamlit as st
 
 from medisync.dashboard import uploads
-from medisync.dashboard.uploads import Upload
+from medisync.dashboard.uploads import Sent, Upload
+from medisync.data.file_tree import LeftOut, counted
 from medisync.reporting.formatting import escape
 
 KEPT_KEY = "uploads"
@@ -27,13 +28,20 @@ LISTED = 8
 """Most earlier files that have a button each."""
 
 
+SORTED_KEY = "sorted-uploads"
+"""The key in the session state of the scans among the kept files, with the keys of these files."""
+
+
 @dataclass(frozen=True)
 class Kept:
-    """One uploaded file, and the scans in it."""
+    """One uploaded file, or the scans in it if it is an archive, with what else it holds."""
 
     name: str
     size: int
-    scans: tuple[Upload, ...]
+    file: Sent | None
+    """None for an archive, whose packed bytes are not needed any more."""
+    scans: tuple[Upload, ...] = ()
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 def choose() -> list[Upload]:
@@ -52,7 +60,28 @@ def choose() -> list[Upload]:
     _offer_removal({key: each for key, each in kept.items() if key not in st.session_state[IN_UPLOADER_KEY]})
     if full:
         st.warning(_too_much(full), icon=":material/warning:")
-    return [scan for each in kept.values() for scan in each.scans]
+    scans, left_out = _sorted_once(kept)
+    if left_out:
+        which = ", ".join(map(escape, left_out.lines()))
+        st.info(f"Left out {counted(len(left_out), 'file')}: {which}.", icon=":material/filter_alt:")
+    return scans
+
+
+def _sorted_once(kept: Mapping[str, Kept]) -> tuple[list[Upload], LeftOut]:
+    """Returns the scans among all files, and what is none; sorted anew only when files come or go."""
+    known = st.session_state.get(SORTED_KEY)
+    if known is None or known[0] != list(kept):
+        known = st.session_state[SORTED_KEY] = (list(kept), *_sort(kept.values()))
+    found: tuple[list[Upload], LeftOut] = known[1:]
+    return found
+
+
+def _sort(kept: Collection[Kept]) -> tuple[list[Upload], LeftOut]:
+    scans, left_out = uploads.expand([each.file for each in kept if each.file])
+    for each in kept:
+        scans += each.scans
+        left_out.update(each.left_out)
+    return scans, left_out
 
 
 def _kept() -> dict[str, Kept]:
@@ -62,12 +91,16 @@ def _kept() -> dict[str, Kept]:
 
 def _keep(key: str, name: str, content: bytes) -> bool:
     """Holds a file for the session; returns False if there is no room for it."""
-    kept = _kept()
-    scans = tuple(uploads.expand(name, key, content))
-    size = max(len(content), sum(len(part) for scan in scans for part in scan.files))
-    if size + sum(each.size for each in kept.values()) > MAX_SESSION:
+    kept, sent = _kept(), Sent(name, key, content)
+    if sent.is_archive:
+        scans, left_out = uploads.expand([sent])
+        size = max(len(content), sum(len(part) for scan in scans for part in scan.files))
+        arrived = Kept(name, size, None, tuple(scans), left_out)
+    else:
+        arrived = Kept(name, len(content), sent)
+    if arrived.size + sum(each.size for each in kept.values()) > MAX_SESSION:
         return False
-    kept[key] = Kept(name, size, scans)
+    kept[key] = arrived
     return True
 
 

@@ -10,12 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from medisync.data.slices import BlankError
 from medisync.errors import ImageError
 
 Pixels = NDArray[np.uint8]
 
 BRIGHTNESS_PERCENTILES = 0.5, 99.5
 """Percentiles that become black and white."""
+
+MAX_HOLES = 0.02
+"""Largest fraction of the pixels of a head that may be holes without data."""
 
 ROWS_AT_ONCE = 256
 """Rows converted to 8 bit at a time: the intermediate numbers take eight times the memory of the image."""
@@ -24,17 +28,59 @@ ROWS_AT_ONCE = 256
 def reduce_to_bytes(values: NDArray[np.generic]) -> Pixels:
     """Scales 16-bit or floating-point intensities [H, W] to uint8, from the 0.5th to the 99.5th percentile.
 
-    Raises ImageError if a value is not finite.
+    NaN, which stands for no data, counts as the lowest value: as the air around a head does in a scan without padding.
+    Raises ImageError if a value is infinite, BlankError if all are NaN.
     """
-    numbers = values.astype(np.float32)
-    if not np.isfinite(numbers).all():
-        raise ImageError("the image holds values that are not finite (NaN or infinity)")
+    with np.errstate(over="ignore"):  # a number too large for single precision becomes infinite, which is refused
+        numbers = values.astype(np.float32)
+    if np.isinf(numbers).any():
+        raise ImageError("the image holds values that are not finite (infinity); export it again")
+    missing = np.isnan(numbers)
+    if missing.all():
+        raise BlankError("the image has no content: none of its pixels holds a number")
+    if missing.any():
+        numbers[missing] = numbers[~missing].min()
     low, high = _nonempty_range(numbers, *np.percentile(numbers, BRIGHTNESS_PERCENTILES))
     scaled = np.empty(numbers.shape, np.uint8)
     for first in range(0, len(numbers), ROWS_AT_ONCE):
         rows = slice(first, first + ROWS_AT_ONCE)
         scaled[rows] = to_bytes(numbers[rows], low, high)
     return scaled
+
+
+def refuse_holes(values: NDArray[Any]) -> None:
+    """Raises ImageError if values [H, W] are NaN where a head should be.
+
+    NaN is the outside of a head if it is connected with a corner of the image, as skull stripping and resampling leave
+    it. A mask may have small holes too; any other NaN is damage.
+    """
+    missing = np.isnan(values) if values.dtype.kind in "fc" else np.zeros(1, bool)
+    if not missing.any() or missing.all():
+        return
+    from scipy.ndimage import label  # here because it imports slowly and few files hold NaN
+
+    regions, _ = label(missing)
+    outside = np.isin(regions, [region for region in regions[[0, 0, -1, -1], [0, -1, 0, -1]] if region])
+    holes = np.count_nonzero(missing & ~outside)
+    if holes and (not outside.any() or holes > MAX_HOLES * np.count_nonzero(~outside)):
+        raise ImageError(
+            f"values inside the image are not finite ({holes} NaN), expected NaN around the head only; export it again"
+        )
+
+
+def without_far_background(values: NDArray[Any]) -> NDArray[Any]:
+    """Replaces by NaN a background that lies further below zero and all other values than these differ, such as -32768.
+
+    Programs fill with such a value what was not measured, and not every file format has a field that says so.
+    """
+    if values.dtype.kind not in "if" or not np.isfinite(lowest := np.fmin.reduce(values, axis=None)) or lowest >= 0:
+        return values
+    numbers = values.astype(np.float64)
+    others = numbers[numbers > lowest]
+    with np.errstate(invalid="ignore", over="ignore"):  # infinity among the others, which is refused later
+        if not others.size or not others.min() - float(lowest) > others.max() - others.min():
+            return values
+    return np.where(numbers > lowest, numbers, np.nan)
 
 
 def stretch(pixels: Pixels) -> Pixels:

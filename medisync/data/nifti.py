@@ -1,9 +1,7 @@
-"""Reads NIfTI volumes, and of their headers only the geometry."""
+"""Reads NIfTI and Analyze volumes, and of their headers only the geometry."""
 
-import gzip
 import io
 import math
-import zlib
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -12,84 +10,160 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from medisync.data.formats import is_gzip, is_nifti, is_nifti1
-from medisync.data.limits import MAX_BYTES, MAX_PIXELS
+from medisync.data.compression import decompress, first_bytes
+from medisync.data.formats import is_analyze_header, is_gzip, is_nifti, is_nifti1
+from medisync.data.intensities import refuse_holes
+from medisync.data.limits import MAX_PIXELS
+from medisync.data.planes import Planes, choose_planes
 from medisync.data.slices import Slice, Volume
 from medisync.errors import ImageError
 
-NIFTI_HEADER_BYTES = 540
+HEADER_BYTES = 540
 """Size of the NIfTI-2 header, the longer of the two."""
+
+VOLUMES_TRIED = 16
+"""Most volumes of a series that are looked at to find one with content."""
 
 
 def open_nifti(files: Sequence[bytes]) -> Volume:
-    """Opens a volume; its axial slices are drawn as a radiologist sees them: front up, the patient's right on the left."""
-    (data,) = files
-    if is_gzip(data):
-        data = _unzip(data)
-    image = _nifti_class(data).from_bytes(data)
-    shape = image.shape
-    if len(shape) < 3 or min(shape[:3]) < 1:
-        raise ImageError(f"the NIfTI file has the shape {' x '.join(map(str, shape))}, expected a volume of slices")
-    axes, signs = _orientation(image.affine)
-    across = axes.index(2)
-    if math.prod(shape[:3]) // shape[across] > MAX_PIXELS:
-        raise ImageError(f"a slice has more than the limit of {MAX_PIXELS // 10**6} million pixels")
-    extra = ("first of several volumes used",) if math.prod(shape[3:]) > 1 else ()
-    return Volume("NIfTI", shape[across], partial(_read_plane, image, axes, signs), notes=extra)
+    """Opens a volume, in one file or as a pair of header and image in either order.
 
-
-def _read_plane(image: Any, axes: list[int], signs: list[int], index: int) -> Slice:
-    """Reads one axial slice, and nothing of the others."""
-    across = axes.index(2)
-    stored = index if signs[across] > 0 else image.shape[across] - 1 - index
-    position = [slice(None) if axis != across else stored for axis in range(3)]
-    values = _upright(np.asarray(image.dataobj[(*position, *(0,) * (len(image.shape) - 3))]), across, axes, signs)
-    if values.dtype.kind not in "biuf":
-        raise ImageError(f"its values have the type {values.dtype}, expected grey levels")
-    return Slice(values)
-
-
-def _orientation(affine: NDArray[np.float64]) -> tuple[list[int], list[int]]:
-    """Returns for each stored axis its direction (0 right, 1 front, 2 top), and 1 or -1 for its sign.
-
-    Takes the axes as they are stored where the affine is not usable.
+    Its slices are drawn as a radiologist sees them; `planes` says which. Raises ImageError for what cannot be read.
     """
-    orientation = nibabel.io_orientation(affine)  # type: ignore[no-untyped-call]
-    if not np.isfinite(orientation).all():
-        return [0, 1, 2], [1, 1, 1]
-    return orientation[:, 0].astype(int).tolist(), orientation[:, 1].astype(int).tolist()
+    image = _load(files)
+    shape = (*image.shape, 1)[:3] if len(image.shape) < 3 else image.shape[:3]
+    if len(image.shape) < 2 or min(shape) < 1:
+        raise ImageError(f"its shape is {' x '.join(map(str, image.shape))}, expected an image or a volume of slices")
+    planes = choose_planes(shape, image.affine, (*image.header.get_zooms()[:3], 1.0)[:3])
+    if math.prod(shape) // shape[planes.across] > MAX_PIXELS:
+        raise ImageError(f"a slice has more than the limit of {MAX_PIXELS // 10**6} million pixels")
+    volume, which = _first_with_content(image, planes)
+    read = partial(_read_plane, image, planes, volume)
+    notes = (*which, *_value_notes(image), *_side_notes(image), *planes.notes)
+    return Volume("NIfTI", shape[planes.across], read, notes=notes)
 
 
-def _upright(plane: NDArray[Any], across: int, axes: list[int], signs: list[int]) -> NDArray[Any]:
-    """Turns a stored plane: rows from front to back, columns from the patient's right to the left."""
-    first, second = (axis for axis in range(3) if axis != across)
-    # an axis that runs to the right or to the front is reversed
-    plane = plane[:: -signs[first], :: -signs[second]]
-    return np.ascontiguousarray(plane.T if axes[first] == 0 else plane)
+def _read_plane(image: Any, planes: Planes, volume: Sequence[int], index: int) -> Slice:
+    """Reads one plane of one volume, and nothing of the others."""
+    values = planes.upright(_stored_plane(image, planes, volume, index))
+    if values.ndim == 3:
+        return Slice(values, planes.spacing)
+    refuse_holes(values)
+    return Slice(values, planes.spacing)
 
 
-def _unzip(data: bytes) -> bytes:
-    """Decompresses a NIfTI file, up to the size that its header gives. Raises ImageError for anything else."""
+def _stored_plane(image: Any, planes: Planes, volume: Sequence[int], index: int) -> NDArray[Any]:
+    """Returns [A, B] numbers or [A, B, 3] colours as they are stored."""
+    position: list[Any] = [slice(None)] * 3
+    if len(image.shape) == 2:
+        plane = np.asarray(image.dataobj)[..., np.newaxis]
+        position[planes.across] = 0
+        return _as_numbers(plane[tuple(position)])
+    position[planes.across] = planes.stored_index(index, image.shape[planes.across])
+    return _as_numbers(np.asarray(image.dataobj[(*position, *volume)]))
+
+
+def _as_numbers(plane: NDArray[Any]) -> NDArray[Any]:
+    if plane.dtype.names:
+        return np.stack([plane[name] for name in "RGB"], axis=-1)
+    return np.abs(plane) if plane.dtype.kind == "c" else plane
+
+
+def _first_with_content(image: Any, planes: Planes) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Returns the place of the first volume of a series whose planes are not all blank, and a note."""
+    more = image.shape[3:]
+    count = math.prod(more)
+    places = [tuple(map(int, np.unravel_index(k, more, "F"))) for k in range(min(count, VOLUMES_TRIED))]
+    if count <= 1:
+        return places[0] if more else (), ()
+    for number, place in enumerate(places):
+        if _has_content(image, planes, place):
+            note = f"volume {number + 1} of {count} used; those before it are blank"
+            return place, (note if number else "first of several volumes used",)
+    return places[0], ("first of several volumes used",)
+
+
+def _has_content(image: Any, planes: Planes, volume: Sequence[int]) -> bool:
+    """Looks at three planes of a volume."""
+    count = image.shape[planes.across]
+    for index in sorted({count // 4, count // 2, 3 * count // 4}):
+        plane = _stored_plane(image, planes, volume, index)
+        if np.fmax.reduce(plane, axis=None) > np.fmin.reduce(plane, axis=None):
+            return True
+    return False
+
+
+def _value_notes(image: Any) -> tuple[str, ...]:
+    kind = image.get_data_dtype()
+    if kind.names and "A" in kind.names:
+        return ("transparency ignored",)
+    return ("complex values: their magnitude is drawn",) if kind.kind == "c" else ()
+
+
+def _side_notes(image: Any) -> tuple[str, ...]:
+    """Says so where right and left are not known: Analyze has no field for it, and in NIfTI it may be empty."""
+    header = image.header
+    if isinstance(header, nibabel.Nifti1Header) and (header["sform_code"] > 0 or header["qform_code"] > 0):
+        return ()
+    return ("the file does not say which side is the patient's right: perhaps mirrored",)
+
+
+def _load(files: Sequence[bytes]) -> Any:
+    headers = [index for index, data in enumerate(files) if _is_header(_head(data))]
+    if len(files) == 2 and len(headers) == 1:
+        return _load_pair(files[headers[0]], files[1 - headers[0]])
+    if len(files) != 1:
+        raise ImageError(f"{len(files)} files, expected one volume or the two files of a pair, .hdr and .img")
+    if headers:
+        raise ImageError("this is the header of a pair, without pixels; add the .img file of the same name")
+    return _load_single(files[0])
+
+
+def _is_header(head: bytes) -> bool:
+    return is_analyze_header(head) or head[4:8] == b"ni2\x00"
+
+
+def _head(data: bytes) -> bytes:
+    return first_bytes(data, HEADER_BYTES) if is_gzip(data) else data[:HEADER_BYTES]
+
+
+def _load_single(data: bytes) -> Any:
+    head = _head(data)
+    if not is_nifti(head):
+        raise ImageError("it holds no NIfTI volume")
+    kind = nibabel.Nifti1Image if is_nifti1(head) else nibabel.Nifti2Image
+    return kind.from_bytes(_complete(data, _header(kind, head)))
+
+
+def _load_pair(header_file: bytes, image_file: bytes) -> Any:
+    head = decompress(header_file) if is_gzip(header_file) else header_file
+    if head[4:8] == b"ni2\x00":
+        kind: Any = nibabel.Nifti2Pair
+    else:
+        kind = nibabel.Nifti1Pair if head[344:348] == b"ni1\x00" else nibabel.AnalyzeImage
+    pixels = _complete(image_file, _header(kind, head))
+    holders = {"header": nibabel.FileHolder(fileobj=io.BytesIO(head))}
+    return kind.from_file_map({**holders, "image": nibabel.FileHolder(fileobj=io.BytesIO(pixels))})
+
+
+def _header(kind: Any, head: bytes) -> Any:
+    return kind.header_class.from_fileobj(io.BytesIO(head), check=False)
+
+
+def _complete(data: bytes, header: Any) -> bytes:
+    """Returns the file that holds the pixels, decompressed up to the size that the header announces.
+
+    Raises ImageError if it is shorter than that, or if the header's type of numbers is not supported.
+    """
     try:
-        with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
-            head = stream.read(NIFTI_HEADER_BYTES)
-            if not is_nifti(head):
-                raise ImageError("the compressed file holds no NIfTI volume")
-            size = _volume_bytes(head)
-            if size > MAX_BYTES:
-                raise ImageError(
-                    f"the volume has {size >> 20} MB once decompressed, more than the limit of {MAX_BYTES >> 20} MB"
-                )
-            return head + stream.read(size - len(head))
-    except (OSError, EOFError, zlib.error):
-        raise ImageError("the compressed file holds no complete NIfTI volume") from None
-
-
-def _volume_bytes(head: bytes) -> int:
-    """Returns the size of a NIfTI file according to its header."""
-    header = _nifti_class(head).header_class.from_fileobj(io.BytesIO(head), check=False)
-    return int(header.get_data_offset()) + math.prod(header.get_data_shape()) * header.get_data_dtype().itemsize
-
-
-def _nifti_class(data: bytes) -> Any:
-    return nibabel.Nifti1Image if is_nifti1(data) else nibabel.Nifti2Image
+        item = header.get_data_dtype().itemsize
+    except nibabel.spatialimages.HeaderDataError:
+        item = 0
+    if not item:
+        raise ImageError(f"its type of numbers (code {int(header['datatype'])}) is not supported; export it as float32")
+    size = int(header.get_data_offset()) + math.prod(map(int, header.get_data_shape())) * item
+    if is_gzip(data):
+        return decompress(data, size)
+    if len(data) < size:
+        raise ImageError(f"the file is incomplete: its header announces {size} bytes, there are {len(data)}")
+    return data

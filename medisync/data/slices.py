@@ -6,6 +6,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from medisync.errors import ImageError
+
+
+class BlankError(ImageError):
+    """A slice shows nothing; another slice of the same volume may."""
+
 
 @dataclass(frozen=True)
 class Slice:

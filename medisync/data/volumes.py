@@ -25,7 +25,7 @@ def open_volume(files: Sequence[bytes]) -> Volume:
     Raises ImageError with one sentence.
     """
     with _damage_explained():
-        volume = open_dicom(files) if is_dicom(files[0]) else open_nifti(files)
+        volume = open_dicom(files) if all(map(is_dicom, files)) else open_nifti(files)
     if volume.count < 1:
         raise ImageError("the volume has no slice")
     return replace(volume, read=lambda index: _read(volume, index))

@@ -1,0 +1,212 @@
+"""Reads image files with Pillow: their header first, then every pixel, without letting damage pass."""
+
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from medisync.data.foreign import foreign_format
+from medisync.data.formats import IMAGE_STARTS, IMAGES, JPEG_END, JPEG_START, PNG_START, VOLUMES
+from medisync.data.image_variants import unsupported_variant
+from medisync.data.intensities import refuse_holes
+from medisync.data.limits import MAX_ASPECT, MAX_PIXELS, MIN_SIDE
+from medisync.data.slices import Slice, Volume
+from medisync.errors import ImageError
+
+logging.getLogger("PIL").setLevel(logging.WARNING)  # its debug lines quote EXIF, which may name a patient
+
+SIMPLEJPEG_COLOURS = {"L": "GRAY", "RGB": "RGB"}
+"""simplejpeg's names of those colour modes of Pillow in which both decode to the same bits."""
+
+MAX_PAGES = 1000
+"""Pages of a TIFF file that are looked at: a hostile file could have millions."""
+
+PHOTOMETRIC, WHITE_IS_ZERO, SUBFILE_TYPE, REDUCED = 262, 0, 254, 1
+"""TIFF tags, with their values for an inverted image and for a thumbnail (TIFF 6.0, section 8)."""
+
+
+def open_image(data: bytes) -> Volume:
+    """Opens an image from its header; the pages of a TIFF stack are slices.
+
+    The kind is Pillow's name of the colour mode. Raises ImageError, with one sentence, if it is no image of sensible size.
+    """
+    with damage_explained(data):
+        image = _open(data)
+        check_geometry(*image.size)
+        pages, notes = _pages(image) if image.format == "TIFF" else ([0], ())
+        if len(pages) == 1 and pages[0] == 0:
+            return Volume(image.mode, 1, lambda index: _read_whole(data), notes=notes)
+        lock = Lock()  # a file of Pillow has one position
+        return Volume(image.mode, len(pages), lambda index: _read_page(image, lock, data, pages[index]), "page", notes)
+
+
+@contextmanager
+def damage_explained(data: bytes) -> Iterator[None]:
+    """Turns whatever a decoder raises into an ImageError: unsupported where that is the reason, else damaged."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they quote the file; whatever matters is raised
+            yield
+    except ImageError:
+        raise
+    except MemoryError:
+        raise ImageError("the image is too large for this machine's memory") from None
+    except Exception as error:  # arbitrary bytes make Pillow raise anything  # noqa: BLE001
+        if variant := unsupported_variant(data, error):
+            raise ImageError(variant) from None
+        reason = (str(error).splitlines() or [""])[0][:80]
+        raise ImageError(f"the image is damaged ({reason or type(error).__name__})") from None
+
+
+def check_geometry(width: int, height: int) -> None:
+    """Raises ImageError for a size that no scan has."""
+    check_pixels(width, height)
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise ImageError(f"{width} x {height} pixels: one side is over {MAX_ASPECT:g} times the other; not a scan")
+    if min(width, height) < MIN_SIDE:
+        raise ImageError(f"{width} x {height} pixels: too small, at least {MIN_SIDE} x {MIN_SIDE} is needed")
+
+
+def check_pixels(width: int, height: int) -> None:
+    """Raises ImageError for more pixels than the limit."""
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"{width} x {height} pixels, more than the limit of {MAX_PIXELS // 10**6} million pixels")
+
+
+def _open(data: bytes) -> Image.Image:
+    """Reads the header only. Raises ImageError for other formats and for decompression bombs."""
+    try:
+        return Image.open(io.BytesIO(data), formats=IMAGES)
+    except UnidentifiedImageError as error:
+        raise ImageError(_why_unidentified(data, error)) from None
+    except Image.DecompressionBombError:
+        raise ImageError(f"more than the limit of {MAX_PIXELS // 10**6} million pixels") from None
+
+
+def _why_unidentified(data: bytes, error: Exception) -> str:
+    if found := foreign_format(data):
+        return f"not an image that can be read here, but {found}"
+    if data.startswith(IMAGE_STARTS):
+        return unsupported_variant(data, error) or "the image is damaged (its header cannot be read)"
+    return f"not an image that can be read here (accepted: {', '.join((*IMAGES, *VOLUMES))})"
+
+
+def _pages(image: Any) -> tuple[list[int], tuple[str, ...]]:
+    """Returns the pages of a TIFF file that are slices: those of one size. Others are thumbnails or reduced copies."""
+    found: dict[tuple[int, int, str], list[int]] = {}
+    page = 0
+    for page in range(MAX_PAGES):
+        try:
+            image.seek(page)
+        except EOFError:
+            break
+        if not image.tag_v2.get(SUBFILE_TYPE, 0) & REDUCED:
+            found.setdefault((*image.size, image.mode), []).append(page)
+    else:
+        raise ImageError(f"the TIFF file has {MAX_PAGES} pages or more; split it")
+    pages = next(iter(found.values()), [0])
+    if len(pages) == page:
+        return pages, ()
+    return pages, (f"{page - len(pages)} smaller or different pages of the file left out",)
+
+
+def _read_page(image: Image.Image, lock: Lock, data: bytes, page: int) -> Slice:
+    with damage_explained(data), lock:
+        image.seek(page)
+        check_geometry(*image.size)
+        return _as_slice(image, [])
+
+
+def _read_whole(data: bytes) -> Slice:
+    with damage_explained(data):
+        data, notes = _with_end_marker(data)
+        image = _open_intact(data)
+        if image.format != "TIFF" and getattr(image, "is_animated", False):
+            notes = [*notes, "first of several frames used"]  # counting them in a hostile file would take minutes
+        return _as_slice(image, notes)
+
+
+def _with_end_marker(data: bytes) -> tuple[bytes, list[str]]:
+    """Adds the end marker that a JPEG lacks, with a note; whether all its pixels are there is checked later."""
+    if data.startswith(JPEG_START) and JPEG_END not in data[-4096:]:
+        return data + JPEG_END, ["the file lacks its end marker"]
+    return data, []
+
+
+def _open_intact(data: bytes) -> Image.Image:
+    """Opens an image after checking it for damage that Pillow ignores.
+
+    Pillow ignores wrong checksums in a PNG. Where a bit of a JPEG is flipped, libjpeg fills what it cannot read with
+    grey and leaves a warning that Pillow does not pass on. A flip that leads to another valid image gives no warning:
+    JPEG has no checksum. Raises ImageError if the file is damaged.
+    """
+    if data.startswith(PNG_START):
+        _open(data).verify()
+    image = _open(data)
+    return _read_jpeg(image, data) if data.startswith(JPEG_START) else image
+
+
+def _read_jpeg(image: Image.Image, data: bytes) -> Image.Image:
+    """Decodes a JPEG with simplejpeg, which reports damage, and so spares Pillow from decoding it again.
+
+    Returns `image` itself, for Pillow to decode, where only Pillow reads the kind of JPEG or where the two differ in
+    their colours. Raises ImageError if the file is damaged.
+    """
+    colours = SIMPLEJPEG_COLOURS.get(image.mode)
+    try:
+        pixels = simplejpeg.decode_jpeg(data, colours or "GRAY", strict=True)
+    except ValueError as error:
+        if _can_be_decoded(data):
+            raise ImageError(f"the image is damaged ({str(error)[:80]})") from None
+        return image
+    if colours is None:
+        return image
+    decoded = Image.fromarray(pixels.squeeze())
+    decoded.info = image.info
+    return decoded
+
+
+def _can_be_decoded(data: bytes) -> bool:
+    try:
+        simplejpeg.decode_jpeg(data, "GRAY", strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+def _as_slice(image: Image.Image, file_notes: list[str]) -> Slice:
+    """Decodes all pixels of an image, upright, to grey of any depth or to RGB."""
+    inverted = getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO
+    image.load()
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith(("I", "F")):
+        values = np.asarray(image)
+        refuse_holes(values)
+        notes = [*file_notes, f"{image.mode} intensities scaled to 8 bit by percentiles"]
+        return Slice(_inverted(values) if inverted else values, notes=tuple(notes))
+    if image.mode in ("L", "1"):
+        return Slice(np.asarray(image.convert("L")), notes=tuple(file_notes))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        return Slice(np.asarray(_on_black(image.convert("RGBA"))), notes=(*file_notes, "transparency placed on black"))
+    return Slice(np.asarray(image.convert("RGB")), notes=tuple(file_notes))
+
+
+def _inverted(values: NDArray[Any]) -> NDArray[Any]:
+    """Makes dark light; Pillow does so for 8 bits only."""
+    wide = values.astype(np.float64)
+    inverted: NDArray[Any] = np.nanmax(wide) + np.nanmin(wide) - wide
+    return inverted
+
+
+def _on_black(image: Image.Image) -> Image.Image:
+    black = Image.new("RGB", image.size)
+    black.paste(image, mask=image.getchannel("A"))
+    return black
