@@ -496,3 +496,5 @@ class Prediction(Record):
     notes: list[str]
     slices: Count = 1
     """Number of slices in the file, of which one was predicted."""
+    slice_number: Count = 1
+    """Which one, from 1."""

@@ -1,9 +1,9 @@
 """Commands that use a trained model: `predict`, `evaluate` and `export`."""
 
 import argparse
-import csv
 import json
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,62 +11,121 @@ from medisync.cli.common import add, shown
 from medisync.errors import ArtifactError, ConfigError, DataError, MediSyncError, printable
 
 if TYPE_CHECKING:
+    from medisync.data.file_tree import LeftOut
     from medisync.inference.predictor import Classifier
+    from medisync.schemas import Label
 
 
 def add_predict(commands: Any, shared: argparse.ArgumentParser) -> None:
-    summary = "Classify images with a trained model; writes one CSV row each. Research use only; not a diagnosis."
+    summary = "Classify scans with a trained model; writes one CSV row each. Research use only; not a diagnosis."
     command = add(commands, shared, "predict", predict, summary)
-    command.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="an image or a folder of images")
+    help_paths = "an image, a DICOM or NIfTI file, a folder or a ZIP archive; the files of a DICOM series are one scan"
+    command.add_argument("paths", nargs="+", type=Path, metavar="PATH", help=help_paths)
     _add_model(command)
+    slices = command.add_mutually_exclusive_group()
+    slices.add_argument(
+        "--slice",
+        metavar="N",
+        type=_slice_number,
+        help="predict slice N of each volume, from 1 (default: one in its middle)",
+    )
+    slices.add_argument("--all-slices", action="store_true", help="predict every slice of each volume, one row each")
     command.add_argument("--output", metavar="FILE", type=Path, help="write the CSV to FILE instead of standard output")
+
+
+def _slice_number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise argparse.ArgumentTypeError(f"expected the number of a slice, from 1, got {text!r}")
+    return int(text)
 
 
 def predict(options: argparse.Namespace) -> int:
     import io
 
+    from medisync.data.file_tree import counted
     from medisync.inference import folders
-    from medisync.schemas import LABELS
+    from medisync.reporting import prediction_csv
     from medisync.workspace.atomic import write_bytes
 
-    files = folders.find_images(options.paths)
-    if not files:
-        searched = ", ".join(map(shown, options.paths))
-        raise DataError(f"no images found in {searched}; expected files of type PNG, JPEG, TIFF, WebP, BMP or GIF")
-    classifier = _load_classifier(options)
+    found = folders.find_scans(options.paths)
+    if not found.scans:
+        raise DataError(_no_scans(options.paths, found.left_out))
+    classifier = _load_classifier(options, options.hospital)
     table = io.StringIO() if options.output else sys.stdout
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["path", "label", *LABELS, "note"])
-    failed = 0
-    for result in folders.predict_files(classifier, files):
-        writer.writerow(folders.csv_row(result))
-        failed += result.prediction is None
+    wanted = folders.EVERY if options.all_slices else options.slice
+    results: list[folders.ScanPrediction] = []
+
+    def rows() -> Iterator[list[str]]:
+        for each in folders.predict_scans(classifier, found.scans, wanted):
+            results.append(each)
+            yield prediction_csv.row(each.scan.name, each.prediction or each.problem, each.slice_number, each.slices)
+
+    prediction_csv.write(table, rows())
     if options.output:
         write_bytes(options.output, table.getvalue().encode())  # type: ignore[union-attr]
-    if failed:
-        raise DataError(f"{failed} of {len(files)} files could not be read; their rows say why")
+    read = len({id(each.scan) for each in results if each.prediction})
+    left_out = f"; left out {counted(len(found.left_out), 'file')}: {found.left_out}" if found.left_out else ""
+    print(f"read {counted(read, 'scan')}{left_out}", file=sys.stderr)
+    if failed := len(found.scans) - read:
+        raise DataError(f"{failed} of {counted(len(found.scans), 'scan')} could not be read; their rows say why")
     return 0
 
 
+def _no_scans(paths: Sequence[Path], left_out: "LeftOut") -> str:
+    searched = ", ".join(map(shown, paths))
+    instead = f"; found {left_out}" if left_out else ""
+    return f"no scans found in {searched}; expected PNG, JPEG, TIFF, WebP, BMP, GIF, DICOM or NIfTI files{instead}"
+
+
 def add_evaluate(commands: Any, shared: argparse.ArgumentParser) -> None:
-    summary = "Evaluate a trained model on images that it has not seen, sorted into class folders."
+    summary = "Evaluate a trained model on scans that it has not seen, sorted into class folders."
     command = add(commands, shared, "evaluate", evaluate, summary)
-    command.add_argument(
-        "folder", type=Path, metavar="DIR", help="folder with class folders such as glioma/ or no_tumor/"
+    help_folder = (
+        "folder with class folders, at any depth, such as glioma/ or no_tumor/, or named as in the run's class maps"
     )
-    _add_model(command)
+    command.add_argument("folder", type=Path, metavar="DIR", help=help_folder)
+    _add_model(command, "use the class map of this hospital, and its BatchNorm statistics if it has any")
     command.add_argument("--json", action="store_true", help="print the metrics as JSON")
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    from medisync.inference import folders
+    from medisync.data.file_tree import counted
+    from medisync.inference.folder_scores import folder_labels, score_folder
 
-    classifier = _load_classifier(options)
-    scores = folders.score_folder(classifier, options.folder)
-    for path, problem in scores.unreadable:
-        print(printable(f"skipped: {path}: {problem}"), file=sys.stderr)
-    print(json.dumps(scores.figures, indent=1) if options.json else scores.text())
+    labels = folder_labels(_class_maps(options), options.hospital)
+    classifier = _load_classifier(options, _own_statistics(options))
+    scores = score_folder(classifier, options.folder, labels)
+    for each in scores.unreadable:
+        print(printable(f"skipped: {each.scan.name}: {each.problem}"), file=sys.stderr)
+    for folder in scores.folders:
+        print(f"not scored: {folder}", file=sys.stderr)
+    if scores.files:
+        print(f"left out {counted(len(scores.files), 'file')}: {scores.files}", file=sys.stderr)
+    print(json.dumps(scores.to_json(), indent=1) if options.json else scores.text())
     return 0
+
+
+def _class_maps(options: argparse.Namespace) -> "dict[str, dict[str, Label]]":
+    """Returns each hospital's class map, as the model's run recorded them; none if its record is not there any more."""
+    from medisync.workspace import artifacts
+
+    workspace = artifacts.locate(options.workspace)
+    try:
+        run = options.run or artifacts.read(workspace.models, artifacts.META).run
+        hospitals = artifacts.read(workspace.artifacts / run, artifacts.RUN).configuration.get("hospitals", [])
+    except ArtifactError:
+        return {}
+    return {hospital["name"]: hospital["class_map"] for hospital in hospitals}
+
+
+def _own_statistics(options: argparse.Namespace) -> str:
+    """Returns the hospital whose running statistics the model shall use: none where all hospitals share them."""
+    from medisync.workspace import artifacts
+
+    try:
+        return options.hospital if artifacts.read(_model_folder(options), artifacts.META).statistics_of else ""
+    except ArtifactError:
+        return ""  # loading the model will say what is wrong
 
 
 def add_export(commands: Any, shared: argparse.ArgumentParser) -> None:
@@ -84,7 +143,7 @@ def export(options: argparse.Namespace) -> int:
     wanted = [(options.safetensors, to_safetensors), (options.onnx, to_onnx)]
     if not any(file for file, _ in wanted):
         raise ConfigError("nothing to export; give --safetensors FILE, --onnx FILE or both")
-    classifier = _load_classifier(options)
+    classifier = _load_classifier(options, options.hospital)
     for file, write in wanted:
         if file:
             write_bytes(file, write(classifier))
@@ -92,26 +151,29 @@ def export(options: argparse.Namespace) -> int:
     return 0
 
 
-def _add_model(command: argparse.ArgumentParser) -> None:
+OWN_STATISTICS = "use the BatchNorm statistics of this hospital, a participant that the scans come from"
+
+
+def _add_model(command: argparse.ArgumentParser, help_hospital: str = OWN_STATISTICS) -> None:
     command.add_argument(
         "--run", metavar="RUN", help="use the model of this run, such as run-003 (default: the published model)"
     )
-    command.add_argument(
-        "--hospital",
-        metavar="NAME",
-        default="",
-        help="use the BatchNorm statistics of this hospital, a participant that the scans come from",
-    )
+    command.add_argument("--hospital", metavar="NAME", default="", help=help_hospital)
 
 
-def _load_classifier(options: argparse.Namespace) -> "Classifier":
-    from medisync.inference import predictor
+def _model_folder(options: argparse.Namespace) -> Path:
     from medisync.workspace import artifacts
 
     workspace = artifacts.locate(options.workspace)
-    folder = workspace.artifacts / options.run if options.run else workspace.models
+    return workspace.artifacts / options.run if options.run else workspace.models
+
+
+def _load_classifier(options: argparse.Namespace, hospital: str) -> "Classifier":
+    from medisync.inference import predictor
+
+    folder = _model_folder(options)
     try:
-        return predictor.open_run(folder, options.hospital)
+        return predictor.open_run(folder, hospital)
     except ArtifactError as error:
         raise MediSyncError(
             f"no model in {shown(folder)} ({error}); train one with `medisync train`, or try `medisync demo`"

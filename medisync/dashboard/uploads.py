@@ -1,30 +1,36 @@
-"""Uploaded files -> the images in them, in memory."""
+"""Uploaded files -> the scans in them, in memory."""
 
+import hashlib
 import io
-import lzma
-import struct
-import zipfile
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
-from medisync.data.formats import UPLOAD_SUFFIXES
+from medisync.data.archives import Limits, is_zip, list_archive
+from medisync.data.file_tree import HIDDEN, LeftOut, is_system
+from medisync.data.formats import HEAD_BYTES
+from medisync.data.limits import MAX_BYTES
+from medisync.data.scan_files import Entry, Found, ScanFiles, sort_files
+from medisync.errors import ImageError
 
-ACCEPTED = tuple(suffix.rpartition(".")[2] for suffix in UPLOAD_SUFFIXES)
-"""File name endings for the uploader, which does not support double ones: `.nii.gz` ends in `.gz`."""
+MAX_SCANS = 200
+"""Scans that an archive may hold; a DICOM series is one, however many files it has."""
 
-MAX_MEMBERS = 200
 MAX_UNPACKED = 200 * 2**20
-MAX_CONTENTS = 2 * 2**20
-"""Bytes of an archive's table of contents: about 20,000 files."""
+LIMITS = Limits(files=5_000, unpacked=MAX_UNPACKED)
 
-UNREADABLE = (
-    zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError, zlib.error, lzma.LZMAError, struct.error
-)  # fmt: skip
-"""The exceptions that `zipfile` raises for arbitrary bytes; NotImplementedError is a RuntimeError."""
 
-ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".tgz", ".tar.gz")
+@dataclass(frozen=True)
+class Sent:
+    """A file as it was uploaded."""
+
+    name: str
+    key: str
+    """Unique in the session."""
+    content: bytes
+
+    @property
+    def is_archive(self) -> bool:
+        return is_zip(self.content[:HEAD_BYTES])
 
 
 @dataclass(frozen=True)
@@ -38,65 +44,75 @@ class Upload:
     """The reason why there are no files; empty if there are."""
 
 
-def expand(name: str, key: str, content: bytes) -> list[Upload]:
-    """Returns the file itself, or the images in it if it is a ZIP archive.
+def expand(sent: Sequence[Sent]) -> tuple[list[Upload], LeftOut]:
+    """Returns the scans in files that were uploaded together, and what is no scan.
 
-    An archive that is over a limit or looks hostile is refused before anything is unpacked. Refusals and errors are
-    reported as the `problem` of a scan.
+    Files of one DICOM series, and both of an Analyze pair, are one scan. A file that is none is an upload with the reason
+    as its `problem`; files in an archive, hidden files and what accompanies DICOM images are only counted. An archive that
+    is over a limit or looks hostile is refused before anything is unpacked.
     """
-    if not content.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return [Upload(name, key, (content,))]
-    try:
-        if _contents_bytes(content) > MAX_CONTENTS:
-            return [Upload(name, key, (), f"the archive lists too many files; upload at most {MAX_MEMBERS} at once")]
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            if problem := _refusal(archive.infolist()):
-                return [Upload(name, key, (), problem)]
-            return list(_members(archive, name, key))
-    except UNREADABLE:
-        return [Upload(name, key, (), "the archive is damaged")]
-
-
-def _contents_bytes(content: bytes) -> int:
-    """Returns the size of the archive's table of contents, from its last record (APPNOTE 4.3.16): reading it takes memory."""
-    end = content.rfind(b"PK\x05\x06")
-    return int(struct.unpack_from("<I", content, end + 12)[0]) if end >= 0 else 0
-
-
-def _refusal(members: Sequence[zipfile.ZipInfo]) -> str:
-    """Returns the reason why nothing is unpacked; empty if there is none."""
-    if any(_leads_outside(member.filename) for member in members):
-        return "the archive has members with paths outside it (..), so nothing was unpacked"
-    chosen = [member for member in members if _is_image(member)]
-    if len(chosen) > MAX_MEMBERS:
-        return f"the archive contains {len(chosen):,} images; upload at most {MAX_MEMBERS} at once"
-    if sum(member.file_size for member in chosen) > MAX_UNPACKED:
-        return f"the archive unpacks to more than the limit of {MAX_UNPACKED >> 20} MB"
-    if not chosen and any(member.filename.lower().endswith(ARCHIVES) for member in members):
-        return "the archive contains another archive, which is not opened; upload the images themselves"
-    return "" if chosen else "the archive contains no images"
-
-
-def _leads_outside(name: str) -> bool:
-    parts = PurePosixPath(name.replace("\\", "/")).parts
-    return ".." in parts or name.startswith(("/", "\\")) or ":" in name.partition("/")[0]
-
-
-def _members(archive: zipfile.ZipFile, name: str, key: str) -> Iterator[Upload]:
-    for index, member in enumerate(filter(_is_image, archive.infolist())):
-        inner, inner_key = f"{name}: {member.filename}", f"{key}-{index}"
-        if member.flag_bits & 1:
-            yield Upload(inner, inner_key, (), "the file is encrypted in the archive; upload it without a password")
-            continue
+    found = _sort([file for file in sent if not file.is_archive])
+    uploads, left_out = _read_all(found.scans), found.left_out
+    for archive in (file for file in sent if file.is_archive):
         try:
-            yield Upload(
-                inner, inner_key, (archive.read(member),)
-            )  # never more than its entry says, and entries were added up
-        except UNREADABLE:
-            yield Upload(inner, inner_key, (), "the file is damaged in the archive")
+            inside = _open(archive)
+            uploads += _read_all(inside.scans, f"{archive.name}: ", f"{archive.key}-")
+            left_out.update(inside.left_out)
+        except ImageError as problem:
+            uploads.append(Upload(archive.name, archive.key, (), str(problem)))
+    return uploads, left_out
 
 
-def _is_image(member: zipfile.ZipInfo) -> bool:
-    parts = PurePosixPath(member.filename).parts
-    hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
-    return not member.is_dir() and not hidden and member.filename.lower().endswith(UPLOAD_SUFFIXES)
+def _sort(sent: Iterable[Sent]) -> Found:
+    hidden = LeftOut()
+    entries = []
+    for file in sent:
+        if any(map(is_system, file.name.split("/"))):
+            hidden.add(HIDDEN, file.name)
+        else:
+            entries.append(_entry(file))
+    found = sort_files(entries)
+    found.left_out.update(hidden)
+    return found
+
+
+def _entry(file: Sent) -> Entry:
+    def read() -> bytes:
+        if len(file.content) > MAX_BYTES:
+            raise ImageError(f"the file has over {MAX_BYTES >> 20} MB, which is the limit")
+        return file.content
+
+    return Entry(file.name, len(file.content), lambda size: file.content[:size], read, named=True, key=file.key)
+
+
+def _open(archive: Sent) -> Found:
+    """Finds the scans in an archive. Raises ImageError for one without scans, and for one that is over a limit."""
+    entries, left_out = list_archive(io.BytesIO(archive.content), LIMITS)
+    found = sort_files(entries, "the archive")
+    found.left_out.update(left_out)
+    if not found.scans:
+        raise ImageError(
+            f"the archive contains no scan, only {found.left_out}" if found.left_out else "the archive is empty"
+        )
+    if len(found.scans) > MAX_SCANS:
+        raise ImageError(f"the archive contains {len(found.scans):,} scans; upload at most {MAX_SCANS} at once")
+    if sum(scan.size for scan in found.scans) > MAX_UNPACKED:
+        raise ImageError(f"the archive unpacks to more than the limit of {MAX_UNPACKED >> 20} MB")
+    return found
+
+
+def _read_all(scans: Iterable[ScanFiles], name: str = "", key: str = "") -> list[Upload]:
+    return [_read(scan, name + scan.name, key + _key(scan)) for scan in scans]
+
+
+def _read(scan: ScanFiles, name: str, key: str) -> Upload:
+    try:
+        return Upload(name, key, tuple(scan.read()))
+    except ImageError as problem:
+        return Upload(name, key, (), str(problem))
+
+
+def _key(scan: ScanFiles) -> str:
+    """Returns another key for the same series with other files."""
+    keys = [entry.key for entry in scan.entries]
+    return keys[0] if len(keys) == 1 else hashlib.sha256("\n".join(keys).encode()).hexdigest()[:32]

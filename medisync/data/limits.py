@@ -3,6 +3,9 @@
 MAX_BYTES = 256 * 2**20
 """Largest size of a file, and of a volume once decompressed."""
 
+MAX_SERIES_BYTES = 512 * 2**20
+"""Largest size of all files of a DICOM series together."""
+
 MAX_PIXELS = 17_000_000
 """Largest image or slice: a little over 4096 x 4096, which decodes within 300 MB of memory in any colour mode."""
 

@@ -1,185 +1,169 @@
-"""Predictions for many files: found in folders, predicted in batches, scored by their folders' labels, as CSV rows."""
+"""Predictions for many scans: found in folders, archives and files, and predicted in batches."""
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import Literal
 
 import numpy as np
 
-from medisync.config import normalise_folder
-from medisync.data.decoding import Decoded, decode, file_bytes
-from medisync.data.formats import UPLOAD_SUFFIXES
+from medisync.data.archives import Limits, is_zip, list_archive
+from medisync.data.decoding import Decoded, Scan
+from medisync.data.file_tree import LeftOut
+from medisync.data.formats import HEAD_BYTES
 from medisync.data.intensities import Pixels
 from medisync.data.preprocessing import standardise
-from medisync.errors import DataError, ImageError, printable
-from medisync.evaluation.metrics import compute_metrics
-from medisync.evaluation.totals import Totals, tally
+from medisync.data.scan_files import Entry, Found, ScanFiles, file_on_disk, list_folder, sort_files
+from medisync.errors import DataError, ImageError
 from medisync.inference.predictor import Classifier, predict_batch, with_file_checks
 from medisync.model.device import memory_kept
-from medisync.schemas import LABELS, Label, Metrics, Prediction
+from medisync.schemas import Prediction
 
 BATCH = 64
 
-FOLDER_LABELS: dict[str, Label] = {
-    **{label: label for label in LABELS},
-    **{f"{label} tumor": label for label in LABELS if label != "notumor"},
-    "no tumor": "notumor",
-}
-"""Normalised folder names whose label needs no class map, such as those of `no_tumor` and `Pituitary Tumor`."""
+ARCHIVE_LIMITS = Limits(files=100_000, unpacked=16 * 2**30)
+"""Of an archive on disk one scan at a time is unpacked."""
+
+EVERY: Literal["every"] = "every"
+"""In place of a slice's number: every slice of a volume."""
 
 
 @dataclass(frozen=True)
-class FilePrediction:
-    """The prediction for one file, or the reason why there is none."""
+class ScanPrediction:
+    """The prediction for a scan, or for one slice of it, or the reason why there is none."""
 
-    path: Path
+    scan: ScanFiles
     prediction: Prediction | None
-    problem: str
+    problem: str = ""
     """Empty where there is a prediction."""
+    slice_number: int | None = None
+    """From 1; None where the scan could not be opened, or chooses its slice itself."""
+    slices: int | None = None
 
 
-def find_images(paths: Iterable[Path]) -> list[Path]:
-    """The files named, and the images below the folders named, sorted within each folder.
+def find_scans(paths: Sequence[Path]) -> Found:
+    """Finds the scans among files named one by one, which may belong together, below folders, and in ZIP archives.
 
-    Raises DataError for a path that does not exist.
+    A file that was named has a place among the scans, whatever it is. Raises DataError for a path that does not exist.
     """
-    found: list[Path] = []
+    named: list[Entry] = []
+    elsewhere: list[Found] = []
     for path in paths:
         if path.is_dir():
-            found += sorted(file for file in path.rglob("*") if _is_image(file, path))
-        elif path.is_file():
-            found.append(path)
-        else:
+            elsewhere.append(_in_folder(path))
+        elif not path.is_file():
             raise DataError(f"{path}: no such file or folder")
+        elif _is_archive(path):
+            elsewhere.append(_in_archive(path))
+        else:
+            named.append(file_on_disk(path, named=True))
+    found = sort_files(named)
+    for each in elsewhere:
+        found.scans.extend(each.scans)
+        found.left_out.update(each.left_out)
     return found
 
 
-def _is_image(file: Path, folder: Path) -> bool:
-    """Leaves out what is hidden, which holds other programs' copies: checkpoints, thumbnails, resource forks."""
-    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return not hidden and file.name.lower().endswith(UPLOAD_SUFFIXES) and file.is_file()
+def _in_folder(path: Path) -> Found:
+    entries, left_out = list_folder(path)
+    found = sort_files(entries)
+    found.left_out.update(left_out)
+    return found
 
 
-def predict_files(classifier: Classifier, paths: Iterable[Path]) -> Iterator[FilePrediction]:
-    """Yields one FilePrediction per file, in order; one with a problem for a file that is not an image.
+def _is_archive(path: Path) -> bool:
+    try:
+        return is_zip(file_on_disk(path).read_head(HEAD_BYTES))
+    except ImageError:
+        return False
 
-    A batch of files is decoded on all cores, then predicted on all cores: decoding and prediction at the same time
-    would wait for each other.
+
+def _in_archive(path: Path) -> Found:
+    try:
+        entries, left_out = list_archive(path.open("rb"), ARCHIVE_LIMITS)  # closed with the last of its entries
+    except (ImageError, OSError) as problem:
+        return Found([ScanFiles(str(path), (), str(problem))], LeftOut())
+    found = sort_files(entries, "the archive")
+    found.left_out.update(left_out)
+    return Found([replace(scan, name=f"{path}: {scan.name}") for scan in found.scans], found.left_out)
+
+
+def predict_scans(
+    classifier: Classifier, scans: Iterable[ScanFiles], wanted: int | Literal["every"] | None = None
+) -> Iterator[ScanPrediction]:
+    """Yields the predictions for scans, in order; one with a problem for a scan, or a slice, that cannot be read.
+
+    `wanted` is the number of the slice, from 1, or EVERY; without it a volume chooses one itself. A batch is decoded on all
+    cores, then predicted on all cores: decoding and prediction at the same time would wait for each other.
     """
-    remaining = iter(paths)
+    remaining = iter(_tasks(scans, wanted))
     with ThreadPoolExecutor(os.cpu_count()) as pool, memory_kept():
-        while opened := _open_all(pool, list(islice(remaining, BATCH)), classifier.meta.image_size):
-            images = [file.pixels for file in opened if isinstance(file, _Image)]
+        while read := _read_all(pool, list(islice(remaining, BATCH)), classifier.meta.image_size):
+            images = [each.pixels for each in read if isinstance(each, _Image)]
             predictions = iter(predict_batch(classifier, np.stack(images)) if images else [])
-            for file in opened:
-                if isinstance(file, _Image):
-                    yield FilePrediction(file.path, with_file_checks(next(predictions), file.decoded), "")
+            for each in read:
+                if isinstance(each, _Image):
+                    yield replace(each.place, prediction=with_file_checks(next(predictions), each.decoded))
                 else:
-                    yield file
+                    yield each
+
+
+@dataclass(frozen=True)
+class _Task:
+    place: ScanPrediction
+    """What is predicted, as yet without a prediction."""
+    decode: Callable[[], Decoded]
 
 
 @dataclass(frozen=True)
 class _Image:
-    path: Path
+    place: ScanPrediction
     decoded: Decoded
     pixels: Pixels
     """The network's input, uint8 [S, S]."""
 
 
-def _open_all(pool: Executor, paths: Sequence[Path], size: int) -> list[_Image | FilePrediction]:
+def _tasks(scans: Iterable[ScanFiles], wanted: int | Literal["every"] | None) -> Iterator[_Task]:
+    for scan in scans:
+        if wanted == EVERY:
+            yield from _tasks_of_slices(scan)
+        else:
+            place = ScanPrediction(scan, None, slice_number=wanted)
+            yield _Task(place, lambda scan=scan: scan.open().decode(wanted))  # type: ignore[misc]
+
+
+def _tasks_of_slices(scan: ScanFiles) -> Iterator[_Task]:
+    try:
+        opened = scan.open()
+    except ImageError:
+        yield _Task(ScanPrediction(scan, None), lambda: scan.open().decode())  # fails again, in its turn
+        return
+    lock = Lock()  # the slices of a volume share its reader
+    for number in range(1, opened.count + 1):
+        place = ScanPrediction(scan, None, slice_number=number, slices=opened.count)
+        yield _Task(place, partial(_decode_alone, opened, number, lock))
+
+
+def _decode_alone(opened: Scan, number: int, lock: Lock) -> Decoded:
+    with lock:
+        return opened.decode(number)
+
+
+def _read_all(pool: Executor, tasks: Sequence[_Task], size: int) -> list[_Image | ScanPrediction]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as decoding does: threads share the setting, and one would end the other's
-        return list(pool.map(partial(_open, size=size), paths))
+        return list(pool.map(partial(_read, size=size), tasks))
 
 
-def _open(path: Path, size: int) -> _Image | FilePrediction:
+def _read(task: _Task, size: int) -> _Image | ScanPrediction:
     try:
-        decoded = decode(file_bytes(path))
-    except ImageError as error:
-        return FilePrediction(path, None, str(error))
-    return _Image(path, decoded, standardise(decoded.pixels, size))
-
-
-def csv_row(result: FilePrediction) -> list[str]:
-    """Path, label, one probability per class, note; label and probabilities are empty where there is no prediction."""
-    path, prediction = printable(str(result.path)), result.prediction
-    if prediction is None:
-        return [path, "", *([""] * len(LABELS)), result.problem]
-    out_of_distribution = ["out of distribution"] if prediction.unlike_training else []
-    failed = [f"{check.name}: {check.detail}" for check in prediction.checks if not check.passed]
-    probabilities = [f"{prediction.probabilities[label]:.4f}" for label in LABELS]
-    note = "; ".join([*out_of_distribution, *failed, *prediction.notes])
-    return [path, prediction.label, *probabilities, note]
-
-
-@dataclass(frozen=True)
-class FolderScores:
-    """A model's figures on a folder of class folders."""
-
-    figures: dict[str, Any]
-    unreadable: list[tuple[Path, str]]
-    """Files that could not be read, each with the reason."""
-
-    def text(self) -> str:
-        """The figures as lines for a terminal."""
-        return "\n".join(f"{name.replace('_', ' '):26}{_as_text(value)}" for name, value in self.figures.items())
-
-
-def _as_text(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.4f}"
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_as_text(part)}" for name, part in value.items())
-    return "undefined" if value is None else str(value)
-
-
-def score_folder(classifier: Classifier, folder: Path) -> FolderScores:
-    """Metrics over the images in `folder`/CLASS/, where CLASS is a folder name in FOLDER_LABELS.
-
-    A class folder may be missing; images in any other folder count only towards the fraction that is out of
-    distribution.
-
-    Raises DataError if no image can be read.
-    """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; expected one that holds folders such as glioma/ and notumor/")
-    results = list(predict_files(classifier, find_images([folder])))
-    read = [(result.path, result.prediction) for result in results if result.prediction is not None]
-    if not read:
-        raise DataError(f"{folder}: no readable image in it or its folders")
-    labelled = [(label, prediction) for path, prediction in read if (label := _folder_label(path, folder)) is not None]
-    flagged = sum(prediction.unlike_training for _, prediction in read) / len(read)
-    unreadable = [(result.path, result.problem) for result in results if result.prediction is None]
-    return FolderScores(_figures(compute_metrics(_tally(labelled)), flagged), unreadable)
-
-
-def _tally(labelled: Sequence[tuple[Label, Prediction]]) -> Totals:
-    labels = np.array([LABELS.index(label) for label, _ in labelled], np.int64)
-    rows = [[prediction.probabilities[label] for label in LABELS] for _, prediction in labelled]
-    probabilities = np.array(rows).reshape(-1, len(LABELS))
-    return tally(labels, np.log(np.maximum(probabilities, 1e-12)), np.arange(len(labels)))
-
-
-def _figures(metrics: Metrics, out_of_distribution: float) -> dict[str, Any]:
-    return {
-        "accuracy": metrics.accuracy,
-        "balanced_accuracy": metrics.balanced_accuracy,
-        "macro_f1": metrics.macro_f1,
-        "per_class_recall": {label: figures.recall for label, figures in metrics.per_class.items()},
-        "confusion_matrix": metrics.confusion_matrix,
-        "ece": metrics.ece,
-        "out_of_distribution_share": out_of_distribution,
-        "n": metrics.n,
-    }
-
-
-def _folder_label(path: Path, folder: Path) -> Label | None:
-    """The label of the folder directly below `folder` that holds `path`."""
-    parts = path.relative_to(folder).parts
-    return FOLDER_LABELS.get(normalise_folder(parts[0])) if len(parts) > 1 else None
+        decoded = task.decode()
+    except ImageError as problem:
+        return replace(task.place, problem=str(problem))
+    return _Image(task.place, decoded, standardise(decoded.pixels, size))

@@ -3,6 +3,7 @@
 Research use only, not a diagnosis.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,15 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from medisync.data.decoding import Decoded, decode
+from medisync.data.decoding import Decoded, Scan, decode
 from medisync.data.intensities import Pixels
 from medisync.data.preprocessing import normalise, standardise
-from medisync.errors import ConfigError
+from medisync.errors import ConfigError, ImageError
 from medisync.evaluation.calibration import prediction_set
 from medisync.evaluation.ood import FeatureDistribution
 from medisync.evaluation.totals import Floats, softmax
 from medisync.model import local_batchnorm
-from medisync.model.device import Device, select_device
+from medisync.model.device import Device, memory_kept, select_device
 from medisync.model.resnet import forward_with_features, load_weights, restore_network
 from medisync.model.weights import State, read_checked
 from medisync.schemas import LABELS, ImageCheck, Prediction, StoredModel
@@ -30,6 +31,9 @@ LOW_CONTRAST = 40
 COLOURFUL = 0.06
 UNUSUAL_ASPECT = 1.6
 """Limits of the checks of an image: pixels, grey levels, colourfulness in [0, 1], longer side over shorter side."""
+
+SLICE_BATCH = 32
+"""Slices of a volume that are predicted together."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,38 @@ def predict(classifier: Classifier, data: bytes, slice_number: int | None = None
     return prediction
 
 
+def slice_numbers(count: int, at_most: int) -> list[int]:
+    """The numbers, from 1, of `count` slices; of more than `at_most` only so many, evenly spaced from first to last."""
+    return np.linspace(1, count, min(count, at_most)).round().astype(int).tolist()
+
+
+def predict_slices(
+    classifier: Classifier, scan: Scan, numbers: Sequence[int] | None = None
+) -> Iterator[Prediction | str]:
+    """Yields for each slice, or each of `numbers` from 1, its prediction or the reason why there is none, in that order.
+
+    A slice has none where it cannot be read or has no content, as at the ends of most volumes.
+    """
+    wanted = range(1, scan.count + 1) if numbers is None else numbers
+    with memory_kept():
+        for start in range(0, len(wanted), SLICE_BATCH):
+            yield from _predict_together(classifier, scan, wanted[start : start + SLICE_BATCH])
+
+
+def _predict_together(classifier: Classifier, scan: Scan, numbers: Sequence[int]) -> list[Prediction | str]:
+    slices = [_decoded_or_reason(scan, number) for number in numbers]
+    images = [standardise(each.pixels, classifier.meta.image_size) for each in slices if isinstance(each, Decoded)]
+    found = iter(predict_batch(classifier, np.stack(images)) if images else [])
+    return [each if isinstance(each, str) else with_file_checks(next(found), each) for each in slices]
+
+
+def _decoded_or_reason(scan: Scan, number: int) -> Decoded | str:
+    try:
+        return scan.decode(number)
+    except ImageError as problem:
+        return str(problem)
+
+
 def standardise_and_predict(classifier: Classifier, decoded: Decoded) -> tuple[Pixels, Prediction]:
     """A decoded image as the network takes it, uint8 [S, S], and the prediction for it, with the checks of its file."""
     pixels = standardise(decoded.pixels, classifier.meta.image_size)
@@ -131,8 +167,9 @@ def _interpret(classifier: Classifier, logits: NDArray[np.float32], ood_score: f
 
 
 def with_file_checks(prediction: Prediction, decoded: Decoded) -> Prediction:
-    """The prediction with the checks of the image's file, the notes on its decoding, and its number of slices."""
-    about = {"checks": check_image(decoded), "notes": list(decoded.notes), "slices": decoded.slices}
+    """The prediction with the checks of the image's file, the notes on its decoding, and which of its slices it is for."""
+    place = {"slices": decoded.slices, "slice_number": decoded.number}
+    about = {"checks": check_image(decoded), "notes": list(decoded.notes), **place}
     return prediction.model_copy(update=about)
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from medisync.reporting.charts.theme import CLASS_COLOURS
 from medisync.reporting.formatting import CLASS_NAMES, count, moment, percent, prediction_set, with_interval
 from medisync.reporting.pictures import overlay
+from medisync.reporting.prediction_tables import slice_place
 from medisync.schemas import LABELS, ModelMeta, Prediction
 
 MARGIN, WIDTH = 18, 174
@@ -37,7 +38,7 @@ def write(
     page.set_title("MediSync FL: prediction for one MRI slice")
     page.set_margins(MARGIN, MARGIN)
     page.add_page()
-    _head(page, made_at)
+    _head(page, made_at, prediction)
     _pictures(page, pixels, heat, prediction)
     _answer(page, prediction)
     _rows(page, "Points to review", _checks(prediction))
@@ -58,9 +59,10 @@ def _latin(text: str) -> str:
     return text.replace("–", "-").replace("…", "...").encode("latin-1", "replace").decode("latin-1")
 
 
-def _head(page: FPDF, made_at: str) -> None:
+def _head(page: FPDF, made_at: str, prediction: Prediction) -> None:
+    place = f"; slice {slice_place(prediction.slice_number, prediction.slices)}" if prediction.slices > 1 else ""
     _line(page, "Prediction for one MRI slice", 18, "B", gap=0)
-    _line(page, f"MediSync FL, {moment(made_at)}", 10)
+    _line(page, f"MediSync FL, {moment(made_at)}{place}", 10)
     page.set_fill_color(255, 244, 214)
     page.ln(2)
     page.set_font("Helvetica", "B", 10)

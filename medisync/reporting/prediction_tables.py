@@ -4,15 +4,33 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from medisync.reporting.formatting import CLASS_NAMES, NO_VALUE, count, percent, plain, yes_no
+from medisync.reporting.formatting import CLASS_NAMES, NO_VALUE, count, number, percent, plain, sentence, yes_no
 from medisync.reporting.tables import table
-from medisync.schemas import Label, Prediction
+from medisync.schemas import LABELS, Label, Prediction
 
 
-def predictions(found: Sequence[tuple[str, Prediction | str]]) -> pd.DataFrame:
-    """Returns one row per upload: (file name, prediction or the reason why there is none)."""
-    columns = ("File", "Class", "Confidence", "Out of distribution", "Note")
-    return table(columns, [_prediction_row(name, result) for name, result in found])
+def predictions(found: Sequence[tuple[str, Prediction | str, int, int]]) -> pd.DataFrame:
+    """Returns one row per upload: (file name, prediction or the reason why there is none, slice shown, number of slices)."""
+    columns = ("File", "Slice", "Class", "Confidence", "Out of distribution", "Note")
+    return table(columns, [(plain(name, 80), slice_place(*place), *_outcome(result)) for name, result, *place in found])
+
+
+def slices(found: Mapping[int, Prediction | str]) -> pd.DataFrame:
+    """Returns one row per slice of a volume, with the probability of each class."""
+    columns = ("Slice", *CLASS_NAMES.values(), "Out of distribution", "Note")
+    return table(columns, [_slice_row(number, result) for number, result in found.items()])
+
+
+def _slice_row(slice_number: int, result: Prediction | str) -> tuple[str, ...]:
+    if isinstance(result, str):
+        return number(slice_number), *([NO_VALUE] * (len(LABELS) + 1)), plain(result)
+    probabilities = [percent(result.probabilities[label]) for label in CLASS_NAMES]
+    return number(slice_number), *probabilities, yes_no(result.unlike_training), ""
+
+
+def slice_place(slice_number: int, slices: int) -> str:
+    """Returns `11 of 20`; a dash for an image."""
+    return f"{number(slice_number)} of {number(slices)}" if slices > 1 else NO_VALUE
 
 
 def with_thumbnails(found: pd.DataFrame, thumbnails: Sequence[str]) -> pd.DataFrame:
@@ -20,10 +38,10 @@ def with_thumbnails(found: pd.DataFrame, thumbnails: Sequence[str]) -> pd.DataFr
     return found.reset_index().set_index(pd.Index(thumbnails, name="Scan"))
 
 
-def _prediction_row(name: str, result: Prediction | str) -> tuple[str, ...]:
+def _outcome(result: Prediction | str) -> tuple[str, ...]:
     if isinstance(result, str):
-        return plain(name, 80), NO_VALUE, NO_VALUE, NO_VALUE, plain(result)
-    return plain(name, 80), *_answer(result), plain("; ".join(result.notes))
+        return NO_VALUE, NO_VALUE, NO_VALUE, plain(result)
+    return *_answer(result), plain("; ".join(result.notes))
 
 
 def _answer(found: Prediction) -> tuple[str, str, str]:
@@ -42,6 +60,12 @@ def agreement(federated: Prediction, local: Mapping[str, Prediction]) -> str:
     agreed = sum(each.label == federated.label for each in local.values())
     verb = "predicts" if len(local) == 1 else "predict"
     return f"{agreed} of {count(len(local), 'local model')} {verb} the same class"
+
+
+def notes(prediction: Prediction) -> str:
+    """Returns the notes on how the image was read, as Markdown: a sentence, or a list of several."""
+    said = [sentence(note) for note in prediction.notes]
+    return "".join(f"- {each}\n" for each in said) if len(said) > 1 else "".join(said)
 
 
 def image_checks(prediction: Prediction) -> pd.DataFrame:

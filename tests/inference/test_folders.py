@@ -1,6 +1,5 @@
-"""Many files: found, predicted in batches, scored and written as rows."""
+"""Many files: found, predicted in batches and scored."""
 
-import csv
 import json
 from pathlib import Path
 
@@ -11,7 +10,6 @@ from scans import save, texture
 
 from medisync.errors import DataError
 from medisync.inference import folders
-from medisync.inference.folders import FilePrediction
 from medisync.inference.predictor import Classifier, predict
 
 
@@ -47,18 +45,6 @@ def test_images_below_folders_are_found_in_order(tmp_path: Path) -> None:
     assert folders.find_images([single]) == [single]
     with pytest.raises(DataError, match="nowhere: no such file or folder"):
         folders.find_images([tmp_path / "nowhere"])
-
-
-def test_a_csv_row_has_a_probability_per_class_or_the_reason(untrained: Classifier) -> None:
-    prediction = predict(untrained, encoded(texture(1, 100))).model_copy(update={"unlike_training": False})
-    row = folders.csv_row(FilePrediction(Path("scan.png"), prediction, ""))
-    assert row[:2] == ["scan.png", prediction.label]
-    assert [float(cell) for cell in row[2:6]] == pytest.approx(list(prediction.probabilities.values()), abs=1e-4)
-    assert "size: 100 x 100 pixels" in row[6]
-    assert folders.csv_row(FilePrediction(Path("bad.png"), None, "empty")) == ["bad.png", "", "", "", "", "", "empty"]
-    assert len(next(csv.reader([",".join(row[:6])]))) == 6
-    far = FilePrediction(Path("photo.png"), prediction.model_copy(update={"unlike_training": True}), "")
-    assert folders.csv_row(far)[6] == f"out of distribution; {row[6]}"
 
 
 def test_a_folder_of_class_folders_is_scored(untrained: Classifier, tmp_path: Path) -> None:

@@ -5,13 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import factories
+import nibabel
 import numpy as np
 import pytest
 import torch
 from bad_inputs import encoded
 from scans import texture
 
-from medisync.data.decoding import decode
+from medisync.data.decoding import Scan, decode, open_scan
 from medisync.data.preprocessing import standardise
 from medisync.errors import ConfigError, ImageError, ModelError
 from medisync.inference import explanation, predictor
@@ -19,7 +20,7 @@ from medisync.inference.predictor import Classifier
 from medisync.model import local_batchnorm
 from medisync.model.resnet import build_resnet18
 from medisync.model.weights import serialise
-from medisync.schemas import LABELS
+from medisync.schemas import LABELS, Prediction
 from medisync.workspace import artifacts
 
 
@@ -132,3 +133,37 @@ def test_scans_of_a_hospital_are_predicted_with_its_own_running_statistics(tmp_p
     (run / artifacts.STATISTICS).write_bytes(b"PK")
     with pytest.raises(ModelError, match=r"hospital_statistics.*SHA-256"):
         predictor.open_run(run, "North")
+
+
+def volume(count: int, blank: set[int]) -> Scan:
+    """Returns a NIfTI volume of textures, some of whose slices, from 1, are black."""
+    slices = [np.zeros((80, 80)) if number in blank else texture(number, 80) for number in range(1, count + 1)]
+    return open_scan([nibabel.Nifti1Image(np.stack(slices, axis=2).astype(np.int16), np.eye(4)).to_bytes()])
+
+
+def test_slices_of_a_volume_are_predicted_in_batches_and_a_blank_one_has_a_reason(
+    untrained: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = volume(5, blank={1, 4})
+    monkeypatch.setattr(predictor, "SLICE_BATCH", 2)
+    found = list(predictor.predict_slices(untrained, scan))
+    assert [number for number, each in enumerate(found, start=1) if isinstance(each, str)] == [1, 4]
+    assert "no content" in str(found[0])
+    for number in (2, 3, 5):
+        _, alone = predictor.standardise_and_predict(untrained, scan.decode(number))
+        together = found[number - 1]
+        assert isinstance(together, Prediction)
+        assert together.notes == alone.notes
+        assert list(together.probabilities.values()) == pytest.approx(list(alone.probabilities.values()), abs=0.02)
+    chosen = [each for each in predictor.predict_slices(untrained, scan, [5, 2]) if isinstance(each, Prediction)]
+    assert [(each.slice_number, each.slices) for each in chosen] == [(5, 5), (2, 5)]
+
+
+@pytest.mark.parametrize(
+    ("count", "at_most", "numbers"),
+    [(1, 4, [1]), (3, 4, [1, 2, 3]), (4, 4, [1, 2, 3, 4]), (10, 4, [1, 4, 7, 10]), (5, 3, [1, 3, 5])],
+)
+def test_many_slices_are_thinned_out_evenly_with_the_first_and_the_last(
+    count: int, at_most: int, numbers: list[int]
+) -> None:
+    assert predictor.slice_numbers(count, at_most) == numbers

@@ -1,16 +1,18 @@
 """Prediction: the global model's answer for uploaded scans. They stay in this session's memory and are named in no log."""
 
-from collections.abc import Sequence
+import io
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
-from medisync.dashboard import components, data, predictions, uploads
-from medisync.dashboard.predictions import PredictedScan
+from medisync.dashboard import components, data, predictions, session_uploads
+from medisync.dashboard.predictions import Answer, PredictedScan
 from medisync.dashboard.uploads import Upload
 from medisync.errors import ModelError
-from medisync.reporting import formatting, pictures, prediction_tables
-from medisync.reporting.charts import performance
-from medisync.schemas import Prediction
+from medisync.reporting import formatting, pictures, prediction_csv, prediction_tables
+from medisync.reporting.charts import performance, slices
 from medisync.workspace import artifacts
 from medisync.workspace.artifacts import RunListing
 
@@ -26,15 +28,17 @@ SHOWN_AT_ONCE = 4
 
 def choose_scans() -> list[Upload]:
     """Returns the uploaded images, or the chosen sample."""
-    found = st.file_uploader(
-        "MRI slices (PNG, JPEG, TIFF, WebP, DICOM, NIfTI), or a ZIP archive of them",
-        [*uploads.ACCEPTED, "zip"],
-        accept_multiple_files=True,
-    )
-    if found:
-        return [scan for file in found for scan in uploads.expand(file.name, file.file_id, file.getvalue())]
+    if found := session_uploads.choose():
+        return found
     samples = list(data.samples())
-    sample = st.pills("Or try a computer-drawn sample", samples, format_func=formatting.plain, help=SAMPLE_HELP)
+    sample = st.pills(
+        "Or try a computer-drawn sample",
+        samples,
+        format_func=formatting.plain,
+        help=SAMPLE_HELP,
+        key="sample",
+        persist_state="session",
+    )
     return [Upload(f"sample: {sample}", f"sample-{sample}", (data.samples()[sample],))] if sample else []
 
 
@@ -44,34 +48,63 @@ def choose_origin(run: RunListing) -> str:
     if not own:
         return ""
     return st.selectbox(
-        "Scanned at", ["", *own], format_func=lambda name: name or "another hospital", help=ORIGIN_HELP, width=320
+        "Scanned at",
+        ["", *own],
+        format_func=lambda name: name or "another hospital",
+        help=ORIGIN_HELP,
+        width=320,
+        key=f"origin-{run.name}",
+        persist_state="session",
     )
 
 
-def choose_slice(scan: Upload, count: int) -> int | None:
-    """Returns the chosen slice of a volume, from 1; None for the default, the middle one."""
-    middle = count // 2 + 1
-    chosen = st.slider("Slice", 1, count, middle, key=f"slice-{scan.key}") if count > 1 else middle
-    return None if chosen == middle else chosen
+def slice_key(scan: Upload) -> str:
+    """Returns the key in the session state of the slice that was chosen of a volume."""
+    return f"slice-{scan.key}"
 
 
-def show(run: RunListing, scan: Upload, found: PredictedScan | str) -> None:
-    """Draws one upload: its prediction, or the reason why there is none."""
+def choose_slice(shown: Answer) -> None:
+    """Draws the choice of a volume's slice, which the next run of the page shows."""
+    key = slice_key(shown.scan)
+    st.session_state.setdefault(key, shown.slice_number)
+    st.slider("Slice", 1, shown.slices, key=key, persist_state="session")
+
+
+def show(run: RunListing, shown: Answer) -> Callable[[], None]:
+    """Draws one upload: its prediction, or the reason why there is none. Returns what draws the rest, which takes longer."""
     with st.container(border=True):
-        if isinstance(found, PredictedScan) and (number := choose_slice(scan, found.prediction.slices)):
-            found = predictions.predict(run, scan, found.hospital, number)
+        if shown.slices > 1:
+            choose_slice(shown)
+        found = shown.found
         if isinstance(found, str):
-            st.text(formatting.plain(scan.name, 80))
+            st.text(formatting.plain(shown.scan.name, 80))
             st.error(formatting.sentence(found), icon=":material/broken_image:")
-            return
+            return partial(show_slices, st.container(), run, shown)
         picture, answer = st.columns([2, 3], gap="large")
         with picture:
             show_picture(run, found)
             offer_report(run, found)
         with answer:
-            show_prediction(found.prediction, scan.key)
+            show_prediction(run, found)
             show_local_predictions(run, found)
             st.caption(formatting.RESEARCH_ONLY)
+        return partial(show_slices, st.container(), run, shown)
+
+
+def show_slices(slot: DeltaGenerator, run: RunListing, shown: Answer) -> None:
+    """Draws the probabilities along the slices of a volume into `slot`."""
+    if shown.slices < 2:
+        return
+    with slot:
+        bar = st.empty()
+        found = predictions.along_slices(run, shown, lambda done: bar.progress(done, "Predicting the other slices…"))
+        bar.empty()
+        components.chart(slices.along_slices(found, shown.slice_number), key=f"along-{shown.scan.key}")
+        st.caption(slices.KEY)
+        with st.expander("Slices as a table"):
+            components.grid(prediction_tables.slices(found), "The probability of each class in each slice")
+            rows = [prediction_csv.row(shown.scan.name, each, number, shown.slices) for number, each in found.items()]
+            offer_csv("Slices as CSV", rows, f"slices-{shown.scan.key}")
 
 
 @st.fragment
@@ -86,16 +119,18 @@ def show_picture(run: RunListing, found: PredictedScan) -> None:
     st.text(formatting.plain(found.scan.name, 80))
 
 
-def show_prediction(result: Prediction, key: str) -> None:
+def show_prediction(run: RunListing, found: PredictedScan) -> None:
+    result = found.prediction
     with st.container(horizontal=True):
         st.metric("Predicted class", formatting.CLASS_NAMES[result.label])
         st.metric("Calibrated confidence", formatting.percent(result.confidence))
     if result.unlike_training:
         st.warning(f"**Do not rely on this prediction.** {formatting.OUT_OF_DISTRIBUTION}", icon=":material/warning:")
     st.markdown(f"**Plausible classes:** {formatting.prediction_set(result.plausible)}", help=SET_HELP)
-    components.chart(performance.probabilities(result), key=key)
-    for note in result.notes:
-        st.info(formatting.sentence(note), icon=":material/info:")
+    components.chart(performance.probabilities(result), key=found.scan.key)
+    st.caption(f"Predicted by the global model of {formatting.escape(run.name)}.")
+    if result.notes:
+        st.info(prediction_tables.notes(result), icon=":material/info:")
     needs_review = prediction_tables.failed_checks(result) > 0
     with st.expander(prediction_tables.checks_summary(result), expanded=needs_review):
         components.table(prediction_tables.image_checks(result), "Checks of the image")
@@ -137,20 +172,36 @@ def offer_report(run: RunListing, found: PredictedScan) -> None:
     )
 
 
-def show_all(found: Sequence[tuple[Upload, PredictedScan | str]]) -> None:
-    """Draws all predictions in one table, which can be downloaded."""
-    results = [(scan.name, each if isinstance(each, str) else each.prediction) for scan, each in found]
-    listed = prediction_tables.predictions(results)
-    thumbnails = ["" if isinstance(each, str) else pictures.thumbnail(each.pixels) for _, each in found]
+def show_all(found: Sequence[Answer]) -> None:
+    """Draws all predictions in one table, each for the slice that is shown."""
+    listed = prediction_tables.predictions(
+        [(each.scan.name, each.result, each.slice_number, each.slices) for each in found]
+    )
+    thumbnails = ["" if isinstance(each.found, str) else pictures.thumbnail(each.found.pixels) for each in found]
     shown = prediction_tables.with_thumbnails(listed, thumbnails)
     column = st.column_config.ImageColumn("Scan", width="small")
     components.grid(shown, "One row per scan", columns={"Scan": column})
-    st.download_button("Predictions as CSV", listed.to_csv(), "predictions.csv", "text/csv", icon=":material/download:")
+
+
+def offer_predictions(found: Sequence[Answer]) -> None:
+    rows = [prediction_csv.row(each.scan.name, each.result, each.slice_number, each.slices) for each in found]
+    offer_csv("Predictions as CSV", rows, "predictions")
+
+
+def offer_csv(label: str, rows: Iterable[Sequence[str]], key: str) -> None:
+    """Draws the button of a table of predictions."""
+    stream = io.StringIO()
+    prediction_csv.write(stream, rows)
+    st.download_button(
+        label, stream.getvalue(), f"{key}.csv", "text/csv", key=key, on_click="ignore", icon=":material/download:"
+    )
 
 
 run = components.require_run()
 st.title("Prediction")
-st.markdown("Upload brain MRI slices. The global model of the selected run predicts the class of each.")
+st.markdown(
+    f"Upload brain MRI slices. The global model of the selected run, {formatting.escape(run.name)}, predicts the class of each."
+)
 st.info(f"**{formatting.RESEARCH_ONLY}** Never base a decision about a patient on it.", icon=":material/gpp_maybe:")
 scans = choose_scans()
 origin = choose_origin(run)
@@ -165,11 +216,15 @@ except ModelError as problem:
     components.model_error(problem)
     st.stop()
 with st.spinner("Reading the scans…"):
-    found = [(scan, predictions.predict(run, scan, origin)) for scan in scans]
-if len(scans) > 1:
-    show_all(found)
-indices = list(range(len(scans)))
-if len(scans) > SHOWN_AT_ONCE:
-    indices = [st.selectbox("Show", indices, format_func=lambda index: formatting.plain(scans[index].name, 80))]
-for index in indices:
-    show(run, *found[index])
+    answers = [predictions.answer(run, scan, origin, st.session_state.get(slice_key(scan))) for scan in scans]
+if len(answers) > 1:
+    show_all(answers)
+    offer_predictions(answers)
+shown = answers
+if len(answers) > SHOWN_AT_ONCE:
+    indices = list(range(len(answers)))
+    shown = [answers[st.selectbox("Show", indices, format_func=lambda index: formatting.plain(scans[index].name, 80))]]
+for finish in [show(run, each) for each in shown]:
+    finish()
+if len(answers) == 1:
+    offer_predictions(answers)

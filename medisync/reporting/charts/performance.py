@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 
 from medisync.reporting.charts.theme import (
     CLASS_COLOURS,
+    CLASS_DASHES,
     GLOBAL,
     NEUTRAL,
     NEUTRAL_SYMBOL,
@@ -32,8 +33,6 @@ from medisync.reporting.formatting import (
     with_interval,
 )
 from medisync.schemas import LABELS, Label, Metrics, ModelMeta, Prediction, ReliabilityBin
-
-DASHES = ("solid", "dash", "dashdot", "longdash")
 
 
 def confusion(metrics: Metrics) -> Chart:
@@ -124,13 +123,13 @@ def roc(metrics: Metrics) -> Chart:
     """Returns one ROC curve per class, the class against the rest; the diagonal is chance."""
     known = {label: found for label, found in metrics.per_class.items() if found.roc}
     figure = _diagonal()
-    for (label, found), dash in zip(known.items(), DASHES, strict=False):
+    for label, found in known.items():
         figure.add_scatter(
             name=f"{CLASS_NAMES[label]} {decimal(found.auc)}",
             x=percents(point[0] for point in found.roc),
             y=percents(point[1] for point in found.roc),
             mode="lines",
-            line={"color": CLASS_COLOURS[label], "dash": dash, "width": 2.5},
+            line={"color": CLASS_COLOURS[label], "dash": CLASS_DASHES[label], "width": 2.5},
             hovertemplate=f"{CLASS_NAMES[label]}<br>false positive rate %{{x:.1f}} %<br>sensitivity %{{y:.1f}} %"
             "<extra></extra>",
         )

@@ -27,6 +27,13 @@ CLASS_COLOURS: Mapping[Label, str] = {
     "notumor": "#5F8FA3",
 }
 
+CLASS_DASHES: Mapping[Label, str] = {
+    "glioma": "solid",
+    "meningioma": "dash",
+    "pituitary": "dashdot",
+    "notumor": "longdash",
+}
+
 NEUTRAL = "#80868E"
 
 GLOBAL = "#0B8793"
