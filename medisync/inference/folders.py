@@ -86,8 +86,8 @@ def _is_archive(path: Path) -> bool:
 
 def _in_archive(path: Path) -> Found:
     try:
-        entries, left_out = list_archive(path.open("rb"), ARCHIVE_LIMITS)  # closed with the last of its entries
-    except (ImageError, OSError) as problem:
+        entries, left_out = list_archive(path, ARCHIVE_LIMITS)
+    except ImageError as problem:
         return Found([ScanFiles(str(path), (), str(problem))], LeftOut())
     found = sort_files(entries, "the archive")
     found.left_out.update(left_out)
