@@ -21,15 +21,14 @@ UPLOADER_KEY = "uploader"
 IN_UPLOADER_KEY = "files-in-uploader"
 """The key in the session state of the files that the uploader itself lists."""
 
+SORTED_KEY = "sorted-uploads"
+"""The key in the session state of the scans among the kept files, with the keys of these files."""
+
 MAX_SESSION = 400 * 2**20
 """Bytes that one session's uploads may take, unpacked."""
 
 LISTED = 8
 """Most earlier files that have a button each."""
-
-
-SORTED_KEY = "sorted-uploads"
-"""The key in the session state of the scans among the kept files, with the keys of these files."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def choose() -> list[Upload]:
     scans, left_out = _sorted_once(kept)
     if left_out:
         which = ", ".join(map(escape, left_out.lines()))
-        st.info(f"Left out {counted(len(left_out), 'file')}: {which}.", icon=":material/filter_alt:")
+        st.caption(f":material/filter_alt: {counted(len(left_out), 'file')} left out: {which}.")
     return scans
 
 

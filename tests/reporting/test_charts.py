@@ -5,9 +5,18 @@ import numpy as np
 import pytest
 
 from medisync.reporting import headlines
-from medisync.reporting.charts import dataset_composition, model_comparison, performance, scans, theme, training_curves
+from medisync.reporting.charts import (
+    dataset_composition,
+    model_comparison,
+    performance,
+    scans,
+    slices,
+    theme,
+    training_curves,
+)
 from medisync.reporting.charts.theme import Chart
-from medisync.schemas import HistoryEntry, Metrics, Prediction
+from medisync.reporting.formatting import CLASS_NAMES
+from medisync.schemas import LABELS, HistoryEntry, Label, Metrics, Prediction
 
 UNDEFINED = Metrics(
     n=0, loss=None, accuracy=None, balanced_accuracy=None, macro_f1=None, per_class={}, confusion_matrix=[[0] * 4] * 4, ece=None
@@ -168,3 +177,48 @@ def test_a_prediction_is_a_scan_a_heat_map_and_probabilities() -> None:
         "Predicted: glioma, 90.0\N{NO-BREAK SPACE}%; true class: meningioma. "
         "Out of distribution: do not rely on it. Research use only, not a diagnosis."
     )
+
+
+def along(outcomes: dict[int, Label | None], flagged: set[int] = frozenset()) -> dict[int, Prediction | str]:
+    """Returns a prediction of 70 % for each class given, by slice number, and a reason for None."""
+    return {
+        number: Prediction(
+            label=label,
+            confidence=0.7,
+            probabilities={each: 0.7 if each == label else 0.1 for each in LABELS},
+            plausible=[label],
+            distance=1,
+            unlike_training=number in flagged,
+            checks=[],
+            notes=[],
+        )
+        if label
+        else "the image has no content"
+        for number, label in outcomes.items()
+    }
+
+
+def test_probabilities_along_a_volume_have_gaps_where_there_is_no_prediction() -> None:
+    found = along({1: None, 2: "glioma", 3: "glioma", 4: None, 5: "notumor"}, flagged={2, 3})
+    chart = slices.along_slices(found, shown=3)
+    lines = {line.name: line for line in chart.figure.data}
+    assert [line.name for line in chart.figure.data[:4]] == list(CLASS_NAMES.values())
+    assert lines["Glioma"].x == (1, 2, 3, 4, 5)
+    assert lines["Glioma"].y == (None, 70, 70, None, 10)
+    assert lines["Glioma"].connectgaps is False
+    assert {lines[name].line.color for name in CLASS_NAMES.values()} == set(theme.CLASS_COLOURS.values())
+    assert lines["Out of distribution"].x == (2, 3)
+    assert lines["No prediction"].x == (1, 4)
+    assert [line.x0 for line in chart.figure.layout.shapes] == [3]
+    assert chart.title == "Along 5 slices: 2 glioma, 1 no tumour and 2 without prediction"
+    assert chart.alt == (
+        "Most probable class along the slices. slice 1: no prediction; slices 2 to 3: glioma; slice 4: no prediction; "
+        "slice 5: no tumour. Out of distribution: slices 2 to 3. The slice shown: 3."
+    )
+
+
+def test_a_volume_without_doubts_has_no_marks() -> None:
+    chart = slices.along_slices(along({1: "glioma", 2: "glioma"}), shown=1)
+    assert len(chart.figure.data) == len(LABELS)
+    assert "Out of distribution" not in chart.alt
+    assert chart.title == "Along 2 slices: 2 glioma"

@@ -57,3 +57,9 @@ def test_report_says_whose_running_statistics_were_used_if_hospitals_have_their_
 
 def test_characters_outside_the_fonts_do_not_stop_the_report() -> None:
     assert "Note 1" in text(SURE.model_copy(update={"notes": ["\N{SNOWMAN} नमस्ते"]}))
+
+
+def test_report_on_a_slice_of_a_volume_names_it() -> None:
+    found = text(SURE.model_copy(update={"slice_number": 11, "slices": 20}))
+    assert "24 Nov 2026, 09:30 UTC; slice 11 of 20" in found
+    assert "slice 1" not in text(SURE)

@@ -100,6 +100,7 @@ def show_slices(slot: DeltaGenerator, run: RunListing, shown: Answer) -> None:
         found = predictions.along_slices(run, shown, lambda done: bar.progress(done, "Predicting the other slices…"))
         bar.empty()
         components.chart(slices.along_slices(found, shown.slice_number), key=f"along-{shown.scan.key}")
+        st.caption(slices.KEY)
         with st.expander("Slices as a table"):
             components.grid(prediction_tables.slices(found), "The probability of each class in each slice")
             rows = [prediction_csv.row(shown.scan.name, each, number, shown.slices) for number, each in found.items()]
@@ -182,6 +183,11 @@ def show_all(found: Sequence[Answer]) -> None:
     components.grid(shown, "One row per scan", columns={"Scan": column})
 
 
+def offer_predictions(found: Sequence[Answer]) -> None:
+    rows = [prediction_csv.row(each.scan.name, each.result, each.slice_number, each.slices) for each in found]
+    offer_csv("Predictions as CSV", rows, "predictions")
+
+
 def offer_csv(label: str, rows: Iterable[Sequence[str]], key: str) -> None:
     """Draws the button of a table of predictions."""
     stream = io.StringIO()
@@ -213,15 +219,12 @@ with st.spinner("Reading the scans…"):
     answers = [predictions.answer(run, scan, origin, st.session_state.get(slice_key(scan))) for scan in scans]
 if len(answers) > 1:
     show_all(answers)
-offer_csv(
-    "Predictions as CSV",
-    [prediction_csv.row(each.scan.name, each.result, each.slice_number, each.slices) for each in answers],
-    "predictions",
-)
+    offer_predictions(answers)
+shown = answers
 if len(answers) > SHOWN_AT_ONCE:
     indices = list(range(len(answers)))
-    answers = [
-        answers[st.selectbox("Show", indices, format_func=lambda index: formatting.plain(scans[index].name, 80))]
-    ]
-for finish in [show(run, each) for each in answers]:
+    shown = [answers[st.selectbox("Show", indices, format_func=lambda index: formatting.plain(scans[index].name, 80))]]
+for finish in [show(run, each) for each in shown]:
     finish()
+if len(answers) == 1:
+    offer_predictions(answers)

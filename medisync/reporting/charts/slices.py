@@ -13,6 +13,9 @@ from medisync.schemas import LABELS, Label, Prediction
 
 T = TypeVar("T")
 
+KEY = "Dotted line: the slice shown. Crosses: out of distribution. Circles: no prediction."
+"""Explains the marks, below the chart: a phone has no room for them in the legend."""
+
 MARKS_AT = -7
 """Height in percent of the marks below the lines."""
 
@@ -31,7 +34,7 @@ def along_slices(found: Slices, shown: int) -> Chart:
     _mark(figure, [number for number, each in found.items() if _is_flagged(each)], "Out of distribution", "x")
     _mark(figure, [number for number, each in found.items() if isinstance(each, str)], "No prediction", "circle-open")
     figure.add_vline(shown, line={"color": NEUTRAL, "width": 2, "dash": "dot"})
-    layout(figure, x="Slice (dotted: the one shown)", y="Calibrated probability", height=300, legend=True)
+    layout(figure, x="Slice", y="Calibrated probability", height=320, legend=True)
     figure.update_xaxes(range=[min(found) - 0.5, max(found) + 0.5], showgrid=False)
     figure.update_yaxes(**WHOLE_PERCENT_AXIS | {"range": [MARKS_AT - 5, 104]})
     return Chart(_title(found), figure, _in_words(found, shown))
@@ -56,10 +59,11 @@ def _mark(figure: go.Figure, numbers: Sequence[int], name: str, symbol: str) -> 
     if numbers:
         figure.add_scatter(
             name=name,
+            showlegend=False,
             x=list(numbers),
             y=[MARKS_AT] * len(numbers),
             mode="markers",
-            marker={"symbol": symbol, "size": 7, "color": NEUTRAL},
+            marker={"symbol": symbol, "size": 8, "color": NEUTRAL},
             hovertemplate=f"slice %{{x}}<br>{name}<extra></extra>",
         )
 
