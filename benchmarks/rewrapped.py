@@ -324,7 +324,8 @@ FORMS: Mapping[str, Form] = {
     "NIfTI, RGB24": _rgb24,
     "NIfTI, not a number outside the head": _stripped,
     "NIfTI pair": lambda pixels: _pair(pixels, nibabel.Nifti1Pair),
-    "Analyze pair": lambda pixels: _pair(pixels, nibabel.AnalyzeImage),
+    # Analyze has no field for sides; by convention its first axis runs to the left, that of NIfTI here to the right
+    "Analyze pair": lambda pixels: _pair(pixels[:, ::-1], nibabel.AnalyzeImage),
 }
 """The forms by name. Where a form has several slices, the image is the middle one."""
 

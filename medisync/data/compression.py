@@ -22,11 +22,24 @@ def decompress(data: bytes, size: int | None = None) -> bytes:
     wanted = MAX_BYTES + 1 if size is None else size
     if size is not None and size > MAX_BYTES:
         raise _too_large(f"{size >> 20} MB")
-    content = _read(data, lambda stream: stream.read(wanted))
+    content = _read(data, lambda stream: _checked(stream, wanted))
     if len(content) > MAX_BYTES:
         raise _too_large("more")
     if size is not None and len(content) < size:
         raise ImageError("the compressed file is incomplete: it ends before its pixels do; copy or download it again")
+    return content
+
+
+def _checked(stream: gzip.GzipFile, count: int) -> bytes:
+    """Reads `count` bytes and, if these are all, the checksum; ignores bytes after it as gzip does."""
+    content = stream.read(count)
+    try:
+        stream.read(1)
+    except EOFError:  # the checksum was cut off, the content is complete
+        pass
+    except gzip.BadGzipFile as problem:
+        if "Not a gzipped file" not in str(problem):
+            raise
     return content
 
 

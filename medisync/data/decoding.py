@@ -16,16 +16,13 @@ from PIL import Image
 from medisync.data.compression import decompress, first_bytes
 from medisync.data.formats import GZIP_START, HEAD_BYTES, is_gzip, is_nifti, is_volume
 from medisync.data.images import check_geometry, check_pixels, damage_explained, open_image
-from medisync.data.intensities import Pixels, percentiles, reduce_to_bytes, without_far_background
-from medisync.data.limits import MAX_ASPECT, MAX_BYTES, MAX_PIXELS, MIN_CONTRAST
+from medisync.data.intensities import Pixels, percentiles, reduce_to_bytes, without_fill
+from medisync.data.limits import MAX_ASPECT, MAX_BYTES, MAX_PIXEL_ASPECT, MAX_PIXELS, MIN_CONTRAST
 from medisync.data.slices import BlankError, Slice, Volume
 from medisync.errors import ImageError
 
 SQUARE = 1.01
 """Largest ratio of the sides of a pixel that counts as square."""
-
-PLAUSIBLE = 20.0
-"""Largest ratio of the sides of a pixel that is believed."""
 
 ALIKE, SMALLEST_HEAD = 0.5, 0.05
 """What tells a slice through a head from noise: correlation of neighbouring blocks, and the fraction of bright ones."""
@@ -188,7 +185,7 @@ def _to_grey(found: Slice) -> tuple[Pixels, float, list[str]]:
         return np.asarray(colour.convert("L")), colourfulness, ["colour dropped"] if colourfulness > 0.02 else []
     if found.values.dtype == np.uint8:
         return found.values, 0.0, []
-    values = without_far_background(found.values)
+    values = without_fill(found.values)
     missing = float(np.isnan(values).mean())
     notes = [f"no data in {max(missing, 0.001):.1%} of the pixels, drawn black"] if missing else []
     return reduce_to_bytes(values), 0.0, notes
@@ -212,7 +209,7 @@ def _with_square_pixels(pixels: Pixels, rows: float, columns: float) -> tuple[Pi
     if ratio <= SQUARE:
         return pixels, []
     square = _square_size(height, width, rows / columns)
-    if ratio > PLAUSIBLE or _aspect(*square) > MAX_ASPECT >= _aspect(height, width):
+    if ratio > MAX_PIXEL_ASPECT or _aspect(*square) > MAX_ASPECT >= _aspect(height, width):
         return pixels, [f"its pixel spacing, {ratio:.3g} : 1, makes no sense and was not used"]
     note = f"pixels of {ratio:.3g} : 1 resampled to square"
     return np.asarray(Image.fromarray(pixels).resize(square, Image.Resampling.BICUBIC)), [note]

@@ -4,7 +4,7 @@ _TO_NIFTI = "convert it to NIfTI"
 _TO_PNG = "export the image as PNG"
 
 _FORMATS = (
-    (0, b"\x00\x00\x00\x01\x00\x00", "an MGH volume (FreeSurfer)", "convert it to NIfTI with mri_convert"),
+    (0, b"\x00\x00\x00\x01\x00\x00", "an MGH or MGZ volume (FreeSurfer)", "convert it to NIfTI with mri_convert"),
     (0, b"CDF\x01", "a MINC 1 volume or another NetCDF file", "convert it to NIfTI with mnc2nii"),
     (0, b"CDF\x02", "a MINC 1 volume or another NetCDF file", "convert it to NIfTI with mnc2nii"),
     (0, b"\x89HDF\r\n\x1a\n", "a MINC 2 volume or another HDF5 file", _TO_NIFTI),

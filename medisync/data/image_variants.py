@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from PIL import TiffImagePlugin
 
 from medisync.data.formats import JPEG_START
+from medisync.data.tiff_pages import TIFF_STARTS
 
 ADVICE = "export the image as 8-bit PNG, or as DICOM"
 
-_TIFF_STARTS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _DIFFERENTIAL, _ARITHMETIC = "hierarchical JPEG", "JPEG with arithmetic coding"
 _FRAMES: Mapping[int, str] = {
     0xC0: "",
@@ -31,7 +31,7 @@ def unsupported_variant(data: bytes, error: Exception) -> str | None:
     """Returns a sentence that names the variant, for a file that made a decoder raise `error`; None for a damaged file."""
     if data.startswith(JPEG_START):
         variant = _jpeg_variant(data)
-    elif data.startswith(_TIFF_STARTS):
+    elif data.startswith(TIFF_STARTS):
         variant = _tiff_variant(data, error)
     else:
         variant = "this variant of the image format" if _UNSUPPORTED.search(str(error)) else None

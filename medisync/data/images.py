@@ -19,6 +19,7 @@ from medisync.data.image_variants import unsupported_variant
 from medisync.data.intensities import refuse_holes
 from medisync.data.limits import MAX_ASPECT, MAX_PIXELS, MIN_SIDE
 from medisync.data.slices import Slice, Volume
+from medisync.data.tiff_pages import TIFF_STARTS, slice_pages
 from medisync.errors import ImageError
 
 logging.getLogger("PIL").setLevel(logging.WARNING)  # its debug lines quote EXIF, which may name a patient
@@ -26,11 +27,11 @@ logging.getLogger("PIL").setLevel(logging.WARNING)  # its debug lines quote EXIF
 SIMPLEJPEG_COLOURS = {"L": "GRAY", "RGB": "RGB"}
 """simplejpeg's names of those colour modes of Pillow in which both decode to the same bits."""
 
-MAX_PAGES = 1000
-"""Pages of a TIFF file that are looked at: a hostile file could have millions."""
+BITMAP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
+"""Sizes of the headers of BMP files."""
 
-PHOTOMETRIC, WHITE_IS_ZERO, SUBFILE_TYPE, REDUCED = 262, 0, 254, 1
-"""TIFF tags, with their values for an inverted image and for a thumbnail (TIFF 6.0, section 8)."""
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
+"""The TIFF tag, and its value for an inverted image (TIFF 6.0, section 8)."""
 
 
 def open_image(data: bytes) -> Volume:
@@ -40,9 +41,10 @@ def open_image(data: bytes) -> Volume:
     """
     with damage_explained(data):
         image = _open(data)
-        check_geometry(*image.size)
-        pages, notes = _pages(image) if image.format == "TIFF" else ([0], ())
-        if len(pages) == 1 and pages[0] == 0:
+        check_pixels(*image.size)
+        pages, notes = slice_pages(image, data) if image.format == "TIFF" else ([0], ())
+        if pages == [0]:
+            check_geometry(*image.size)
             return Volume(image.mode, 1, lambda index: _read_whole(data), notes=notes)
         lock = Lock()  # a file of Pillow has one position
         return Volume(image.mode, len(pages), lambda index: _read_page(image, lock, data, pages[index]), "page", notes)
@@ -83,39 +85,27 @@ def check_pixels(width: int, height: int) -> None:
 
 def _open(data: bytes) -> Image.Image:
     """Reads the header only. Raises ImageError for other formats and for decompression bombs."""
+    if not _begins_like_an_image(data):
+        raise ImageError(_why_unidentified(data))
     try:
         return Image.open(io.BytesIO(data), formats=IMAGES)
     except UnidentifiedImageError as error:
-        raise ImageError(_why_unidentified(data, error)) from None
+        problem = unsupported_variant(data, error) or "the image is damaged (its header cannot be read)"
+        raise ImageError(problem) from None
     except Image.DecompressionBombError:
         raise ImageError(f"more than the limit of {MAX_PIXELS // 10**6} million pixels") from None
 
 
-def _why_unidentified(data: bytes, error: Exception) -> str:
+def _why_unidentified(data: bytes) -> str:
     if found := foreign_format(data):
         return f"not an image that can be read here, but {found}"
-    if data.startswith(IMAGE_STARTS):
-        return unsupported_variant(data, error) or "the image is damaged (its header cannot be read)"
     return f"not an image that can be read here (accepted: {', '.join((*IMAGES, *VOLUMES))})"
 
 
-def _pages(image: Any) -> tuple[list[int], tuple[str, ...]]:
-    """Returns the pages of a TIFF file that are slices: those of one size. Others are thumbnails or reduced copies."""
-    found: dict[tuple[int, int, str], list[int]] = {}
-    page = 0
-    for page in range(MAX_PAGES):
-        try:
-            image.seek(page)
-        except EOFError:
-            break
-        if not image.tag_v2.get(SUBFILE_TYPE, 0) & REDUCED:
-            found.setdefault((*image.size, image.mode), []).append(page)
-    else:
-        raise ImageError(f"the TIFF file has {MAX_PAGES} pages or more; split it")
-    pages = next(iter(found.values()), [0])
-    if len(pages) == page:
-        return pages, ()
-    return pages, (f"{page - len(pages)} smaller or different pages of the file left out",)
+def _begins_like_an_image(data: bytes) -> bool:
+    if data.startswith(b"BM"):  # as many texts do; a bitmap has the size of its header in the 15th byte
+        return data[14:18] in {size.to_bytes(4, "little") for size in BITMAP_HEADERS}
+    return data.startswith((*IMAGE_STARTS, *TIFF_STARTS)) and not foreign_format(data)
 
 
 def _read_page(image: Image.Image, lock: Lock, data: bytes, page: int) -> Slice:

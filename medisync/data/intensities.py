@@ -26,7 +26,7 @@ ROWS_AT_ONCE = 256
 
 
 def reduce_to_bytes(values: NDArray[np.generic]) -> Pixels:
-    """Scales 16-bit or floating-point intensities [H, W] to uint8, from the 0.5th to the 99.5th percentile.
+    """Scales 16-bit or floating-point intensities [H, W] to uint8, with some room beyond the 0.5th and 99.5th percentiles.
 
     NaN, which stands for no data, counts as the lowest value: as the air around a head does in a scan without padding.
     Raises ImageError if a value is infinite, BlankError if all are NaN.
@@ -40,7 +40,7 @@ def reduce_to_bytes(values: NDArray[np.generic]) -> Pixels:
         raise BlankError("the image has no content: none of its pixels holds a number")
     if missing.any():
         numbers[missing] = numbers[~missing].min()
-    low, high = _nonempty_range(numbers, *np.percentile(numbers, BRIGHTNESS_PERCENTILES))
+    low, high = _with_headroom(numbers, *_nonempty_range(numbers, *np.percentile(numbers, BRIGHTNESS_PERCENTILES)))
     scaled = np.empty(numbers.shape, np.uint8)
     for first in range(0, len(numbers), ROWS_AT_ONCE):
         rows = slice(first, first + ROWS_AT_ONCE)
@@ -68,19 +68,22 @@ def refuse_holes(values: NDArray[Any]) -> None:
         )
 
 
-def without_far_background(values: NDArray[Any]) -> NDArray[Any]:
-    """Replaces by NaN a background that lies further below zero and all other values than these differ, such as -32768.
+def without_fill(values: NDArray[Any]) -> NDArray[Any]:
+    """Replaces by NaN what programs fill in where nothing was measured; not every file format has a field for it.
 
-    Programs fill with such a value what was not measured, and not every file format has a field that says so.
+    That is the lowest value, if it is negative and all others are not, or lie further from it than they differ. And it
+    is 0 in all four corners of a head that was brought to mean 0.
     """
     if values.dtype.kind not in "if" or not np.isfinite(lowest := np.fmin.reduce(values, axis=None)) or lowest >= 0:
         return values
     numbers = values.astype(np.float64)
+    if not numbers[[0, 0, -1, -1], [0, -1, 0, -1]].any() and min((numbers < 0).mean(), (numbers > 0).mean()) > 0.01:
+        return np.where(numbers == 0, np.nan, numbers)
     others = numbers[numbers > lowest]
-    with np.errstate(invalid="ignore", over="ignore"):  # infinity among the others, which is refused later
-        if not others.size or not others.min() - float(lowest) > others.max() - others.min():
-            return values
-    return np.where(numbers > lowest, numbers, np.nan)
+    if not others.size or not np.isfinite(others).all():
+        return values
+    far = others.min() >= 0 or others.min() - float(lowest) > np.ptp(others)
+    return np.where(numbers == lowest, np.nan, numbers) if far else values
 
 
 def stretch(pixels: Pixels) -> Pixels:
@@ -105,6 +108,15 @@ def _percentile(up_to: Sequence[int], rank: float) -> float:
 def _nonempty_range(values: NDArray[Any], low: float, high: float) -> tuple[float, float]:
     """Falls back to the minimum and the maximum where the two percentiles coincide."""
     return (low, high) if high > low else (float(values.min()), float(values.max()))
+
+
+def _with_headroom(values: NDArray[Any], low: float, high: float) -> tuple[float, float]:
+    """Widens the range to all values that lie at most once as far outside it as it is wide.
+
+    `stretch` clips the head later, and what is clipped twice differs from an 8-bit image of the same scan.
+    """
+    width = high - low
+    return max(float(values.min()), low - width), min(float(values.max()), high + width)
 
 
 def to_bytes(values: NDArray[Any], low: float, high: float) -> Pixels:

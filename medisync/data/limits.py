@@ -15,5 +15,8 @@ MIN_SIDE = 32
 MAX_ASPECT = 4.0
 """Largest ratio of the longer side to the shorter one."""
 
+MAX_PIXEL_ASPECT = 20.0
+"""Largest ratio of the sides of a pixel, or of slice and pixel spacing, that is believed."""
+
 MIN_CONTRAST = 8
 """Fewest grey levels between the darkest and the brightest percent of the pixels of an image with content."""

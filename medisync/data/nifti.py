@@ -21,6 +21,9 @@ from medisync.errors import ImageError
 HEADER_BYTES = 540
 """Size of the NIfTI-2 header, the longer of the two."""
 
+FEW_VALUES = 8
+"""Most different values of a slice that is taken for a segmentation."""
+
 VOLUMES_TRIED = 16
 """Most volumes of a series that are looked at to find one with content."""
 
@@ -39,7 +42,7 @@ def open_nifti(files: Sequence[bytes]) -> Volume:
         raise ImageError(f"a slice has more than the limit of {MAX_PIXELS // 10**6} million pixels")
     volume, which = _first_with_content(image, planes)
     read = partial(_read_plane, image, planes, volume)
-    notes = (*which, *_value_notes(image), *_side_notes(image), *planes.notes)
+    notes = (*which, *_value_notes(image), *(planes.notes or _side_notes(image)))
     return Volume("NIfTI", shape[planes.across], read, notes=notes)
 
 
@@ -49,7 +52,14 @@ def _read_plane(image: Any, planes: Planes, volume: Sequence[int], index: int) -
     if values.ndim == 3:
         return Slice(values, planes.spacing)
     refuse_holes(values)
-    return Slice(values, planes.spacing)
+    return Slice(values, planes.spacing, _segmentation_note(values))
+
+
+def _segmentation_note(values: NDArray[Any]) -> tuple[str, ...]:
+    """Warns of a file of labels, which often lies beside a scan under nearly its name."""
+    some = np.unique(values.ravel()[:: max(1, values.size // 2**16)])
+    count = np.count_nonzero(~np.isnan(some)) if some.dtype.kind == "f" else some.size
+    return (f"only {count} different values: perhaps a segmentation, not a scan",) if 1 < count <= FEW_VALUES else ()
 
 
 def _stored_plane(image: Any, planes: Planes, volume: Sequence[int], index: int) -> NDArray[Any]:
@@ -109,7 +119,7 @@ def _side_notes(image: Any) -> tuple[str, ...]:
 
 
 def _load(files: Sequence[bytes]) -> Any:
-    headers = [index for index, data in enumerate(files) if _is_header(_head(data))]
+    headers = [index for index, data in enumerate(files) if is_analyze_header(_head(data))]
     if len(files) == 2 and len(headers) == 1:
         return _load_pair(files[headers[0]], files[1 - headers[0]])
     if len(files) != 1:
@@ -117,10 +127,6 @@ def _load(files: Sequence[bytes]) -> Any:
     if headers:
         raise ImageError("this is the header of a pair, without pixels; add the .img file of the same name")
     return _load_single(files[0])
-
-
-def _is_header(head: bytes) -> bool:
-    return is_analyze_header(head) or head[4:8] == b"ni2\x00"
 
 
 def _head(data: bytes) -> bytes:
@@ -153,17 +159,26 @@ def _header(kind: Any, head: bytes) -> Any:
 def _complete(data: bytes, header: Any) -> bytes:
     """Returns the file that holds the pixels, decompressed up to the size that the header announces.
 
-    Raises ImageError if it is shorter than that, or if the header's type of numbers is not supported.
+    Raises ImageError if it is shorter than that.
     """
-    try:
-        item = header.get_data_dtype().itemsize
-    except nibabel.spatialimages.HeaderDataError:
-        item = 0
-    if not item:
-        raise ImageError(f"its type of numbers (code {int(header['datatype'])}) is not supported; export it as float32")
-    size = int(header.get_data_offset()) + math.prod(map(int, header.get_data_shape())) * item
+    size = int(header.get_data_offset()) + math.prod(map(int, header.get_data_shape())) * _value_bytes(header)
     if is_gzip(data):
         return decompress(data, size)
     if len(data) < size:
         raise ImageError(f"the file is incomplete: its header announces {size} bytes, there are {len(data)}")
     return data
+
+
+def _value_bytes(header: Any) -> int:
+    """Returns the size of a value. Raises ImageError if its type is not supported or its scaling is not a number."""
+    try:
+        size = int(header.get_data_dtype().itemsize)
+    except nibabel.spatialimages.HeaderDataError:
+        size = 0
+    if not size:
+        raise ImageError(f"its type of numbers (code {int(header['datatype'])}) is not supported; export it as float32")
+    try:
+        header.get_slope_inter()
+    except nibabel.spatialimages.HeaderDataError:
+        raise ImageError("its intensity scaling (scl_slope, scl_inter) is not finite; export it again") from None
+    return size

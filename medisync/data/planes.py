@@ -9,7 +9,7 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
-from medisync.data.limits import MIN_SIDE
+from medisync.data.limits import MAX_PIXEL_ASPECT, MIN_SIDE
 
 RIGHT, FRONT, TOP = range(3)
 
@@ -85,7 +85,7 @@ def _across(shape: Sequence[int], directions: Sequence[int], sides: Sequence[flo
     axial = directions.index(TOP)
     if _shorter_side(shape, axial) >= MIN_SIDE:
         *_, second, thickest = sorted(sides)
-        return sides.index(thickest) if thickest > THICK * second > 0 else axial
+        return sides.index(thickest) if THICK * second < thickest <= MAX_PIXEL_ASPECT * second else axial
     return max(range(3), key=lambda axis: (_shorter_side(shape, axis), axis == axial))
 
 
