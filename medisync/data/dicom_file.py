@@ -38,25 +38,30 @@ class Parsed:
     """The fields of a file, and what was seen of its pixels on the way."""
 
     fields: FileDataset
-    has_pixels: bool
-    """Whether the field that holds the pixels begins in the file, be it complete or not."""
+    pixel_tag: int | None
+    """Tag of the field that holds the pixels, be it complete or not; None if there is none."""
+    pixel_bytes: int | None
+    """Length of that field, as the file gives it; None for compressed pixels, whose field is of undefined length."""
     is_cut: bool
     """Whether the file ends before a field does."""
 
 
 class _Watch:
-    """What pydicom meets while it parses: it drops a field that is cut off, or fills it with what there is."""
+    """Notes what pydicom meets while it parses: it drops a field that is cut off, or fills it with what there is."""
 
     def __init__(self, stream: io.BytesIO, header_only: bool) -> None:
         self.stream, self.header_only = stream, header_only
-        self.has_pixels = self.is_cut = False
+        self.pixel_tag: int | None = None
+        self.pixel_bytes: int | None = None
+        self.is_cut = False
 
     def __call__(self, tag: BaseTag, _vr: str | None, length: int) -> bool:
-        """Notes a field of the outermost level; returns whether to stop before it."""
-        self.has_pixels |= tag in PIXELS.values()
-        if length != UNDEFINED_LENGTH:
-            self.is_cut |= self.stream.tell() + length > self.stream.getbuffer().nbytes
-        return self.header_only and self.has_pixels
+        """Sees a field of the outermost level; returns whether to stop before it."""
+        defined = length != UNDEFINED_LENGTH
+        if tag in PIXELS.values():
+            self.pixel_tag, self.pixel_bytes = tag, length if defined else None
+        self.is_cut |= defined and self.stream.tell() + length > self.stream.getbuffer().nbytes
+        return self.header_only and self.pixel_tag is not None
 
 
 def parse(data: bytes, header_only: bool = False, only: Sequence[int] = ()) -> Parsed:
@@ -72,7 +77,7 @@ def parse(data: bytes, header_only: bool = False, only: Sequence[int] = ()) -> P
         fields = read_partial(stream, watch, force=True, specific_tags=list(only) or None)
     if "TransferSyntaxUID" not in fields.file_meta:
         fields.file_meta.TransferSyntaxUID = _guessed_syntax(fields)
-    return Parsed(fields, watch.has_pixels, watch.is_cut)
+    return Parsed(fields, watch.pixel_tag, watch.pixel_bytes, watch.is_cut)
 
 
 def _guessed_syntax(fields: FileDataset) -> UID:

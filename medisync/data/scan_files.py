@@ -201,7 +201,7 @@ def _judge_dicom(entry: Entry, head: bytes) -> _Verdict:
     except ImageError:
         return ALONE  # opening it says what is wrong
     if header.has_image:
-        return _Verdict(series=header.series)
+        return _Verdict(series=header.series if header.is_placed else "")
     return ALONE if is_dicom_image(head) else _Verdict(left_out="DICOM file without an image")
 
 
