@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bad_inputs import archive, dicom, encoded, nifti
+from bad_inputs import archive, dicom, encoded, nifti, pair
 from pydicom.uid import generate_uid
 from scans import save, texture
 
@@ -80,6 +80,15 @@ def test_files_that_are_named_one_by_one_belong_together_as_in_a_folder(tmp_path
     paths = [write(tmp_path / str(number), dicom(SeriesInstanceUID=uid, InstanceNumber=number)) for number in range(3)]
     (scan,) = find_scans(paths).scans
     assert len(scan.entries) == 3
+
+
+@pytest.mark.parametrize("named", [["b.HDR"], ["B.img"], ["b.HDR", "B.img"]])
+def test_either_file_of_a_pair_brings_the_other(tmp_path: Path, named: list[str]) -> None:
+    header, pixels = pair()
+    write(tmp_path / "b.HDR", header)
+    write(tmp_path / "B.img", pixels)
+    (scan,) = find_scans([tmp_path / name for name in named]).scans
+    assert scan.read() == [header, pixels]
 
 
 def test_a_slice_is_predicted_by_its_number_and_every_slice_has_its_own_prediction(
