@@ -134,7 +134,7 @@ def score_folder(classifier: Classifier, root: Path, labels: FolderLabels) -> Fo
     left_out = [
         _left_out(folder, labels) for folder in folders if not isinstance(folder.label, str) and folder.found.scans
     ]
-    _require_labelled(root, folders, left_out, files)
+    _require_labelled(root, folders, left_out, files, labels)
     read, unreadable = _predict(classifier, folders)
     labelled = [(label, prediction) for label, prediction in read if isinstance(label, str)]
     if not labelled:
@@ -171,18 +171,21 @@ def _hint(name: str, labels: FolderLabels) -> str:
 
 
 def _require_labelled(
-    root: Path, folders: Sequence[ClassFolder], left_out: Sequence[LeftOutFolder], files: LeftOut
+    root: Path, folders: Sequence[ClassFolder], left_out: Sequence[LeftOutFolder], files: LeftOut, labels: FolderLabels
 ) -> None:
     if any(folder.found.scans for folder in folders if isinstance(folder.label, str)):
         return
-    expected = "expected folders such as glioma/ and notumor/, or with the names in the run's class maps"
     if not left_out:
-        raise DataError(f"{root}: no scan in it; {expected}{f'; found only {files}' if files else ''}")
-    if normalise_folder(root.resolve().name) in FOLDER_LABELS:
+        raise DataError(f"{root}: no scan in it; {_expected(labels)}{f'; found only {files}' if files else ''}")
+    if normalise_folder(root.resolve().name) in labels:
         raise DataError(f"{root}: it is itself a class folder; evaluate the folder above it")
-    raise DataError(
-        f"{root}: no scan in a class folder, so nothing can be scored; {expected}, found {_listed(left_out)}"
-    )
+    raise DataError(f"{root}: no scan in a class folder; {_expected(labels)}; found {_listed(left_out)}")
+
+
+def _expected(labels: FolderLabels) -> str:
+    others = [folder.replace(" ", "_") for folder in labels if folder not in FOLDER_LABELS][:8]
+    run = f" or, as in the run's class maps, {', '.join(map(printable, others))}" if others else ""
+    return f"expected folders such as glioma/ and notumor/{run}"
 
 
 def _listed(folders: Sequence[LeftOutFolder]) -> str:

@@ -101,7 +101,10 @@ def test_class_maps_are_joined() -> None:
         ({"gliomas": 1}, r"gliomas/ \(1 scan; not in a class map; similar to 'glioma'\)"),
         ({"Testing/x": 1, ".": 1}, r"\./ \(1 scan; not in a class map\), Testing/x/"),
         ({str(k): 1 for k in range(8)}, r"4/ \(1 scan; not in a class map\) and 3 more"),
-        ({}, "no scan in it; expected folders such as glioma/"),
+        (
+            {},
+            "no scan in it; expected folders such as .* as in the run's class maps, brain_glioma, brain_tumor, tumeurs",
+        ),
     ],
 )
 def test_a_folder_of_which_nothing_can_be_scored_is_refused_with_what_was_found(
@@ -112,9 +115,10 @@ def test_a_folder_of_which_nothing_can_be_scored_is_refused_with_what_was_found(
 
 
 def test_a_class_folder_itself_a_file_and_a_missing_folder_are_refused(untrained: Classifier, tmp_path: Path) -> None:
-    fill(tmp_path, {"glioma": 1})
-    with pytest.raises(DataError, match="it is itself a class folder; evaluate the folder above it"):
-        score(untrained, tmp_path / "glioma")
+    fill(tmp_path, {"glioma": 1, "Brain-Glioma": 1})
+    for name in ("glioma", "Brain-Glioma"):
+        with pytest.raises(DataError, match="it is itself a class folder; evaluate the folder above it"):
+            score(untrained, tmp_path / name)
     with pytest.raises(DataError, match="is a file; expected a folder"):
         score(untrained, tmp_path / "glioma/0.png")
     with pytest.raises(DataError, match="no such folder"):
