@@ -135,6 +135,14 @@ def nifti(values: np.ndarray, affine: np.ndarray | None = None) -> bytes:
     return nibabel.Nifti1Image(values, np.eye(4) if affine is None else affine).to_bytes()
 
 
+def pair() -> tuple[bytes, bytes]:
+    """Returns the header and the pixels of a NIfTI pair."""
+    image = nibabel.Nifti1Pair(np.stack([texture(k, 64) for k in range(4)], axis=2).astype(np.int16), np.eye(4))
+    parts = {name: nibabel.FileHolder(fileobj=io.BytesIO()) for name in ("header", "image")}
+    image.to_file_map(parts)
+    return parts["header"].fileobj.getvalue(), parts["image"].fileobj.getvalue()
+
+
 def volume(depth: int = 5) -> np.ndarray:
     return np.stack([texture(30 + seed, 96) for seed in range(depth)], axis=2).astype(np.float32)
 

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from scans import hospital, save, texture
 
 from medisync.dashboard import uploads
+from medisync.dashboard.uploads import Sent
 from medisync.data import audit
-from medisync.data.decoding import decode
+from medisync.data.decoding import open_scan
 from medisync.errors import MediSyncError
 from medisync.workspace import artifacts
 from medisync.workspace.artifacts import Workspace
@@ -76,8 +77,8 @@ def test_any_mangled_file_as_an_upload_is_decoded_or_refused(content: bytes, dat
     at = data.draw(st.integers(0, len(content) - 1))
     patch = data.draw(st.binary(max_size=8))
     mangled = content[:at] + patch + content[at + data.draw(st.sampled_from([0, len(patch), 100])) :]
-    for scan in uploads.expand("a", "k", mangled):
-        said = scan.problem or refusal(lambda content=scan.content: decode(content))
+    for scan in uploads.expand([Sent("a", "k", mangled)])[0]:
+        said = scan.problem or refusal(lambda files=scan.files: open_scan(files).decode())
         assert "\n" not in said
         assert bad_inputs.PATIENT not in said
 
@@ -87,7 +88,9 @@ def test_any_mangled_file_as_an_upload_is_decoded_or_refused(content: bytes, dat
 def test_any_bytes_that_begin_like_an_archive_are_expanded_or_refused(data: bytes) -> None:
     whole = bad_inputs.archive({"a.png": b"1", "b/c.png": b"22"})
     for content in (b"PK\x03\x04" + data, whole[: len(whole) // 2] + data + whole[len(whole) // 2 :], whole + data):
-        assert all(scan.problem or isinstance(scan.content, bytes) for scan in uploads.expand("a.zip", "k", content))
+        found, left_out = uploads.expand([Sent("a.zip", "k", content)])
+        assert found or left_out
+        assert all(bool(scan.problem) != bool(scan.files) for scan in found)
 
 
 def can_be_a_name(name: bytes) -> bool:

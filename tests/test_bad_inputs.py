@@ -26,9 +26,10 @@ from streamlit.testing.v1 import AppTest
 from medisync.cli.main import main
 from medisync.config import Configuration, SplitConfig
 from medisync.dashboard import uploads
-from medisync.data import audit, splits
+from medisync.dashboard.uploads import Sent, Upload
+from medisync.data import archives, audit, splits
 from medisync.data.decoding import decode
-from medisync.data.formats import IMAGE_SUFFIXES, UPLOAD_SUFFIXES
+from medisync.data.formats import IMAGE_SUFFIXES
 from medisync.errors import ImageError
 from medisync.federation import simulation
 from medisync.model.resnet import build_resnet18
@@ -140,7 +141,7 @@ def uploaded() -> Iterator[AppTest]:
         patch.setenv("MEDISYNC_WORKSPACE", str(ROOT))
         app = new_app().run()
         app.switch_page(str(ROOT / "medisync/dashboard/pages/prediction.py")).run()
-        sent = [(file.name, file.content, "image/png") for file in with_suffix(UPLOAD_SUFFIXES)]
+        sent = [(file.name, file.content, "image/png") for file in FILES]
         sent += [(name, bad_inputs.encoded(texture(5, 150)), "image/png") for name in ("../../x.png", *ODD_NAMES)]
         app.file_uploader[0].set_value([(GOOD, sample(), "image/png"), *sent]).run()
         yield app
@@ -155,7 +156,7 @@ def row_of(app: AppTest, name: str) -> dict[str, str]:
     return table[table["File"] == name].iloc[0].to_dict()
 
 
-@pytest.mark.parametrize("file", with_suffix(UPLOAD_SUFFIXES), ids=name_of)
+@pytest.mark.parametrize("file", FILES, ids=name_of)
 def test_upload(uploaded: AppTest, file: BadFile) -> None:
     row = row_of(uploaded, file.name)
     accepted = row["Class"] != formatting.NO_VALUE
@@ -253,6 +254,10 @@ def test_sixteen_bit_images_keep_their_contrast_and_turned_images_are_upright() 
 # 32: archives
 
 
+def expanded(content: bytes) -> list[Upload]:
+    return uploads.expand([Sent("a.zip", "k", content)])[0]
+
+
 def many(count: int) -> dict[str, bytes]:
     return {f"{number}.png": b"x" for number in range(count)}
 
@@ -262,9 +267,8 @@ ARCHIVES = {
     "an absolute member": ({"/etc/x.png": b"x"}, "paths outside it"),
     "a drive": ({r"C:\x.png": b"x"}, "paths outside it"),
     "a bomb": ({f"{k}.png": b"\0" * 2**25 for k in range(7)}, "more than the limit of 200 MB"),
-    "another archive": ({"inner.zip": bad_inputs.archive({"a.png": b"x"})}, "contains another archive"),
-    "10,000 images": (many(10_000), "10,000 images; upload at most 200 at once"),
-    "40,000 files": ({f"{number:050}": b"" for number in range(40_000)}, "lists too many files; upload at most 200"),
+    "10,000 images": (many(10_000), "contains 10,000 files; the limit is 5,000 at once"),
+    "40,000 files": ({f"{number:050}": b"" for number in range(40_000)}, "lists too many files; the limit is 5,000"),
 }
 
 
@@ -276,14 +280,21 @@ def test_an_archive_is_refused_before_anything_is_unpacked(
         raise AssertionError("a member was unpacked")
 
     content = bad_inputs.archive(members)
-    monkeypatch.setattr(uploads.zipfile.ZipFile, "open", unpack)
-    (scan,) = uploads.expand("a.zip", "k", content)
+    monkeypatch.setattr(archives.zipfile.ZipFile, "open", unpack)
+    (scan,) = expanded(content)
     assert reason in scan.problem
     assert scan.files == ()
 
 
+def test_more_images_than_the_limit_and_an_archive_in_an_archive_are_refused() -> None:
+    (scan,) = expanded(bad_inputs.archive({f"{number}.png": bad_inputs.PNG for number in range(201)}))
+    assert scan.problem == "the archive contains 201 scans; upload at most 200 at once"
+    (scan,) = expanded(bad_inputs.archive({"inner.zip": bad_inputs.archive({"a.png": b"x"})}))
+    assert "1 archive inside the archive, not opened (inner.zip)" in scan.problem
+
+
 def test_an_encrypted_member_is_refused() -> None:
-    (scan,) = uploads.expand("a.zip", "k", bad_inputs.encrypted_archive())
+    (scan,) = expanded(bad_inputs.encrypted_archive())
     assert "encrypted" in scan.problem
 
 
@@ -291,7 +302,7 @@ def test_a_member_larger_than_its_entry_claims_is_refused() -> None:
     content = bytearray(bad_inputs.archive({"a.png": b"\0" * 10**6, "b.png": b"whole"}))
     at = content.index(b"PK\x01\x02") + 24
     content[at : at + 4] = (100).to_bytes(4, "little")
-    first, second = uploads.expand("a.zip", "k", bytes(content))
+    first, second = expanded(bytes(content))
     assert (first.files, first.problem) == ((), "the file is damaged in the archive")
     assert (second.files, second.problem) == ((b"whole",), "")
 

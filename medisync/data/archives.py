@@ -7,9 +7,10 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 from medisync.data.file_tree import HIDDEN, LeftOut, is_system
@@ -60,21 +61,34 @@ def is_zip(head: bytes) -> bool:
     return head.startswith(ZIP_STARTS) and name_of(head) == ARCHIVE
 
 
-def list_archive(stream: IO[bytes], limits: Limits) -> tuple[list[Entry], LeftOut]:
+def list_archive(source: Path | IO[bytes], limits: Limits) -> tuple[list[Entry], LeftOut]:
     """Returns the files in an archive, which are read when they are asked for, and what is left out for its name.
 
-    `stream` stays open for as long as an entry is in use. Raises ImageError, with one sentence, for an archive that is
+    A file on disk is closed with the last of its entries. Raises ImageError, with one sentence, for an archive that is
     damaged, over a limit or hostile; nothing of it has been unpacked then.
     """
     try:
-        _require_short_contents(stream, limits)
-        stream.seek(0)
-        archive = zipfile.ZipFile(stream)
-    except UNREADABLE:
-        raise ImageError("the archive is damaged") from None
+        with source.open("rb") if isinstance(source, Path) else nullcontext(source) as stream:
+            _require_short_contents(stream, limits)
+        archive = zipfile.ZipFile(source)
+    except UNREADABLE as error:
+        raise ImageError(_cannot_be_read(error)) from None
     members = [member for member in archive.infolist() if not member.is_dir()]
-    _require_harmless(members, limits)
+    try:
+        _require_harmless(members, limits)
+    except ImageError:
+        archive.close()
+        raise
     return _entries(archive, members)
+
+
+def _cannot_be_read(error: Exception) -> str:
+    """Tells a file that the system does not give out from a damaged one."""
+    return (
+        f"cannot be read: {error.strerror}"
+        if isinstance(error, OSError) and error.strerror
+        else "the archive is damaged"
+    )
 
 
 def _require_short_contents(stream: IO[bytes], limits: Limits) -> None:

@@ -14,7 +14,10 @@ from medisync.data.dicom_file import parse
 from medisync.data.dicom_geometry import normal
 from medisync.errors import ImageError
 
-DESCRIBED = [Tag(name) for name in ("ImageType", "SeriesInstanceUID", "NumberOfFrames")]
+ORDER = ("ImagePositionPatient", "SliceLocation", "InstanceNumber")
+"""Fields that say where an image stands in its series; images without any are no volume."""
+
+DESCRIBED = [Tag(name) for name in ("ImageType", "SeriesInstanceUID", "NumberOfFrames", *ORDER)]
 
 SAME_DIRECTION = 0.98
 """Smallest cosine between the normals of images of one stack."""
@@ -31,6 +34,8 @@ class Header:
     """Key of its series, the same for all its slices; empty for a file that is a scan of its own."""
     has_image: bool
     """False for a DICOMDIR, a report, a presentation state and whatever else has no pixels."""
+    is_placed: bool
+    """Whether it says where it stands in its series."""
 
 
 def describe(data: bytes) -> Header:
@@ -48,8 +53,9 @@ def describe(data: bytes) -> Header:
         raise
     except Exception as error:  # arbitrary bytes make pydicom raise anything  # noqa: BLE001
         raise ImageError(f"the DICOM header is damaged ({type(error).__name__})") from None
+    is_placed = any(fields.get(name) not in (None, "") for name in ORDER)
     key = hashlib.sha256(uid.encode()).hexdigest()[:16]
-    return Header("" if alone or not uid else key, parsed.pixel_tag is not None)
+    return Header("" if alone or not uid else key, parsed.pixel_tag is not None, is_placed)
 
 
 def series_key(data: bytes) -> str | None:

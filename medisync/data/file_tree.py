@@ -55,7 +55,7 @@ def counted(number: int, noun: str) -> str:
     """Returns the number with the noun, whose first part is set in the plural: `2 links to a folder`."""
     if number == 1:
         return f"1 {noun}"
-    return f"{number:,} " + re.sub(r"^.*?(?=,|:| that | without | inside | to | in |$)", r"\g<0>s", noun, count=1)
+    return f"{number:,} " + re.sub(r"^.*?(?=,|:| that | without | inside | to | of | in |$)", r"\g<0>s", noun, count=1)
 
 
 def is_system(name: str) -> bool:

@@ -118,10 +118,12 @@ def claims_to_be_a_scan(name: str) -> bool:
     return name.lower().endswith((*SCAN_SUFFIXES, ".hdr.gz", ".img.gz"))
 
 
-def other_half(name: str) -> str:
-    """Returns, in lower case, the name of the pixel file that belongs to an Analyze header; empty if `name` is none."""
-    lower = name.lower()
-    for suffix in (".hdr", ".hdr.gz"):
-        if lower.endswith(suffix):
-            return lower.removesuffix(suffix) + suffix.replace("hdr", "img")
-    return ""
+def is_header_name(name: str) -> bool:
+    return name.lower().removesuffix(".gz").endswith(".hdr")
+
+
+def other_halves(name: str) -> tuple[str, ...]:
+    """Returns, in lower case, the names that the other file of an Analyze pair may have; none if `name` is of no pair."""
+    stem, _, suffix = name.lower().removesuffix(".gz").rpartition(".")
+    other = {"hdr": "img", "img": "hdr"}.get(suffix)
+    return (f"{stem}.{other}", f"{stem}.{other}.gz") if other else ()

@@ -19,9 +19,10 @@ from medisync.data.formats import (
     is_dicom,
     is_dicom_image,
     is_dicomdir,
+    is_header_name,
     is_nifti,
     is_picture,
-    other_half,
+    other_halves,
 )
 from medisync.data.limits import MAX_SERIES_BYTES
 from medisync.errors import ImageError, printable
@@ -201,7 +202,7 @@ def _judge_dicom(entry: Entry, head: bytes) -> _Verdict:
     except ImageError:
         return ALONE  # opening it says what is wrong
     if header.has_image:
-        return _Verdict(series=header.series)
+        return _Verdict(series=header.series if header.is_placed else "")
     return ALONE if is_dicom_image(head) else _Verdict(left_out="DICOM file without an image")
 
 
@@ -225,8 +226,7 @@ def _pairs(entries: Sequence[Entry]) -> dict[int, int]:
         places.setdefault(entry.name.lower(), []).append(index)
     pairs = {}
     for index, entry in enumerate(entries):
-        wanted = other_half(entry.name)
-        pixels = [*places.get(wanted, []), *places.get(f"{wanted}.gz", [])]
+        pixels = [place for name in other_halves(entry.name) for place in places.get(name, [])]
         if len(pixels) == len(places[entry.name.lower()]) == 1 and _is_header(entry):
             pairs[index] = pixels[0]
     return pairs
@@ -246,7 +246,7 @@ def _names(groups: Mapping[str, Sequence[Entry]]) -> dict[str, str]:
 
 
 def _is_series(entries: Sequence[Entry]) -> bool:
-    return len(entries) > 1 and not other_half(entries[0].name)
+    return len(entries) > 1 and not is_header_name(entries[0].name)
 
 
 def _series_name(entries: Sequence[Entry], scans_in: Mapping[str, int]) -> str:

@@ -21,8 +21,8 @@ from medisync.schemas import LABELS, Label, Metrics, Prediction
 
 FOLDER_LABELS: dict[str, Label] = {
     **{label: label for label in LABELS},
-    **{f"{label} tumor": label for label in LABELS if label != "notumor"},
-    "no tumor": "notumor",
+    **{f"{label} {word}": label for label in LABELS if label != "notumor" for word in ("tumor", "tumour")},
+    **dict.fromkeys(("no tumor", "no tumour", "notumour"), "notumor"),
 }
 """Normalised folder names whose label needs no class map, such as those of `no_tumor` and `Pituitary Tumor`."""
 
@@ -109,7 +109,7 @@ def _as_text(value: object) -> str:
 
 
 @dataclass(frozen=True)
-class _Folder:
+class ClassFolder:
     """A class folder, or any other that directly holds files, with its scans."""
 
     path: PurePosixPath
@@ -123,16 +123,18 @@ def score_folder(classifier: Classifier, root: Path, labels: FolderLabels) -> Fo
     A class folder may be missing; scans in any other folder count only towards the fraction that is out of distribution.
     Raises DataError if there is no scan with a label that can be read: figures of nothing are none.
     """
+    if root.is_file():
+        raise DataError(f"{root}: is a file; expected a folder that holds folders such as glioma/ and notumor/")
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; expected one that holds folders such as glioma/ and notumor/")
     entries, files = list_folder(root)
-    folders = _class_folders(entries, root, labels)
+    folders = sort_by_class(entries, root, labels)
     for folder in folders:
         files.update(folder.found.left_out)
     left_out = [
         _left_out(folder, labels) for folder in folders if not isinstance(folder.label, str) and folder.found.scans
     ]
-    _require_labelled(root, folders, left_out, files)
+    _require_labelled(root, folders, left_out, files, labels)
     read, unreadable = _predict(classifier, folders)
     labelled = [(label, prediction) for label, prediction in read if isinstance(label, str)]
     if not labelled:
@@ -141,7 +143,7 @@ def score_folder(classifier: Classifier, root: Path, labels: FolderLabels) -> Fo
     return FolderScores(_figures(compute_metrics(_tally(labelled)), flagged), left_out, files, unreadable)
 
 
-def _class_folders(entries: Iterable[Entry], root: Path, labels: FolderLabels) -> list[_Folder]:
+def sort_by_class(entries: Iterable[Entry], root: Path, labels: FolderLabels) -> list[ClassFolder]:
     """Sorts files by the innermost folder with a label, so that no scan stands in two classes."""
     inside: dict[PurePosixPath, list[Entry]] = {}
     meanings: dict[PurePosixPath, Label | Conflict | None] = {}
@@ -149,10 +151,10 @@ def _class_folders(entries: Iterable[Entry], root: Path, labels: FolderLabels) -
         path, meaning = class_folder(PurePosixPath(entry.name).relative_to(root).parent, labels)
         inside.setdefault(path, []).append(entry)
         meanings[path] = meaning
-    return [_Folder(path, meanings[path], sort_files(files)) for path, files in inside.items()]
+    return [ClassFolder(path, meanings[path], sort_files(files)) for path, files in inside.items()]
 
 
-def _left_out(folder: _Folder, labels: FolderLabels) -> LeftOutFolder:
+def _left_out(folder: ClassFolder, labels: FolderLabels) -> LeftOutFolder:
     name = printable(str(folder.path))
     if isinstance(folder.label, Conflict):
         reason = f"it stands for {folder.label.meanings}; say with --hospital which holds"
@@ -169,18 +171,21 @@ def _hint(name: str, labels: FolderLabels) -> str:
 
 
 def _require_labelled(
-    root: Path, folders: Sequence[_Folder], left_out: Sequence[LeftOutFolder], files: LeftOut
+    root: Path, folders: Sequence[ClassFolder], left_out: Sequence[LeftOutFolder], files: LeftOut, labels: FolderLabels
 ) -> None:
     if any(folder.found.scans for folder in folders if isinstance(folder.label, str)):
         return
-    expected = "expected folders such as glioma/ and notumor/, or with the names in the run's class maps"
     if not left_out:
-        raise DataError(f"{root}: no scan in it; {expected}{f'; found only {files}' if files else ''}")
-    if normalise_folder(root.resolve().name) in FOLDER_LABELS:
+        raise DataError(f"{root}: no scan in it; {_expected(labels)}{f'; found only {files}' if files else ''}")
+    if normalise_folder(root.resolve().name) in labels:
         raise DataError(f"{root}: it is itself a class folder; evaluate the folder above it")
-    raise DataError(
-        f"{root}: no scan in a class folder, so nothing can be scored; {expected}, found {_listed(left_out)}"
-    )
+    raise DataError(f"{root}: no scan in a class folder; {_expected(labels)}; found {_listed(left_out)}")
+
+
+def _expected(labels: FolderLabels) -> str:
+    others = [folder.replace(" ", "_") for folder in labels if folder not in FOLDER_LABELS][:8]
+    run = f" or, as in the run's class maps, {', '.join(map(printable, others))}" if others else ""
+    return f"expected folders such as glioma/ and notumor/{run}"
 
 
 def _listed(folders: Sequence[LeftOutFolder]) -> str:
@@ -189,7 +194,7 @@ def _listed(folders: Sequence[LeftOutFolder]) -> str:
 
 
 def _predict(
-    classifier: Classifier, folders: Sequence[_Folder]
+    classifier: Classifier, folders: Sequence[ClassFolder]
 ) -> tuple[list[tuple[Label | Conflict | None, Prediction]], list[ScanPrediction]]:
     """Returns the predictions with their folders' labels, and the scans that could not be read."""
     meanings = [folder.label for folder in folders for _ in folder.found.scans]

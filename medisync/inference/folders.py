@@ -16,7 +16,7 @@ import numpy as np
 from medisync.data.archives import Limits, is_zip, list_archive
 from medisync.data.decoding import Decoded, Scan
 from medisync.data.file_tree import LeftOut
-from medisync.data.formats import HEAD_BYTES
+from medisync.data.formats import HEAD_BYTES, other_halves
 from medisync.data.intensities import Pixels
 from medisync.data.preprocessing import standardise
 from medisync.data.scan_files import Entry, Found, ScanFiles, file_on_disk, list_folder, sort_files
@@ -52,7 +52,7 @@ def find_scans(paths: Sequence[Path]) -> Found:
 
     A file that was named has a place among the scans, whatever it is. Raises DataError for a path that does not exist.
     """
-    named: list[Entry] = []
+    named: dict[Path, Entry] = {}
     elsewhere: list[Found] = []
     for path in paths:
         if path.is_dir():
@@ -62,12 +62,20 @@ def find_scans(paths: Sequence[Path]) -> Found:
         elif _is_archive(path):
             elsewhere.append(_in_archive(path))
         else:
-            named.append(file_on_disk(path, named=True))
-    found = sort_files(named)
+            named |= {
+                file: file_on_disk(file, named=True) for file in (path, *_other_halves(path)) if file not in named
+            }
+    found = sort_files(named.values())
     for each in elsewhere:
         found.scans.extend(each.scans)
         found.left_out.update(each.left_out)
     return found
+
+
+def _other_halves(path: Path) -> list[Path]:
+    """Returns what belongs to a header or to the pixels of an Analyze pair of which only one was named."""
+    wanted = other_halves(path.name)
+    return [file for file in path.parent.iterdir() if file.name.lower() in wanted] if wanted else []
 
 
 def _in_folder(path: Path) -> Found:
@@ -86,8 +94,8 @@ def _is_archive(path: Path) -> bool:
 
 def _in_archive(path: Path) -> Found:
     try:
-        entries, left_out = list_archive(path.open("rb"), ARCHIVE_LIMITS)  # closed with the last of its entries
-    except (ImageError, OSError) as problem:
+        entries, left_out = list_archive(path, ARCHIVE_LIMITS)
+    except ImageError as problem:
         return Found([ScanFiles(str(path), (), str(problem))], LeftOut())
     found = sort_files(entries, "the archive")
     found.left_out.update(left_out)

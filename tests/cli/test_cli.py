@@ -14,9 +14,11 @@ from pathlib import Path
 import dashboard_load
 import factories
 import nbformat
+import numpy as np
 import pytest
+from bad_inputs import PNG, archive, dicom, nifti
 from nbformat.v4 import new_code_cell, new_notebook
-from scans import save, texture
+from scans import hospital, save, texture
 
 from medisync import notebook
 from medisync.cli import training
@@ -124,7 +126,8 @@ def test_predict_keeps_the_rows_of_unreadable_files_and_exits_with_1(
     rows = list(csv.DictReader(io.StringIO(target.read_text())))
     assert [row["label"] != "" for row in rows] == [True, False]
     assert "not an image" in rows[1]["note"]
-    assert capsys.readouterr().err == "medisync: 1 of 2 files could not be read; their rows say why\n"
+    said = capsys.readouterr().err
+    assert said == "read 1 scan\nmedisync: 1 of 2 scans could not be read; their rows say why\n"
 
 
 def test_the_dashboard_ends_with_the_command_that_serves_it(workspace: Workspace) -> None:
@@ -163,10 +166,80 @@ def test_evaluate_prints_json_for_programs(
         "ece",
         "out_of_distribution_share",
         "n",
+        "n_per_class",
+        "left_out",
     }
     assert figures["n"] == 2
     assert medisync(trained, "evaluate", tmp_path / "held-out", "--run", "run-001") == 0
     assert "balanced accuracy" in capsys.readouterr().out
+
+
+def test_predict_says_what_it_left_out_or_found_instead_of_scans(
+    trained: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "CD").mkdir()
+    (tmp_path / "CD/notes").write_text("text")
+    (tmp_path / "CD/more.zip").write_bytes(archive({"a.png": PNG}))
+    assert medisync(trained, "predict", tmp_path / "CD") == 1
+    found = "1 archive inside the folder, not opened (more.zip), 1 text file (notes)"
+    expected = "expected PNG, JPEG, TIFF, WebP, BMP, GIF, DICOM or NIfTI files"
+    assert f"{expected}; found {found}\n" in capsys.readouterr().err
+    (tmp_path / "CD/IM000001").write_bytes(dicom())
+    assert medisync(trained, "predict", tmp_path / "CD") == 0
+    shown = capsys.readouterr()
+    assert shown.err == f"read 1 scan; left out 2 files: {found}\n"
+    assert [row["path"] for row in csv.DictReader(io.StringIO(shown.out))] == [str(tmp_path / "CD/IM000001")]
+
+
+def test_predict_of_one_slice_and_of_all(
+    trained: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = np.stack([texture(k, 96) for k in range(3)], axis=2).astype(np.float32)
+    values[..., 2] = 0
+    (tmp_path / "head.nii").write_bytes(nifti(values))
+    for arguments, slices in (((), ["2"]), (("--slice", "1"), ["1"]), (("--all-slices",), ["1", "2", "3"])):
+        assert medisync(trained, "predict", tmp_path / "head.nii", *arguments) == 0
+        shown = capsys.readouterr()
+        rows = list(csv.DictReader(io.StringIO(shown.out)))
+        assert [(row["slice"], row["slices"]) for row in rows] == [(number, "3") for number in slices]
+        assert shown.err == "read 1 scan\n"
+    assert rows[2]["label"] == ""
+    assert medisync(trained, "predict", tmp_path / "head.nii", "--slice", "4") == 1
+    assert "slice 4 was asked for, the file has 3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "options", [["--slice", "0"], ["--slice", "-1"], ["--slice", "x"], ["--slice", "1", "--all-slices"]]
+)
+def test_predict_of_no_slice_is_wrong_usage(options: list[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", "scan.nii", *options])
+    assert stop.value.code == 2
+
+
+def test_evaluate_uses_the_class_maps_of_the_run_and_says_what_it_leaves_out(
+    trained: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held_out = tmp_path / "held-out"
+    record = trained.artifacts / "run-001" / artifacts.RUN
+    run = json.loads(record.read_text())
+    hospitals = [hospital("North", "north", {"gliome": "glioma"}), hospital("South", "south", {"gliome": "meningioma"})]
+    run["configuration"]["hospitals"] = [each.model_dump(mode="json") for each in hospitals]
+    record.write_text(json.dumps(run))
+    save(held_out / "Testing/gliome/1.png", texture(1))
+    (held_out / "notes.txt").write_text("text")
+    assert medisync(trained, "evaluate", held_out) == 1
+    assert "gliome/ (1 scan; it stands for glioma at North but meningioma at South" in capsys.readouterr().err
+    assert medisync(trained, "evaluate", held_out, "--hospital", "South", "--json") == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["n_per_class"]["meningioma"] == 1
+    assert shown.err == "left out 1 file: 1 text file (notes.txt)\n"
+    assert medisync(trained, "evaluate", held_out, "--hospital", "West") == 2
+    assert "'West' is no hospital of the run" in capsys.readouterr().err
+    save(held_out / "yes/1.png", texture(2))
+    save(held_out / "glioma/1.png", texture(3))
+    assert medisync(trained, "evaluate", held_out, "--run", "run-001") == 0
+    assert "not scored: yes/ (1 scan; a tumour of no particular class" in capsys.readouterr().err
 
 
 def test_a_hospital_without_its_own_statistics_is_wrong_usage(
@@ -182,8 +255,8 @@ def test_a_hospital_without_its_own_statistics_is_wrong_usage(
 def test_audit_exits_with_1_if_a_hospital_has_no_images(
     workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for hospital in ("dataset-1", "dataset-2"):
-        save(workspace.dataset / hospital / "glioma/1.png", texture(len(hospital)))
+    for folder in ("dataset-1", "dataset-2"):
+        save(workspace.dataset / folder / "glioma/1.png", texture(len(folder)))
     target = workspace.root / "audit.json"
     assert medisync(workspace, "audit", "--json", target) == 1
     shown = capsys.readouterr()

@@ -6,11 +6,10 @@ import tarfile
 from io import BytesIO
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import pydicom
 import pytest
-from bad_inputs import PATIENT, archive, dicom, encoded, nifti
+from bad_inputs import PATIENT, archive, dicom, encoded, nifti, pair
 from pydicom.uid import generate_uid
 from scans import texture
 
@@ -55,14 +54,6 @@ def without_preamble(data: bytes) -> bytes:
     stream = BytesIO()
     pydicom.dcmwrite(stream, pydicom.Dataset(file), implicit_vr=True, little_endian=True)
     return stream.getvalue()
-
-
-def pair() -> tuple[bytes, bytes]:
-    """Returns the header and the pixels of an Analyze-like NIfTI pair."""
-    image = nibabel.Nifti1Pair(np.stack([texture(k, 64) for k in range(4)], axis=2).astype(np.int16), np.eye(4))
-    parts = {name: nibabel.FileHolder(fileobj=BytesIO()) for name in ("header", "image")}
-    image.to_file_map(parts)
-    return parts["header"].fileobj.getvalue(), parts["image"].fileobj.getvalue()
 
 
 SCANS = {

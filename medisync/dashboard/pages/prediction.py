@@ -207,7 +207,7 @@ scans = choose_scans()
 origin = choose_origin(run)
 predictions.forget_all_but(scans)
 if not scans:
-    st.caption("Nothing uploaded yet. Images stay in memory for this session and are never written to disk.")
+    st.caption("No scans yet. Images stay in memory for this session and are never written to disk.")
     st.stop()
 
 try:
