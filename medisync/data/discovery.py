@@ -1,22 +1,18 @@
 """Lists the images in a hospital's dataset folder by suffix, with the label that their folder stands for."""
 
 import csv
-import os
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from medisync.config import Hospital, normalise_folder
+from medisync.data.file_tree import LeftOut, walk, why_not_a_file
 from medisync.data.formats import IMAGE_SUFFIXES
 from medisync.errors import DataError
 from medisync.schemas import FolderAudit, Label
 
 PATIENTS = "patients.csv"
 """Optional, in the hospital's folder: columns `path` (relative to that folder) and `patient`."""
-
-SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
-SYSTEM_FOLDERS = frozenset({"__macosx"})
 
 
 @dataclass(frozen=True)
@@ -49,74 +45,41 @@ def discover(hospital: Hospital, dataset: Path) -> HospitalFiles:
     root = dataset / hospital.path
     if not root.is_dir():
         return HospitalFiles([], [], {}, [f"the dataset folder has no folder {hospital.path!r}"])
-    skipped: Counter[str] = Counter()
+    left_out = LeftOut()
     paths: list[PurePosixPath] = []
     folders: dict[str, FolderAudit] = {}
-    for folder, names in _walk(root, skipped):
-        images = [folder / name for name in names if _has_image_suffix(root / folder / name, skipped)]
+    for folder, names in walk(root, left_out):
+        images = [folder / name for name in names if _is_image(root / folder / name, root, left_out)]
         paths += images
         _count(folders, folder, len(images), hospital.class_map)
     patients, notes = _read_patients(root, paths)
     files = [
-        File(str(hospital.path / path), _class_folder(path.parent, hospital.class_map)[1], patients.get(str(path)))
+        File(str(hospital.path / path), class_folder(path.parent, hospital.class_map)[1], patients.get(str(path)))
         for path in paths
     ]
     listed = sorted(folders.values(), key=lambda folder: folder.name)
-    return HospitalFiles(files, listed, dict(skipped), [*_folder_notes(listed, hospital.class_map), *notes])
+    return HospitalFiles(files, listed, left_out.counts, [*_folder_notes(listed, hospital.class_map), *notes])
 
 
-def _walk(root: Path, skipped: Counter[str]) -> Iterator[tuple[PurePosixPath, list[str]]]:
-    """Yields the folders below `root`, relative to it, with the names of their files; follows links, but no loops."""
-    seen = {root.resolve()}
-    waiting = [PurePosixPath()]
-    while waiting:
-        folder = waiting.pop()
-        try:
-            names = sorted(entry.name for entry in os.scandir(root / folder))
-        except OSError as error:
-            skipped[f"unreadable folder: {error.strerror}"] += 1
-            continue
-        usable = [name for name in names if _is_nameable(name, skipped) and not _is_system(name, skipped)]
-        inner = [name for name in usable if (root / folder / name).is_dir()]
-        yield folder, [name for name in usable if name not in set(inner)]
-        for name in reversed(inner):
-            target = (root / folder / name).resolve()
-            if target in seen:
-                skipped["link to a folder that was already visited"] += 1
-            else:
-                seen.add(target)
-                waiting.append(folder / name)
+def _is_image(file: Path, root: Path, left_out: LeftOut) -> bool:
+    if reason := _why_not_an_image(file):
+        left_out.add(reason, str(file.relative_to(root)))
+    return file.name != PATIENTS and not reason
 
 
-def _is_nameable(name: str, skipped: Counter[str]) -> bool:
+def _why_not_an_image(file: Path) -> str:
     try:
-        name.encode("utf-8")
+        str(file).encode("utf-8")
     except UnicodeEncodeError:
-        skipped["name that is not valid UTF-8"] += 1
-        return False
-    return True
+        return "name that is not valid UTF-8"
+    if reason := why_not_a_file(file):
+        return reason
+    if file.suffix.lower() in IMAGE_SUFFIXES or file.name == PATIENTS:
+        return ""
+    return f"not an image ({file.suffix.lower() or 'no suffix'})"
 
 
-def _is_system(name: str, skipped: Counter[str]) -> bool:
-    if name.startswith(".") or name.lower() in SYSTEM_FILES | SYSTEM_FOLDERS:
-        skipped["hidden or system file"] += 1
-        return True
-    return False
-
-
-def _has_image_suffix(file: Path, skipped: Counter[str]) -> bool:
-    if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file():
-        return True
-    if file.is_symlink() and not file.exists():
-        skipped["broken link"] += 1
-    elif not file.is_file():
-        skipped["neither a file nor a folder"] += 1
-    elif file.name != PATIENTS:
-        skipped[f"not an image ({file.suffix.lower() or 'no suffix'})"] += 1
-    return False
-
-
-def _class_folder(folder: PurePosixPath, class_map: Mapping[str, Label]) -> tuple[PurePosixPath, Label | None]:
+def class_folder(folder: PurePosixPath, class_map: Mapping[str, Label]) -> tuple[PurePosixPath, Label | None]:
     """Returns the innermost folder, from `folder` upwards, that is in the class map; else `folder` and no label."""
     for candidate in (folder, *folder.parents):
         if label := class_map.get(normalise_folder(candidate.name)):
@@ -126,7 +89,7 @@ def _class_folder(folder: PurePosixPath, class_map: Mapping[str, Label]) -> tupl
 
 def _count(folders: dict[str, FolderAudit], folder: PurePosixPath, images: int, class_map: Mapping[str, Label]) -> None:
     """Adds the images to their class folder; a folder without images is listed only if it is a class folder."""
-    owner, label = _class_folder(folder, class_map)
+    owner, label = class_folder(folder, class_map)
     if images or label:
         before = folders[str(owner)].images if str(owner) in folders else 0
         folders[str(owner)] = FolderAudit(name=str(owner), label=label, images=before + images)

@@ -1,10 +1,16 @@
 """The accepted file formats: names, suffixes, and the first bytes that tell them apart."""
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif"})
+import re
+import struct
+import zlib
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif"})
 """Suffixes that make a file in a hospital's dataset an image."""
 
-UPLOAD_SUFFIXES = (*sorted(IMAGE_SUFFIXES), ".dcm", ".nii", ".nii.gz")
-"""Suffixes accepted for prediction, which also takes one slice of a volume."""
+SCAN_SUFFIXES = (*sorted(IMAGE_SUFFIXES), ".dcm", ".dicom", ".ima", ".nii", ".nii.gz", ".hdr", ".img")
+"""Suffixes of files that claim to be scans; a file with one is never left out in silence, whatever its content."""
+
+UPLOAD_SUFFIXES = SCAN_SUFFIXES
 
 IMAGES = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF")
 """Image formats, by Pillow's names."""
@@ -12,7 +18,7 @@ IMAGES = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF")
 VOLUMES = ("DICOM", "NIfTI")
 
 JPEG_START, JPEG_END, PNG_START = b"\xff\xd8", b"\xff\xd9", b"\x89PNG\r\n\x1a\n"
-IMAGE_STARTS = (JPEG_START, PNG_START, b"II*\x00", b"MM\x00*", b"GIF8", b"RIFF", b"BM")
+IMAGE_STARTS = (JPEG_START, PNG_START, b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+", b"GIF8", b"RIFF", b"BM")
 """First bytes of image files."""
 
 GZIP_START, ZIP_STARTS = b"\x1f\x8b", (b"PK\x03\x04", b"PK\x05\x06")
@@ -20,23 +26,65 @@ GZIP_START, ZIP_STARTS = b"\x1f\x8b", (b"PK\x03\x04", b"PK\x05\x06")
 HEAD_BYTES = 1024
 """Bytes from the beginning of a file that tell its format."""
 
-_FIRST_ELEMENTS = (
-    b"\x02\x00\x00\x00UL",
-    b"\x02\x00\x10\x00UI",
-    b"\x08\x00\x05\x00",
-    b"\x08\x00\x08\x00",
-    b"\x08\x00\x16\x00",
-)
-"""Beginnings of DICOM files without preamble: the group length, the transfer syntax, or one of the first fields of an image."""
+DICOMDIR = re.compile(rb"1\.2\.840\.10008\.1\.3\.10(?![.\d])")
+"""The class of a DICOM medium's table of contents (PS3.6, Media Storage Directory Storage)."""
+
+
+def is_picture(data: bytes) -> bool:
+    """Recognises image files, by more than the two letters of a BMP file and the container of a WebP file."""
+    if data.startswith(b"BM"):
+        return data[6:10] == bytes(4) or data[14:18] == b"\x28\x00\x00\x00"  # reserved, or the size of the usual header
+    if data.startswith(b"RIFF"):
+        return data[8:12] == b"WEBP"
+    return data.startswith(IMAGE_STARTS)
 
 
 def is_dicom(data: bytes) -> bool:
     """Recognises DICOM files, also those that lack the preamble of 128 bytes (PS3.10, 7.1)."""
-    return data[128:132] == b"DICM" or data.startswith(_FIRST_ELEMENTS)
+    return data[128:132] == b"DICM" or _begins_with_elements(data)
+
+
+def _begins_with_elements(data: bytes) -> bool:
+    """Recognises two ascending data elements, the first of group 2 or 8, as no other format begins with."""
+    first = _element(data, 0)
+    if first is None or first[0] >> 16 not in (0x0002, 0x0008):
+        return False
+    second = _element(data, first[1])
+    return second is not None and first[0] < second[0] and second[0] >> 16 <= 0x0020
+
+
+def _element(data: bytes, offset: int) -> tuple[int, int] | None:
+    """Returns the tag of the little-endian data element at `offset`, and where the next one begins (PS3.5, 7.1)."""
+    if len(data) < offset + 12:
+        return None
+    group, element = struct.unpack_from("<HH", data, offset)
+    kind = data[offset + 4 : offset + 6]
+    if kind in (b"OB", b"OW", b"SQ", b"UN", b"UT"):
+        header, length = 12, struct.unpack_from("<I", data, offset + 8)[0]
+    elif kind.isalpha() and kind.isupper():
+        header, length = 8, struct.unpack_from("<H", data, offset + 6)[0]
+    else:
+        header, length = 8, struct.unpack_from("<I", data, offset + 4)[0]
+    return (group << 16) + element, offset + header + length
+
+
+def is_dicomdir(data: bytes) -> bool:
+    """Recognises the table of contents of a CD with DICOM files."""
+    return is_dicom(data) and DICOMDIR.search(data, 128, 512) is not None
 
 
 def is_gzip(data: bytes) -> bool:
     return data[:2] == GZIP_START
+
+
+def decompressed(head: bytes) -> bytes:
+    """Returns the beginning of what a gzip file holds, from its own beginning; of any other file `head` itself."""
+    if not is_gzip(head):
+        return head
+    try:
+        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head, HEAD_BYTES)
+    except zlib.error:
+        return b""
 
 
 def is_nifti1(data: bytes) -> bool:
@@ -49,10 +97,25 @@ def is_nifti(data: bytes) -> bool:
 
 
 def is_analyze_header(data: bytes) -> bool:
-    """Recognises the header of an Analyze 7.5 or NIfTI-1 pair, whose pixels are in another file."""
-    return data[:4] in (b"\x5c\x01\x00\x00", b"\x00\x00\x01\x5c") and not is_nifti1(data)
+    """Recognises the header of an Analyze 7.5 or NIfTI pair, whose pixels are in another file."""
+    begins_like_one = data[:4] in (b"\x5c\x01\x00\x00", b"\x00\x00\x01\x5c") and len(data) >= 348
+    return (begins_like_one and not is_nifti1(data)) or data[4:8] == b"ni2\x00"
 
 
 def is_volume(data: bytes) -> bool:
     """Recognises DICOM, NIfTI, headers of Analyze pairs, and gzip, in which NIfTI files are usually compressed."""
     return is_dicom(data) or is_gzip(data) or is_nifti(data) or is_analyze_header(data)
+
+
+def claims_to_be_a_scan(name: str) -> bool:
+    """Tells from its suffix whether a file is meant to be a scan."""
+    return name.lower().endswith((*SCAN_SUFFIXES, ".hdr.gz", ".img.gz"))
+
+
+def other_half(name: str) -> str:
+    """Returns, in lower case, the name of the pixel file that belongs to an Analyze header; empty if `name` is none."""
+    lower = name.lower()
+    for suffix in (".hdr", ".hdr.gz"):
+        if lower.endswith(suffix):
+            return lower.removesuffix(suffix) + suffix.replace("hdr", "img")
+    return ""
