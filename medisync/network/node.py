@@ -78,8 +78,9 @@ def _counts_of(found: HospitalAudit) -> HospitalAudit:
         for label, images in found.class_distribution.items()
         if images
     ]
-    note = f"keeps {len(found.notes)} {'note' if len(found.notes) == 1 else 'notes'} of its own"
-    return found.model_copy(update={"path": "", "folders": folders, "notes": [note] if found.notes else []})
+    own = len(found.notes) + len(found.warnings)
+    note = f"keeps {own} {'note' if own == 1 else 'notes'} of its own"
+    return found.model_copy(update={"path": "", "folders": folders, "notes": [note] if own else [], "warnings": []})
 
 
 @lru_cache(maxsize=2)
