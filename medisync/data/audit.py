@@ -142,17 +142,19 @@ def _hospital_lines(hospital: HospitalAudit) -> Iterator[str]:
     )
     for reason, count in hospital.skipped.items():
         yield f"skipped {count}: {reason}"
-    yield from (f"warning: {warning}" for warning in hospital.warnings)
     yield from hospital.notes
+
+
+def warnings(record: AuditRecord) -> list[str]:
+    """Returns what was left out of whole folders, and what is not known about patients, one line each."""
+    return [printable(f"{name}: {text}") for name, found in record.hospitals.items() for text in found.warnings]
 
 
 def brief(record: AuditRecord) -> str:
     """Returns the audit in a few lines: per hospital how many images there are, what was left out, and what is doubtful."""
     lines = ["the data are synthetic phantoms, not scans of people"] if record.synthetic else []
-    for name, hospital in record.hospitals.items():
-        lines.append(f"{name}: {hospital.total:,} usable images{_left_out(hospital)}")
-        lines += [f"{name}: warning: {warning}" for warning in hospital.warnings]
-    return "\n".join(map(printable, lines))
+    lines += [f"{name}: {found.total:,} usable images{_left_out(found)}" for name, found in record.hospitals.items()]
+    return "\n".join([*map(printable, lines), *(f"warning: {line}" for line in warnings(record))])
 
 
 def _left_out(hospital: HospitalAudit) -> str:

@@ -64,7 +64,9 @@ def _unknown_patients(listed: HospitalFiles, usable: Sequence[AuditedImage]) -> 
     source = (
         "the patient list covers" if any(file.patient for file in listed.files) else "DICOM headers name the patient of"
     )
-    return [f"{source} {known:,} of {len(usable):,} usable images; slices of one patient among the others {consequence}"]
+    return [
+        f"{source} {known:,} of {len(usable):,} usable images; slices of one patient among the others {consequence}"
+    ]
 
 
 def _patients_of_two_classes(images: Sequence[AuditedImage]) -> list[str]:

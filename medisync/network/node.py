@@ -30,6 +30,7 @@ def prepare(hospital: HospitalSettings) -> Introduction:
         raise DataError(f"{hospital.dataset}: this dataset folder does not exist; correct `dataset` in hospital.toml")
     described = hospital.as_hospital()
     audited = audit.audit_hospitals([described], hospital.root, hospital.state / "cache")
+    print(audit.brief(audited), flush=True)
     audit.require_images(audited, [described], hospital.root)
     record = _split_images(hospital, audited)
     splits.require_no_leak(record)
