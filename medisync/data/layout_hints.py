@@ -24,12 +24,13 @@ def hints(hospital: Hospital, found: HospitalAudit, hospitals: Sequence[Hospital
         return [
             "the dataset folder is empty: `medisync download` fetches the public datasets, `medisync demo` draws phantoms"
         ]
-    others = [dataset / locate(dataset, each.path) for each in hospitals if each.path != hospital.path]
+    others = [each for each in hospitals if each.path != hospital.path]
+    elsewhere = list(_class_folders_elsewhere(hospital, root, others, dataset))
     clauses = [
-        *_class_folders_elsewhere(hospital, root, others, dataset),
-        *_archives(root, dataset),
+        *elsewhere,
+        *_archives(hospital, root, dataset),
         *_matlab_files(root, dataset),
-        *([] if root.is_dir() else _similar_folder(hospital.path, dataset)),
+        *([] if root.is_dir() or elsewhere else _similar_folder(hospital, others, dataset)),
         *(found.warnings if root.is_dir() else []),
         *_unusable(found),
     ]
@@ -50,17 +51,21 @@ def _listed(names: Sequence[str]) -> str:
     return f"{shown} and {len(names) - NAMED:,} more" if len(names) > NAMED else shown
 
 
-def _class_folders_elsewhere(hospital: Hospital, root: Path, others: Sequence[Path], dataset: Path) -> Iterator[str]:
-    """Yields the place where most of the class folders are, outside the folders of all hospitals."""
-    places = [(_class_folders(folder, hospital), folder) for folder in _folders(dataset, {root, *others})]
-    places += [(_class_folders(folder, hospital), folder) for folder in _beside(dataset)]
-    names, place = max(places, key=lambda each: len(each[0]), default=([], dataset))
-    if names:
-        where = os.path.relpath(place, dataset)
-        yield (
-            f"class folders ({_listed(names)}) are in {'the dataset folder itself' if where == '.' else repr(where)}: "
-            f"move them to {hospital.path!r}, or change `path`"
+def _class_folders_elsewhere(
+    hospital: Hospital, root: Path, others: Sequence[Hospital], dataset: Path
+) -> Iterator[str]:
+    """Yields the folder that holds class folders, at any depth, outside the folders of all hospitals."""
+    excluded = {root, *(dataset / locate(dataset, each.path) for each in others)}
+    places = [place for place in _folders(dataset, excluded) if _class_folders(place, hospital)]
+    places = places or [place for place in _beside(dataset) if _class_folders(place, hospital)]
+    if places:
+        common = Path(os.path.commonpath(places))
+        place = common if common != dataset else places[0]
+        names = sorted(
+            {name for each in places if each.is_relative_to(place) for name in _class_folders(each, hospital)}
         )
+        where = "the dataset folder itself" if place == dataset else repr(os.path.relpath(place, dataset))
+        yield f"class folders ({_listed(names)}) are in {where}: move them to {hospital.path!r}, or change `path`"
 
 
 def _class_folders(folder: Path, hospital: Hospital) -> list[str]:
@@ -88,12 +93,17 @@ def _beside(dataset: Path) -> list[Path]:
     return [path for path in _visible(dataset.parent) if path.is_dir() and path != dataset]
 
 
-def _archives(root: Path, dataset: Path) -> Iterator[str]:
+def _archives(hospital: Hospital, root: Path, dataset: Path) -> Iterator[str]:
     places = [root, root.parent, dataset, dataset.parent]
     found = {path for folder in places for path in _visible(folder) if path.name.lower().endswith(ARCHIVES)}
     if found:
-        names = [os.path.relpath(path, dataset) for path in sorted(found)]
-        yield f"{_listed(names)} {'is' if len(found) == 1 else 'are'} not unpacked: unpack the hospital's into its folder"
+        names = _listed([os.path.relpath(path, dataset) for path in sorted(found)])
+        what = (
+            f"{names} is not unpacked: unpack it"
+            if len(found) == 1
+            else f"{names} are not unpacked: unpack this hospital's"
+        )
+        yield f"{what} into {hospital.path!r}"
 
 
 def _matlab_files(root: Path, dataset: Path) -> Iterator[str]:
@@ -105,19 +115,22 @@ def _matlab_files(root: Path, dataset: Path) -> Iterator[str]:
         )
 
 
-def _similar_folder(path: str, dataset: Path) -> Iterator[str]:
-    """Yields the folder with nearly the name of the first part of the path that does not exist."""
+def _similar_folder(hospital: Hospital, others: Sequence[Hospital], dataset: Path) -> Iterator[str]:
+    """Yields the folder with nearly the name of the first part of the path that does not exist, unless it is another's."""
     place = dataset
-    for part in Path(path).parts:
+    taken = {dataset / Path(each.path).parts[0] for each in others}
+    for part in Path(hospital.path).parts:
         if not (place / part).exists():
-            names = {
-                normalise_folder(each.name).replace(" ", ""): each.name for each in _visible(place) if each.is_dir()
-            }
-            close = difflib.get_close_matches(normalise_folder(part).replace(" ", ""), names, n=1, cutoff=0.75)
-            if close and not (dataset / names[close[0]]).samefile(dataset):
+            inner = [each for each in _visible(place) if each.is_dir() and each not in taken]
+            names = {_letters(each.name): each.name for each in inner}
+            if close := difflib.get_close_matches(_letters(part), names, n=1, cutoff=0.75):
                 yield f"found {names[close[0]]!r}, not {part!r}: rename it, or change `path`"
             return
         place /= part
+
+
+def _letters(name: str) -> str:
+    return normalise_folder(name).replace(" ", "")
 
 
 def _unusable(found: HospitalAudit) -> Iterator[str]:
