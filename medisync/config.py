@@ -4,6 +4,8 @@ The defaults of the fields are the published recipe. The notebook's parameter ce
 """
 
 import difflib
+import re
+import unicodedata
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
@@ -233,8 +235,12 @@ class Configuration(Section):
 
 
 def normalise_folder(name: str) -> str:
-    """Returns the folder name in lower case with single spaces: `Pituitary_Tumor` and `pituitary-tumor` are the same."""
-    return " ".join(name.lower().replace("_", " ").replace("-", " ").split())
+    """Returns the folder name in lower case with single spaces: `Pituitary_Tumor` and `pituitary-tumor` are the same.
+
+    So are the Unicode forms of a name: macOS stores `é` as `e` and an accent.
+    """
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    return " ".join(re.sub(r"[_\-\u2010-\u2015]", " ", folded).split())
 
 
 def normalise_class_map(class_map: Mapping[str, Label]) -> dict[str, Label]:

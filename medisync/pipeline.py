@@ -124,6 +124,8 @@ def record_audit(run: RunContext, record: AuditRecord) -> None:
     artifacts.write(run.folder, artifacts.AUDIT, record)
     for line in audit.log_lines(record):
         log.info("%s", line)
+    for line in audit.warnings(record):
+        log.warning("%s", line)
 
 
 def record_splits(run: RunContext, split: SplitRecord, stats: Mapping[str, DatasetStats]) -> None:

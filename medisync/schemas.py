@@ -100,6 +100,10 @@ class HospitalAudit(Record):
     near_copies: Count
     """Images that show a slice which occurs earlier in the same hospital, in other pixels."""
     notes: list[str]
+    warnings: list[str] = []
+    """Notes on what was left out, and on what is not known about patients; of older runs they are among the notes."""
+    with_patient: Count | None = None
+    """Usable images whose patient is known; None in runs before it was counted."""
 
 
 class Overlap(Record):
@@ -176,6 +180,10 @@ class DatasetStats(Record):
     found: dict[Label, Count] = {}
     """Usable images before cross-hospital copies were given to one owner."""
     splits: dict[Split, dict[Label, Count]] = {}
+    with_patient: Count | None = None
+    """Usable images whose patient is known; None in runs before it was counted."""
+    left_out: dict[ImageStatus | Literal["skipped"], Count] = {}
+    """Files that could not be used, by the audit's status; "skipped" are those that are no images."""
 
 
 class Scores(Record):

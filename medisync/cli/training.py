@@ -12,6 +12,9 @@ from medisync.cli.common import add, add_demo_flag, add_parameters, print_result
 from medisync.cli.workspaces import become_dashboard
 from medisync.errors import MediSyncError
 
+KERNEL = {"AsyncKernelManager": {"transport_encryption": "required"}}
+"""Messages between this process and the kernel are encrypted: without that, the kernel warns of eavesdroppers."""
+
 if TYPE_CHECKING:
     from medisync.workspace.artifacts import Workspace
 
@@ -98,6 +101,7 @@ def _execute_cells(executed: Path, parameters: Mapping[str, Any]) -> None:
 
     import papermill
     from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
 
     # papermill would warn of parameters outside the tagged cell; `run_parameters` has checked them all
     logging.getLogger("papermill").setLevel(logging.ERROR)
@@ -111,6 +115,7 @@ def _execute_cells(executed: Path, parameters: Mapping[str, Any]) -> None:
             progress_bar=False,
             stdout_file=sys.stdout,
             stderr_file=sys.stderr,
+            config=Config(KERNEL),
         )
     except PapermillExecutionError as error:
         raise MediSyncError(f"{error.ename}: {error.evalue}") from error

@@ -40,13 +40,13 @@ def add_audit(commands: Any, shared: argparse.ArgumentParser) -> None:
 
 
 def audit(options: argparse.Namespace) -> int:
-    from medisync.data.audit import audit_hospitals, log_lines, require_images
+    from medisync.data.audit import audit_hospitals, log_lines, require_images, warnings
     from medisync.workspace import artifacts
     from medisync.workspace.atomic import write_bytes
 
     workspace, hospitals = artifacts.locate(options.workspace), notebook.configuration().hospitals
     record = audit_hospitals(hospitals, workspace.dataset)
-    print("\n".join(log_lines(record)))
+    print("\n".join([*log_lines(record), *(f"warning: {line}" for line in warnings(record))]))
     if options.json:
         write_bytes(options.json, record.model_dump_json(indent=1).encode())
     require_images(record, hospitals, workspace.dataset)

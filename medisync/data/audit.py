@@ -11,8 +11,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from medisync.config import Hospital
-from medisync.data import audit_cache, audit_summary
+from medisync.data import audit_cache, audit_summary, layout_hints
+from medisync.data.dicom_patients import number_patients
 from medisync.data.discovery import HospitalFiles, discover
+from medisync.data.file_tree import HIDDEN
 from medisync.data.fingerprints import Entry, Fingerprint, fingerprint_file
 from medisync.data.parallel import map_files
 from medisync.data.related_images import relate
@@ -34,7 +36,7 @@ def audit_hospitals(hospitals: Sequence[Hospital], dataset: Path, cache: Path | 
 
 
 def _audit(hospitals: Sequence[Hospital], listed: Mapping[str, HospitalFiles], dataset: Path) -> AuditRecord:
-    entries = _fingerprint_all(listed, dataset)
+    entries = number_patients(_fingerprint_all(listed, dataset))
     readable = [entry for entry in entries if entry.is_readable]
     relations = relate(readable)
     quarantined = {conflict.slice for conflict in relations.conflicts}
@@ -99,14 +101,15 @@ def _status(entry: Entry, is_quarantined: bool) -> tuple[ImageStatus, str]:
 
 
 def require_images(record: AuditRecord, hospitals: Sequence[Hospital], dataset: Path) -> None:
-    """Raises DataError, with every path that was tried, if a hospital has no usable image."""
+    """Raises DataError, with every path that was tried and what lies nearby, if a hospital has no usable image."""
     empty = [hospital for hospital in hospitals if not record.hospitals[hospital.name].total]
     if not empty:
         return
-    tried = [
-        f"  {hospital.name}: {dataset / hospital.path}/ with a folder named {' or '.join(sorted(hospital.class_map))}"
-        for hospital in empty
-    ]
+    tried = []
+    for hospital in empty:
+        nearby = layout_hints.hints(hospital, record.hospitals[hospital.name], hospitals, dataset)
+        expected = f"{dataset / hospital.path}/ with a folder named {' or '.join(sorted(hospital.class_map))}"
+        tried.append(f"  {hospital.name}: {expected}; {'; '.join(nearby)}")
     raise DataError(
         "no usable image in:\n"
         + "\n".join(tried)
@@ -140,3 +143,27 @@ def _hospital_lines(hospital: HospitalAudit) -> Iterator[str]:
     for reason, count in hospital.skipped.items():
         yield f"skipped {count}: {reason}"
     yield from hospital.notes
+
+
+def warnings(record: AuditRecord) -> list[str]:
+    """Returns what was left out of whole folders, and what is not known about patients, one line each."""
+    return [printable(f"{name}: {text}") for name, found in record.hospitals.items() for text in found.warnings]
+
+
+def brief(record: AuditRecord) -> str:
+    """Returns the audit in a few lines: per hospital how many images there are, what was left out, and what is doubtful."""
+    lines = ["the data are synthetic phantoms, not scans of people"] if record.synthetic else []
+    lines += [f"{name}: {found.total:,} usable images{_left_out(found)}" for name, found in record.hospitals.items()]
+    return "\n".join([*map(printable, lines), *(f"warning: {line}" for line in warnings(record))])
+
+
+def _left_out(hospital: HospitalAudit) -> str:
+    skipped = {f"skipped: {reason}": number for reason, number in hospital.skipped.items() if reason != HIDDEN}
+    counts = {
+        "in no class folder": hospital.unresolved,
+        "unreadable": hospital.unreadable,
+        "quarantined": hospital.quarantined,
+        **skipped,
+    }
+    said = ", ".join(f"{number:,} {reason}" for reason, number in counts.items() if number)
+    return f"; left out: {said}" if said else ""

@@ -36,6 +36,8 @@ def summarise(
         exact_copies=len(readable) - distinct_pixels,
         near_copies=distinct_pixels - len({image.slice for image in readable}),
         notes=[*listed.notes, *_conversions(readable), *_patients_of_two_classes(usable)],
+        warnings=[*listed.warnings, *_unknown_patients(listed, usable)],
+        with_patient=sum(image.patient is not None for image in usable),
     )
 
 
@@ -49,6 +51,22 @@ def _most_frequent(values: Iterable[str]) -> dict[str, int]:
 def _conversions(images: Sequence[AuditedImage]) -> list[str]:
     counted = Counter(note for image in images for note in image.notes)
     return [f"{count} images: {note}" for note, count in counted.most_common()]
+
+
+def _unknown_patients(listed: HospitalFiles, usable: Sequence[AuditedImage]) -> list[str]:
+    """Says how many images could stand in another split than other slices of their patient."""
+    known = sum(image.patient is not None for image in usable)
+    if known == len(usable):
+        return []
+    consequence = "may be in several splits, unless they are near-duplicates"
+    if not known:
+        return [f"no patient is known: slices of one patient {consequence}"]
+    source = (
+        "the patient list covers" if any(file.patient for file in listed.files) else "DICOM headers name the patient of"
+    )
+    return [
+        f"{source} {known:,} of {len(usable):,} usable images; slices of one patient among the others {consequence}"
+    ]
 
 
 def _patients_of_two_classes(images: Sequence[AuditedImage]) -> list[str]:

@@ -1,27 +1,36 @@
-"""Lists the images in a hospital's dataset folder by suffix, with the label that their folder stands for."""
+"""Lists the images in a hospital's dataset folder, by suffix or content, with the label that their folder stands for."""
 
-import csv
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from medisync.config import Hospital, normalise_folder
+from medisync.data import class_names, patient_list
 from medisync.data.file_tree import LeftOut, walk, why_not_a_file
-from medisync.data.formats import IMAGE_SUFFIXES
-from medisync.errors import DataError
+from medisync.data.formats import (
+    HEAD_BYTES,
+    claims_to_be_a_scan,
+    decompressed,
+    is_dicom,
+    is_dicomdir,
+    is_nifti,
+    is_picture,
+)
+from medisync.data.patient_list import PATIENTS
 from medisync.schemas import FolderAudit, Label
 
 Meaning = TypeVar("Meaning")
 """What a class map says of a folder: a label, as a rule."""
 
-PATIENTS = "patients.csv"
-"""Optional, in the hospital's folder: columns `path` (relative to that folder) and `patient`."""
+NAMED_FOLDERS = 8
+"""Folders in no class map that are named one by one."""
 
 
 @dataclass(frozen=True)
 class File:
-    """A file with an image's suffix; `path` is relative to the dataset folder of the workspace."""
+    """A file that is an image, or claims to be one; `path` is relative to the dataset folder of the workspace."""
 
     path: str
     label: Label | None
@@ -31,24 +40,27 @@ class File:
 
 @dataclass(frozen=True)
 class HospitalFiles:
-    """The contents of one hospital's folder; none of its files has been opened."""
+    """The contents of one hospital's folder; of its files only the first bytes have been read, where a suffix says nothing."""
 
     files: list[File]
     folders: list[FolderAudit]
     skipped: Mapping[str, int]
     """Number of entries that are not images, by reason."""
     notes: list[str]
+    warnings: list[str]
+    """Notes on what is left out, and on what is not known about patients."""
 
 
 def discover(hospital: Hospital, dataset: Path) -> HospitalFiles:
-    """Lists everything below the hospital's folder, in the order of names; a missing folder is a note, not an error.
+    """Lists everything below the hospital's folder, in the order of names; a missing folder is a warning, not an error.
 
     The label of a file is that of the innermost folder which is in the class map. Raises DataError if `patients.csv`
-    cannot be read: without it, a patient could get into two splits.
+    cannot be read or fits no image: without it, a patient could get into two splits.
     """
-    root = dataset / hospital.path
+    place = locate(dataset, hospital.path)
+    root = dataset / place
     if not root.is_dir():
-        return HospitalFiles([], [], {}, [f"the dataset folder has no folder {hospital.path!r}"])
+        return HospitalFiles([], [], {}, [], [f"the dataset folder has no folder {hospital.path!r}"])
     left_out = LeftOut()
     paths: list[PurePosixPath] = []
     folders: dict[str, FolderAudit] = {}
@@ -56,13 +68,41 @@ def discover(hospital: Hospital, dataset: Path) -> HospitalFiles:
         images = [folder / name for name in names if _is_image(root / folder / name, root, left_out)]
         paths += images
         _count(folders, folder, len(images), hospital.class_map)
-    patients, notes = _read_patients(root, paths)
+    above = root.parents[: len(place.parts)]
+    patients = patient_list.read(root, above, [str(path) for path in paths], hospital.class_map.keys())
     files = [
-        File(str(hospital.path / path), class_folder(path.parent, hospital.class_map)[1], patients.get(str(path)))
+        File(
+            str(place / path),
+            class_folder(path.parent, hospital.class_map)[1],
+            patients.patients.get(str(path)),
+        )
         for path in paths
     ]
     listed = sorted(folders.values(), key=lambda folder: folder.name)
-    return HospitalFiles(files, listed, left_out.counts, [*_folder_notes(listed, hospital.class_map), *notes])
+    return HospitalFiles(
+        files,
+        listed,
+        left_out.counts,
+        [*_folder_notes(listed, hospital.class_map), *patients.notes],
+        [*_unresolved(listed, hospital.class_map), *patients.warnings],
+    )
+
+
+def locate(dataset: Path, path: str) -> PurePosixPath:
+    """Returns the path as it is spelt on disk: macOS may store a name in another Unicode form than a keyboard types."""
+    found = PurePosixPath()
+    for part in PurePosixPath(path).parts:
+        found /= part if (dataset / found / part).exists() else _in_another_form(dataset / found, part)
+    return found
+
+
+def _in_another_form(folder: Path, name: str) -> str:
+    wanted = unicodedata.normalize("NFC", name)
+    try:
+        names = sorted(entry.name for entry in folder.iterdir())
+        return next((each for each in names if unicodedata.normalize("NFC", each) == wanted), name)
+    except OSError:
+        return name
 
 
 def _is_image(file: Path, root: Path, left_out: LeftOut) -> bool:
@@ -78,7 +118,16 @@ def _why_not_an_image(file: Path) -> str:
         return "name that is not valid UTF-8"
     if reason := why_not_a_file(file):
         return reason
-    if file.suffix.lower() in IMAGE_SUFFIXES or file.name == PATIENTS:
+    if file.name == PATIENTS or claims_to_be_a_scan(file.name):
+        return ""
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(HEAD_BYTES)
+    except OSError as error:
+        return f"unreadable file: {error.strerror}"
+    if is_dicomdir(head):
+        return "DICOMDIR"
+    if is_picture(head) or is_dicom(head) or is_nifti(decompressed(head)):
         return ""
     return f"not an image ({file.suffix.lower() or 'no suffix'})"
 
@@ -107,39 +156,26 @@ def _folder_notes(folders: list[FolderAudit], class_map: Mapping[str, Label]) ->
         names = [repr(folder.name) for folder in folders if folder.label == label]
         if len(names) > 1:
             notes.append(f"folders {' and '.join(names)} are merged as {label}")
-    unresolved = [folder for folder in folders if not folder.label]
-    notes += [
-        f"folder {folder.name!r} is not in the class map: {folder.images} images left out" for folder in unresolved
-    ]
     return notes
 
 
-def _read_patients(root: Path, paths: list[PurePosixPath]) -> tuple[dict[str, str], list[str]]:
-    """Returns the patient of each path relative to `root`, and notes on the list."""
-    file = root / PATIENTS
-    if not file.exists():
-        return {}, []
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as lines:
-            rows = list(csv.DictReader(lines, strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            f"{file}: cannot be read ({error}); expected UTF-8 text with the columns path,patient"
-        ) from None
-    if rows and not {"path", "patient"} <= rows[0].keys():
-        raise DataError(f"{file}: expected the columns path,patient, found {','.join(map(str, rows[0]))}")
-    patients = {
-        str(PurePosixPath(row["path"].strip())): row["patient"].strip()
-        for row in rows
-        if row["path"] and row["patient"]
-    }
-    return patients, _patient_notes(patients, {str(path) for path in paths})
+def _unresolved(folders: list[FolderAudit], class_map: Mapping[str, Label]) -> list[str]:
+    """Returns a warning for each folder whose images are left out; of many, for the largest."""
+    left_out = sorted((folder for folder in folders if not folder.label), key=lambda folder: -folder.images)
+    warnings = [_unresolved_folder(folder, class_map) for folder in left_out[:NAMED_FOLDERS]]
+    if rest := left_out[NAMED_FOLDERS:]:
+        images = sum(folder.images for folder in rest)
+        warnings.append(f"{len(rest):,} more folders are not in the class map: {_images(images)} left out")
+    return warnings
 
 
-def _patient_notes(patients: Mapping[str, str], paths: set[str]) -> list[str]:
-    notes = []
-    if unlisted := len(paths - patients.keys()):
-        notes.append(f"{unlisted} images are not in {PATIENTS}; each counts as a separate patient")
-    if absent := len(patients.keys() - paths):
-        notes.append(f"{absent} rows of {PATIENTS} name an image that does not exist")
-    return notes
+def _unresolved_folder(folder: FolderAudit, class_map: Mapping[str, Label]) -> str:
+    if folder.name == ".":
+        return f"{_images(folder.images)} left out: directly in the hospital's folder, not in a class folder"
+    hint = class_names.suggest(PurePosixPath(folder.name).name, class_map)
+    said = f"folder {folder.name!r} is not in the class map: {_images(folder.images)} left out"
+    return f"{said}; {hint}" if hint else said
+
+
+def _images(number: int) -> str:
+    return f"{number:,} image{'s' * (number != 1)}"

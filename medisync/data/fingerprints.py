@@ -7,10 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from medisync.data import near_duplicates
-from medisync.data.decoding import decode, file_bytes
+from medisync.data.decoding import file_bytes, open_scan
 from medisync.data.discovery import File
+from medisync.data.formats import is_dicom
 from medisync.data.intensities import Pixels
 from medisync.errors import ImageError
+
+PATIENT_FIELDS = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")
+"""DICOM fields that tell patients apart, best first; an examination is of one patient."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,8 @@ class Fingerprint:
     height: int = 0
     mode: str = ""
     notes: tuple[str, ...] = ()
+    patient_key: str = ""
+    """Hash that the slices of one patient share, from the header of a DICOM file; written nowhere."""
     thumbnail: Pixels = field(default_factory=lambda: np.empty((0, 0), np.uint8))
 
 
@@ -48,7 +54,10 @@ def fingerprint_file(path: Path) -> Fingerprint:
         return Fingerprint(reason=str(error))
     digest = hashlib.sha256(data).hexdigest()
     try:
-        decoded = decode(data)
+        scan = open_scan([data])
+        if scan.count > 1:
+            raise ImageError(f"a volume of {scan.count} slices; datasets take single slices: export them")
+        decoded = scan.decode()
     except ImageError as error:
         return Fingerprint(reason=str(error), sha256=digest)
     return Fingerprint(
@@ -58,5 +67,23 @@ def fingerprint_file(path: Path) -> Fingerprint:
         height=decoded.height,
         mode=decoded.mode,
         notes=decoded.notes,
+        patient_key=_patient_key(data),
         thumbnail=near_duplicates.thumbnail(decoded.pixels),
     )
+
+
+def _patient_key(data: bytes) -> str:
+    """Returns a hash that the slices of a patient share; empty for other files and where the header names nobody."""
+    if not is_dicom(data):
+        return ""
+    from pydicom.tag import Tag
+
+    from medisync.data.dicom_file import parse
+
+    try:
+        fields = parse(data, header_only=True, only=[Tag(name) for name in PATIENT_FIELDS]).fields
+        named = ((name, str(fields.get(name) or "").strip()) for name in PATIENT_FIELDS)
+        name, value = next(pair for pair in named if pair[1])
+    except Exception:  # arbitrary bytes make pydicom raise anything; decoding says what is wrong  # noqa: BLE001
+        return ""
+    return hashlib.sha256(f"{name} {value}".encode()).hexdigest()

@@ -62,6 +62,8 @@ def _same_slice_or_patient(images: Sequence[Entry], slices: Sequence[int]) -> It
         yield first.setdefault(slice_number, index), index
         if entry.file.patient is not None:
             yield first.setdefault((entry.hospital, entry.file.patient), index), index
+        if entry.fingerprint.patient_key:
+            yield first.setdefault((entry.hospital, "DICOM", entry.fingerprint.patient_key), index), index
 
 
 def _conflicts(images: Sequence[Entry], slices: Sequence[int]) -> list[LabelConflict]:

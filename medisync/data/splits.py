@@ -7,11 +7,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from medisync.config import Hospital, SplitConfig
+from medisync.data.file_tree import HIDDEN
 from medisync.errors import DataError
 from medisync.schemas import (
     LABELS,
@@ -19,7 +20,9 @@ from medisync.schemas import (
     AuditedImage,
     AuditRecord,
     DatasetStats,
+    HospitalAudit,
     HospitalSplit,
+    ImageStatus,
     Label,
     Split,
     SplitImage,
@@ -241,7 +244,19 @@ def _hospital_stats(hospital: Hospital, record: SplitRecord, audited: AuditRecor
         specialty=hospital.specialty,
         found=audited.hospitals[hospital.name].class_distribution,
         splits=parts,
+        with_patient=audited.hospitals[hospital.name].with_patient,
+        left_out=_left_out(audited.hospitals[hospital.name]),
     )
+
+
+def _left_out(found: HospitalAudit) -> dict[ImageStatus | Literal["skipped"], int]:
+    counts: dict[ImageStatus | Literal["skipped"], int] = {
+        "unresolved": found.unresolved,
+        "unreadable": found.unreadable,
+        "quarantined": found.quarantined,
+        "skipped": sum(number for reason, number in found.skipped.items() if reason != HIDDEN),
+    }
+    return {status: number for status, number in counts.items() if number}
 
 
 def _per_label(images: Sequence[SplitImage]) -> dict[Label, int]:

@@ -40,6 +40,7 @@ def prepare(folder: Path, workspace: Workspace, parameters: Mapping[str, Any]) -
     """Writes keys, settings and the split of a workspace's hospitals to `folder`."""
     configuration = notebook.configuration(parameters)
     audited = audit.audit_hospitals(configuration.hospitals, workspace.dataset, workspace.cache)
+    print(audit.brief(audited), flush=True)
     audit.require_images(audited, configuration.hospitals, workspace.dataset)
     split = splits.split(audited, configuration.splits, configuration.hospitals)
     address = f"127.0.0.1:{services.free_port()}"

@@ -30,6 +30,7 @@ def prepare(hospital: HospitalSettings) -> Introduction:
         raise DataError(f"{hospital.dataset}: this dataset folder does not exist; correct `dataset` in hospital.toml")
     described = hospital.as_hospital()
     audited = audit.audit_hospitals([described], hospital.root, hospital.state / "cache")
+    print(audit.brief(audited), flush=True)
     audit.require_images(audited, [described], hospital.root)
     record = _split_images(hospital, audited)
     splits.require_no_leak(record)
@@ -78,8 +79,9 @@ def _counts_of(found: HospitalAudit) -> HospitalAudit:
         for label, images in found.class_distribution.items()
         if images
     ]
-    note = f"keeps {len(found.notes)} {'note' if len(found.notes) == 1 else 'notes'} of its own"
-    return found.model_copy(update={"path": "", "folders": folders, "notes": [note] if found.notes else []})
+    own = len(found.notes) + len(found.warnings)
+    note = f"keeps {own} {'note' if own == 1 else 'notes'} of its own"
+    return found.model_copy(update={"path": "", "folders": folders, "notes": [note] if own else [], "warnings": []})
 
 
 @lru_cache(maxsize=2)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from medisync.config import Configuration, Hospital, Normalisation, TrainingConfig
 from medisync.reporting import tables
-from medisync.reporting.formatting import CLASS_NAMES, NO_VALUE, decimal, moment, number, percent
+from medisync.reporting.formatting import CLASS_NAMES, NO_VALUE, decimal, listed, moment, number, percent
 from medisync.schemas import BaselineRecord, DatasetStats, ModelMeta, Transport
 
 PURPOSE = """For research use only, non-commercial. This is not a medical device, and its output is not a diagnosis. It shows what
@@ -18,12 +18,15 @@ federated learning does for one task: to assign a single brain MRI slice to one 
 outline lesions. It knows no other disease, organ or modality, and was trained on slices of adults that had already been
 selected for what they show. Never base a decision about a patient on it."""
 
-USED = """The images used are those left after every slice that several hospitals hold was assigned to one of them. Copies of a
-slice and slices of one patient are on the same side of a split, across hospitals too. Slices that occur under two labels
-are left out."""
+OWNED = "The images used are those left after every slice that several hospitals hold was assigned to one of them."
 
-USED_APART = """Each hospital split its own images: there, copies of a slice and slices of one patient are on the same side of a
-split, and slices that occur under two labels are left out. Images never left their hospital, so copies of one hospital's
+SHARED = "Slices that several hospitals hold were left at each of them."
+
+USED = """Copies of a slice that were found are on the same side of a split, across hospitals too. Slices that occur under two
+labels are left out."""
+
+USED_APART = """Each hospital split its own images: there, copies of a slice are on the same side of a split, and slices that
+occur under two labels are left out. Images never left their hospital, so copies of one hospital's
 scans at another could not be detected: if hospitals share patients, these figures are too optimistic."""
 
 LIMITS = """- Slices, not examinations: a radiologist reads all sequences of a patient; this model sees one slice of one sequence.
@@ -31,10 +34,17 @@ LIMITS = """- Slices, not examinations: a radiologist reads all sequences of a p
   endorsed anything.
 - Labels are those of the collections and were not reviewed. The collections do not record age, sex, scanner or field
   strength, so no figures for subgroups can be given.
-- Where a collection has no patient identifiers, slices of one patient may be on both sides of a split. Copies and near
-  copies are not.
+- Where the patient of an image is not known (see Data), slices of one patient may be on both sides of a split. Copies and
+  near copies that were found are not.
 - Calibration, the out-of-distribution warning and the prediction sets are valid for scans like those of these hospitals.
   A scan from elsewhere may be misclassified with high confidence."""
+
+LEFT_OUT: Mapping[str, str] = {
+    "unresolved": "in folders that are in no class map",
+    "unreadable": "unreadable",
+    "quarantined": "quarantined, because a slice occurs under two labels",
+    "skipped": "files that are no images",
+}
 
 NORMALISATIONS: Mapping[Normalisation, str] = {
     "group": "GroupNorm with weight-standardised convolution kernels",
@@ -116,8 +126,39 @@ def _augmentation(training: TrainingConfig) -> str:
 def _data(meta: ModelMeta, configuration: Configuration, transport: Transport) -> str:
     head = ("Simulated hospital", "Source", "Licence", "Found", "Used", "Training / validation / test", "Classes used")
     rows = [_hospital_row(each, meta.datasets[each.name]) for each in configuration.hospitals]
-    used = USED if transport == "in one process" else USED_APART
-    return "\n\n".join(part for part in (_table(head, rows), used, configuration.card.data_note) if part)
+    owned = OWNED if configuration.splits.cross_hospital_duplicates == "one-owner" else SHARED
+    used = f"{owned} {USED}" if transport == "in one process" else USED_APART
+    parts = (_table(head, rows), used, _patients(meta), _left_out(meta), configuration.card.data_note)
+    return "\n\n".join(part for part in parts if part)
+
+
+def _patients(meta: ModelMeta) -> str:
+    """Returns how far splits are disjoint by patient: at hospitals where all, some or none of the patients are known."""
+    usable = {name: sum(stats.found.values()) for name, stats in meta.datasets.items()}
+    known = {name: stats.with_patient for name, stats in meta.datasets.items() if stats.with_patient is not None}
+    full = [name for name, images in known.items() if images and images == usable[name]]
+    none = [name for name, images in known.items() if not images]
+    parts = [
+        f"The patient list covers {number(images)} of {number(usable[name])} images of {name}: images of one listed patient "
+        "are on the same side of a split, slices of one patient among the others may be on both sides."
+        for name, images in known.items()
+        if 0 < images < usable[name]
+    ]
+    if full:
+        parts.append(f"The patient of every image of {listed(full)} is known: a patient is on one side of a split.")
+    if none:
+        parts.append(f"No patient is known at {listed(none)}: slices of one patient may be on both sides of a split.")
+    return "\n".join(parts)
+
+
+def _left_out(meta: ModelMeta) -> str:
+    """Returns what each hospital has that could not be used, by reason."""
+    lines = [
+        f"- {name}: " + ", ".join(f"{number(files)} {LEFT_OUT[reason]}" for reason, files in stats.left_out.items())
+        for name, stats in meta.datasets.items()
+        if stats.left_out
+    ]
+    return "\n".join(["Left out, file by file in audit.json:", "", *lines]) if lines else ""
 
 
 def _hospital_row(hospital: Hospital, stats: DatasetStats) -> tuple[str, ...]:
@@ -159,9 +200,9 @@ def _checklist(meta: ModelMeta) -> str:
         "Type of AI, intended use": "Intended use",
         "Data sources, selection, exclusions": "Data; audit.json names every image left out and why",
         "Preprocessing": "Model; `medisync/data/` is the only path from a file to the network",
-        "De-identification": "public collections; neither names nor patient identifiers of files are stored",
+        "De-identification": "public collections; neither names nor identifiers inside files are stored; audit.json repeats what patients.csv calls a patient",
         "Reference standard": "the collections' labels, not reviewed",
-        "Partitions, level at which they are disjoint": "Data; dataset_splits.json names every image",
+        "Partitions, level at which they are disjoint": "Data: slices, and patients where they are known; dataset_splits.json names every image",
         "Sample size": "all images of the collections; the intervals show the resulting precision",
         "Architecture, initialisation, training, selection": "Model; run.json holds every parameter",
         "Metrics with uncertainty": "Test results, Results by class",

@@ -66,6 +66,13 @@ def hospital_summary(name: str, stats: DatasetStats) -> str:
     return f"**{escape(name)}** (simulated){specialty}.{lacks}{sizes if stats.splits else ''}"
 
 
+def audit_warnings(audit: AuditRecord) -> list[str]:
+    """Returns what was left out and what is not known about patients, one sentence each, with the hospital's name."""
+    return [
+        f"**{escape(name)}:** {sentence(each)}" for name, found in audit.hospitals.items() for each in found.warnings
+    ]
+
+
 def audit_notes(audit: AuditRecord) -> list[str]:
     """Returns the audit's notes, one sentence each, with the hospital's name."""
     return [f"**{escape(name)}:** {sentence(note)}" for name, found in audit.hospitals.items() for note in found.notes]

@@ -90,9 +90,14 @@ def _audit_figures(found: HospitalAudit) -> dict[str, str]:
     return {
         **{name: number(images) for name, images in counts.items()},
         "Known patients": number(found.patients) if found.patients else NO_VALUE,
+        "Images of known patients": _of_total(found.with_patient, found.total),
         "Most frequent size": next(iter(found.sizes), NO_VALUE),
         "Pixel modes": ", ".join(f"{mode} {number(images)}" for mode, images in found.modes.items()) or NO_VALUE,
     }
+
+
+def _of_total(part: int | None, total: int) -> str:
+    return NO_VALUE if part is None else f"{number(part)} of {number(total)}"
 
 
 def overlaps(audit: AuditRecord) -> pd.DataFrame:

@@ -46,7 +46,10 @@ def test_every_folder_is_matched_or_listed_as_unresolved(tmp_path: Path) -> None
     assert found.class_distribution == {"glioma": 1, "meningioma": 0, "pituitary": 0, "notumor": 1}
     assert (found.total, found.unresolved) == (2, 1)
     assert statuses(record)["north/brain_tumor/c.png"] == "unresolved"
-    assert "folder 'brain_tumor' is not in the class map: 1 images left out" in found.notes
+    (warning,) = (each for each in found.warnings if "brain_tumor" in each)
+    assert warning.startswith(
+        "folder 'brain_tumor' is not in the class map: 1 image left out; its name does not say which"
+    )
     assert "no folder 'meningioma' for the class meningioma" in found.notes
 
 
@@ -159,8 +162,12 @@ def test_slices_of_a_patient_are_different_slices_of_one_group(tmp_path: Path) -
     assert group_of(record, "north/glioma/3.png") != group_of(record, "north/glioma/1.png")
     found = record.hospitals["North"]
     assert found.patients == 1
-    assert "1 images are not in patients.csv; each counts as a separate patient" in found.notes
-    assert "1 rows of patients.csv name an image that does not exist" in found.notes
+    assert found.with_patient == 2
+    assert found.warnings == [
+        "1 of 3 rows of patients.csv name no image that is here, such as 'glioma/9.png'",
+        "the patient list covers 2 of 3 usable images; slices of one patient among the others may be in several splits, "
+        "unless they are near-duplicates",
+    ]
     assert found.skipped == {}
 
 

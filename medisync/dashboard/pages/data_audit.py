@@ -40,6 +40,8 @@ audit = data.audit(run)
 st.title("Data audit")
 st.markdown("What the hospitals' folders contain, what was left out and why, and which slices occur more than once.")
 components.headlines(headlines.audit(audit))
+for warning in sentences.audit_warnings(audit):
+    st.warning(warning, icon=":material/warning:")
 for note in sentences.audit_notes(audit):
     st.info(note, icon=":material/info:")
 
