@@ -114,7 +114,9 @@ def test_audit_of_the_good_file_and_of_files_that_are_not_images(audited: AuditR
     assert image_of(audited, "unreadable.png").reason == "cannot be read: Input/output error"
     assert image_of(audited, "huge.png").reason == "the file has 10240 MB, more than the limit of 256 MB"
     skipped = audited.hospitals["North"].skipped
-    assert {f"not an image ({suffix})" for suffix in (".eps", ".pdf", ".svg", ".dcm")} <= skipped.keys()
+    assert {f"not an image ({suffix})" for suffix in (".eps", ".pdf", ".svg")} <= skipped.keys()
+    assert image_of(audited, "named.dcm").status == "ok"
+    assert "a volume of 3 slices" in image_of(audited, "frames.dcm").reason
 
 
 def test_odd_names_are_escaped_in_the_log_and_their_images_are_used(audited: AuditRecord) -> None:
