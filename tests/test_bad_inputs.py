@@ -364,7 +364,8 @@ def outcome(split: SplitRecord, dataset: Path) -> Any:
     ],
 )
 def test_a_faulty_folder_is_noted_and_the_run_continues(found: AuditRecord, outcome: Any, row: int, note: str) -> None:
-    assert note in found.hospitals["North"].notes
+    north = found.hospitals["North"]
+    assert any(said.startswith(note) for said in (*north.notes, *north.warnings))
     assert found.hospitals["North"].class_distribution == {"glioma": 6, "meningioma": 0, "pituitary": 6, "notumor": 6}
     assert outcome.history[0].hospitals["North"].train_images > 0
 
