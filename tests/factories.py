@@ -358,4 +358,6 @@ def _hospital_audit(name: str) -> HospitalAudit:
         exact_copies=4,
         near_copies=9,
         notes=["1 folder is not in the class map and was left out: scans_*misc*"] if odd else [],
+        warnings=[f"the patient list covers 90 of {sum(counts)} usable images"] if name == "NIMHANS Bengaluru" else [],
+        with_patient=90 if name == "NIMHANS Bengaluru" else 0,
     )

@@ -253,6 +253,12 @@ def test_copies_are_shown_side_by_side_and_a_mirrored_one_is_flipped_back(worksp
     assert data.picture("../outside.png") is None
 
 
+def test_what_the_audit_does_not_know_of_patients_is_a_warning(workspace: Workspace) -> None:
+    factories.make_run(workspace)
+    warnings = [each.value for each in open_page("data_audit").warning]
+    assert any(each.startswith("**NIMHANS Bengaluru:** The patient list covers 90 of ") for each in warnings)
+
+
 def test_a_networked_run_does_not_claim_that_hospitals_share_nothing(workspace: Workspace) -> None:
     """Each hospital keeps the list of its scans, so the page has only counts."""
     factories.make_run(workspace, apart=True)

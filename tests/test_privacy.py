@@ -30,7 +30,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A workspace after a whole run, executed notebook included, on a dataset that holds files with names in them."""
     workspace = artifacts.locate(tmp_path_factory.mktemp("workspace"))
     write_hospitals(workspace.dataset, seed=3, scale=0.03)
-    for name in ("exif.jpg", "text.png"):
+    for name in NAMED:
         (workspace.dataset / "dataset-1/glioma" / name).write_bytes(NAMED[name])
         (workspace.dataset / "dataset-1/glioma" / f"half-{name}").write_bytes(bad_inputs.half(NAMED[name]))
     parameters = [word for name, value in TINY.items() for word in ("-p", name, str(value))]
@@ -62,7 +62,7 @@ def test_the_planted_names_can_be_found() -> None:
 def test_a_run_writes_no_patients_name_and_no_path_of_the_machine(workspace: Workspace) -> None:
     split = artifacts.read(workspace.artifacts / "run-001", artifacts.SPLITS)
     used = {image.path for part in split.hospitals.values() for image in (*part.train, *part.val, *part.test)}
-    assert {"dataset-1/glioma/exif.jpg", "dataset-1/glioma/text.png"} <= used  # they took part
+    assert {f"dataset-1/glioma/{name}" for name in NAMED} <= used  # they took part
     files = written(workspace)
     assert {"artifacts/run-001/notebook.ipynb", "models/model_meta.json"} <= files.keys()
     assert [name for name, data in files.items() if named_in(data)] == []

@@ -37,6 +37,7 @@ from medisync.workspace import artifacts
 artifacts.allocate(artifacts.locate())
 print(f"rounds {ROUNDS}, deadline {ROUND_DEADLINE}")
 """
+TINY = ["-p", "IMAGE_SIZE", "32", "-p", "IMAGE_SIZE_SCHEDULE", "constant", "-p", "ROUNDS", "1", "-p", "BASELINES", "[]"]
 PYTHON = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 
 
@@ -269,6 +270,54 @@ def test_audit_exits_with_1_if_a_hospital_has_no_images(
         "label": "glioma",
         "status": "quarantined" if listed[0]["status"] == "quarantined" else "ok",
     }
+
+
+def test_audit_and_train_stop_at_a_list_of_patients_that_fits_nothing(workspace: Workspace) -> None:
+    write_hospitals(workspace.dataset, seed=3, scale=0.03)
+    listed = workspace.dataset / "dataset-2/patients.csv"
+    listed.write_text("path,patient\nscan-1.jpg,SECRET\nscan-2.jpg,SECRET\n")
+    for command in (["audit"], ["train", "--demo", "-p", "ROUNDS", "1"]):
+        shown = subprocess.run(
+            [sys.executable, "-m", "medisync", *command, "--workspace", workspace.root],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert shown.returncode == 1
+        (line,) = (each for each in shown.stderr.splitlines() if each.startswith("medisync: "))
+        assert "dataset-2/patients.csv: none of its 2 rows fits an image: the list says 'scan-1.jpg'" in line
+        assert "SECRET" not in shown.stdout + shown.stderr
+        assert "WARNING" not in shown.stderr  # the kernel's remark on encryption
+
+
+def test_train_says_what_the_audit_found_before_it_trains(workspace: Workspace) -> None:
+    write_hospitals(workspace.dataset, seed=3, scale=0.03)
+    listed = workspace.dataset / "dataset-2/patients.csv"
+    head, *rows = listed.read_text().splitlines()
+    listed.write_text("\n".join([head, *(row.replace("/", "\\") for row in rows[:5])]))
+    shown = subprocess.run(
+        [sys.executable, "-m", "medisync", "train", "--workspace", workspace.root, *TINY],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for line in (
+        "AIIMS Delhi: 19 usable images; left out: 2 unreadable, 2 quarantined",
+        "warning: NIMHANS Bengaluru: the patient list covers 5 of 46 usable images; ",
+        "warning: Tata Memorial Mumbai: folder 'brain_other' is not in the class map: 9 images left out",
+    ):
+        assert line in shown.stdout
+        assert shown.stdout.index(line) < shown.stdout.index("test accuracy")
+    assert "WARNING" not in shown.stderr
+    assert (
+        "The patient list covers 5 of 46 images of NIMHANS Bengaluru"
+        in (workspace.models / "MODEL_CARD.md").read_text()
+    )
+    (log,) = workspace.logs.glob("*/training.log")
+    assert "WARNING NIMHANS Bengaluru: the patient list covers 5 of 46" in log.read_text()
+    assert "patient list covers 5 of 46" in (workspace.artifacts / "run-001/notebook.ipynb").read_text()
 
 
 def test_runs_lists_and_compares(trained: Workspace, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from medisync import notebook
 from medisync.reporting import model_card
-from medisync.reporting.formatting import percent
+from medisync.reporting.formatting import number, percent
 from medisync.schemas import BaselineModel, BaselineRecord, ModelMeta
 from medisync.workspace import artifacts
 
@@ -47,6 +47,34 @@ def test_it_says_how_images_are_augmented(meta: ModelMeta) -> None:
     plain = card(meta, IMAGE_SIZE_SCHEDULE="constant", AUGMENT=False, MIXUP=0, WEIGHT_DECAY=0)
     assert "Adam, " in plain
     assert "constant image size; no geometric changes; no mixup" in plain
+
+
+def test_it_claims_no_split_by_patient_where_patients_are_not_known(meta: ModelMeta) -> None:
+    known = {
+        "AIIMS Delhi": 0,
+        "NIMHANS Bengaluru": 1,
+        "Tata Memorial Mumbai": sum(meta.datasets["Tata Memorial Mumbai"].found.values()),
+    }
+    datasets = {name: stats.model_copy(update={"with_patient": known[name]}) for name, stats in meta.datasets.items()}
+    text = card(meta.model_copy(update={"datasets": datasets}))
+    total = number(sum(meta.datasets["NIMHANS Bengaluru"].found.values()))
+    assert f"The patient list covers 1 of {total} images of NIMHANS Bengaluru: " in text
+    assert "No patient is known at AIIMS Delhi: slices of one patient may be on both sides of a split." in text
+    assert "The patient of every image of Tata Memorial Mumbai is known: a patient is on one side of a split." in text
+    assert "slices of one patient are on the same side" not in card(meta)
+
+
+def test_it_says_what_was_left_out_of_each_hospital(meta: ModelMeta) -> None:
+    stats = meta.datasets["AIIMS Delhi"].model_copy(update={"left_out": {"unresolved": 1200, "quarantined": 3}})
+    text = card(meta.model_copy(update={"datasets": {**meta.datasets, "AIIMS Delhi": stats}}))
+    line = "- AIIMS Delhi: 1,200 in folders that are in no class map, 3 quarantined, because a slice occurs under two labels"
+    assert line in text
+    assert "Left out, file by file" not in card(meta)
+
+
+def test_it_says_who_holds_slices_of_several_hospitals(meta: ModelMeta) -> None:
+    assert "was assigned to one of them" in card(meta)
+    assert "was assigned to one of them" not in card(meta, CROSS_HOSPITAL_DUPLICATES="keep")
 
 
 def test_every_table_is_rectangular(meta: ModelMeta) -> None:
