@@ -480,7 +480,7 @@ def test_several_notes_share_one_box(workspace: Workspace, weights: bytes) -> No
     app = open_page("prediction")
     app.file_uploader[0].set_value([("scan.png", png(colourful), "image/png")]).run()
     notes = [info.value for info in app.info if "not a diagnosis" not in info.value]
-    assert notes == ["- Transparency placed on black.\n- Colour dropped.\n"]
+    assert notes == ["- Transparency placed on black.\n- Colour dropped."]
 
 
 def test_an_answer_names_its_run_and_is_that_run_s(workspace: Workspace, weights: bytes) -> None:
