@@ -1,6 +1,7 @@
 """Every page of the dashboard with a run, without one, and with an unreadable one; no browser needed."""
 
 import io
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,8 @@ from PIL import Image
 from scans import save, texture
 from streamlit.testing.v1 import AppTest
 
-from medisync.dashboard import data, predictions
+from medisync.dashboard import data, predictions, session_uploads
+from medisync.inference import predictor
 from medisync.model import local_batchnorm
 from medisync.model.resnet import build_resnet18
 from medisync.model.weights import serialise
@@ -397,16 +399,124 @@ def test_many_uploads_have_one_table_and_one_scan_is_shown_at_a_time(workspace: 
     assert [text.value for text in app.text] == ["5.png"]
 
 
-def test_a_slice_of_a_volume_is_chosen(workspace: Workspace, weights: bytes) -> None:
+def volume(*blank: int) -> tuple[str, bytes, str]:
+    """Returns a file with five slices, some of which, from 1, are black."""
+    slices = [np.zeros((80, 80)) if number in blank else texture(number, 80) for number in range(1, 6)]
+    content = nibabel.Nifti1Image(np.stack(slices, axis=2).astype(np.int16), np.eye(4)).to_bytes()
+    return "head.nii", content, "application/octet-stream"
+
+
+def test_a_slice_of_a_volume_is_chosen_and_the_table_follows(workspace: Workspace, weights: bytes) -> None:
     factories.make_run(workspace, model=weights)
-    volume = np.stack([texture(seed, 80) for seed in range(5)], axis=2).astype(np.int16)
     app = open_page("prediction")
-    volume_file = nibabel.Nifti1Image(volume, np.eye(4)).to_bytes()
-    app.file_uploader[0].set_value([("head.nii", volume_file, "application/octet-stream")]).run()
+    app.file_uploader[0].set_value([volume(4), ("scan.png", SCAN, "image/png")]).run()
     assert not app.exception
     assert "Slice 3 of 5 used" in words(app)
-    app.slider[0].set_value(5).run()
+    assert app.dataframe[0].value["Slice"].tolist() == ["3 of 5", "–"]
+    (slider,) = (slider for slider in app.slider if slider.label == "Slice")
+    slider.set_value(5).run()
     assert "Slice 5 of 5 used" in words(app)
+    assert app.dataframe[0].value["Slice"].tolist() == ["5 of 5", "–"]
+    slider.set_value(4).run()  # blank: its reason is shown, and the slider stays
+    assert not app.exception
+    assert len(app.error) == 1
+    assert app.dataframe[0].value["Slice"].tolist() == ["4 of 5", "–"]
+    assert app.dataframe[0].value["Class"][0] == "–"
+    assert [slider.value for slider in app.slider if slider.label == "Slice"] == [4]
+
+
+def test_a_volume_whose_middle_is_blank_opens_at_a_slice_with_content(workspace: Workspace, weights: bytes) -> None:
+    factories.make_run(workspace, model=weights)
+    app = open_page("prediction")
+    app.file_uploader[0].set_value([volume(1, 2, 3)]).run()
+    assert not app.exception
+    assert app.slider[0].value == 4
+    assert not app.error
+
+
+def test_the_slices_of_a_volume_are_predicted_once(
+    workspace: Workspace, weights: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    predict_slices = predictor.predict_slices
+
+    def counted(classifier: object, scan: object, numbers: list[int]) -> object:
+        asked.extend(numbers)
+        return predict_slices(classifier, scan, numbers)
+
+    monkeypatch.setattr(predictor, "predict_slices", counted)
+    factories.make_run(workspace, model=weights)
+    app = open_page("prediction")
+    app.file_uploader[0].set_value([volume(1)]).run()
+    assert asked == [1, 2, 3, 4, 5]
+    assert "##### Along 5 slices" in words(app)
+    along = app.dataframe[0].value
+    assert along["Slice"].tolist() == ["1", "2", "3", "4", "5"]
+    assert [cell == "–" for cell in along["Glioma"]] == [True, False, False, False, False]
+    app.slider[0].set_value(2).run()
+    assert asked == [1, 2, 3, 4, 5]
+    assert "##### Along 5 slices" in words(app)
+
+
+def test_uploads_and_the_chosen_slice_last_while_another_page_is_shown(workspace: Workspace, weights: bytes) -> None:
+    factories.make_run(workspace, model=weights)
+    app = open_page("prediction")
+    app.file_uploader[0].set_value([volume(), ("a*b.png", SCAN, "image/png")]).run()
+    next(slider for slider in app.slider if slider.label == "Slice").set_value(5).run()
+    switch(app, "overview")
+    switch(app, "prediction")
+    assert not app.exception
+    assert app.file_uploader[0].value == []
+    assert app.dataframe[0].value["File"].tolist() == ["head.nii", "a*b.png"]
+    assert app.dataframe[0].value["Slice"].tolist() == ["5 of 5", "–"]
+    assert [button.label for button in app.button] == ["Remove head.nii", "Remove a\\*b.png", "Remove all 2"]
+    app.button[0].click().run()
+    assert [text.value for text in app.text] == ["a*b.png"]
+    app.file_uploader[0].set_value([("new.png", SCAN, "image/png")]).run()
+    assert app.dataframe[0].value["File"].tolist() == ["a*b.png", "new.png"]
+    app.file_uploader[0].set_value([]).run()
+    assert [text.value for text in app.text] == ["a*b.png"]
+    app.button[0].click().run()
+    assert "Nothing uploaded yet" in words(app)
+    assert app.session_state[session_uploads.KEPT_KEY] == {}
+    assert app.session_state[predictions.RESULTS_KEY] == {}
+    assert predictions.OPENED_KEY not in app.session_state
+
+
+def test_the_uploads_of_a_session_are_bounded(
+    workspace: Workspace, weights: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_uploads, "MAX_SESSION", len(SCAN))
+    factories.make_run(workspace, model=weights)
+    app = open_page("prediction")
+    app.file_uploader[0].set_value([(name, SCAN, "image/png") for name in ("a.png", "b.png")]).run()
+    assert [text.value for text in app.text] == ["a.png"]
+    assert "b.png left out: the uploads of one session may take 0 MB together. Remove some first." in words(app)
+
+
+def test_several_notes_share_one_box(workspace: Workspace, weights: bytes) -> None:
+    factories.make_run(workspace, model=weights)
+    colourful = np.dstack([texture(seed, 160) for seed in range(3)] + [np.full((160, 160), 200, np.uint8)])
+    app = open_page("prediction")
+    app.file_uploader[0].set_value([("scan.png", png(colourful), "image/png")]).run()
+    notes = [info.value for info in app.info if "not a diagnosis" not in info.value]
+    assert notes == ["- Transparency placed on black.\n- Colour dropped."]
+
+
+def test_an_answer_names_its_run_and_is_that_run_s(workspace: Workspace, weights: bytes) -> None:
+    """A deleted run's name may be used again: its answers must not be taken for those of the new one."""
+    factories.make_run(workspace, model=serialise(build_resnet18(seed=5).state_dict()))
+    app = open_page("prediction")
+    app.button_group[0].set_value("Glioma").run()
+    before = [metric.value for metric in app.metric]
+    assert "Predicted by the global model of run\\-001." in words(app)
+    shutil.rmtree(workspace.artifacts / "run-001")
+    factories.make_run(workspace, model=weights)
+    data._list_runs.clear()
+    app.run()
+    assert not app.exception
+    assert "Predicted by the global model of run\\-001." in words(app)
+    assert [metric.value for metric in app.metric] != before
 
 
 def test_a_sample_is_predicted_without_an_upload(workspace: Workspace, weights: bytes) -> None:

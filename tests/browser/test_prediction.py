@@ -59,8 +59,9 @@ def test_table_and_report_are_downloaded(visit: Visit, server: Server, scan: byt
     expected = predicted(server, scan)
     expect(visit.page.get_by_role("button", name="Report as PDF")).to_be_visible(timeout=WAIT)
     rows = list(csv.DictReader(io.StringIO(downloaded(visit, "Predictions as CSV").decode())))
-    assert [row["File"] for row in rows] == [SCAN_NAME, "no.png"]
-    assert [row["Class"] for row in rows] == [CLASS_NAMES[expected.label], "–"]
+    assert [row["path"] for row in rows] == [SCAN_NAME, "no.png"]
+    assert [row["label"] for row in rows] == [expected.label, ""]
+    assert float(rows[0][expected.label]) == round(expected.confidence, 4)
     (page,) = PdfReader(io.BytesIO(downloaded(visit, "Report as PDF"))).pages
     text = page.extract_text().replace("\N{NO-BREAK SPACE}", " ")
     confidence = percent(expected.confidence).replace("\N{NO-BREAK SPACE}", " ")
@@ -69,13 +70,22 @@ def test_table_and_report_are_downloaded(visit: Visit, server: Server, scan: byt
     assert "nobody" not in text
 
 
-def test_a_slice_of_a_volume_is_chosen(visit: Visit) -> None:
+def test_the_chosen_slice_of_a_volume_is_in_the_csv_and_lasts_while_another_page_is_shown(visit: Visit) -> None:
     volume = np.stack([texture(seed, 80) for seed in range(5)], axis=2).astype(np.int16)
     visit.open("prediction")
-    visit.upload(("head.nii", nibabel.Nifti1Image(volume, np.eye(4)).to_bytes()))
+    visit.upload(("=head.nii", nibabel.Nifti1Image(volume, np.eye(4)).to_bytes()))
     expect(visit.page.get_by_text("Slice 3 of 5 used")).to_be_visible(timeout=WAIT)
     visit.page.get_by_role("slider", name="Slice").press("End")
     expect(visit.page.get_by_text("Slice 5 of 5 used")).to_be_visible(timeout=WAIT)
+    expect(visit.page.get_by_text("Along 5 slices")).to_be_visible(timeout=WAIT)
+    (row,) = csv.DictReader(io.StringIO(downloaded(visit, "Predictions as CSV").decode()))
+    assert (row["path"], row["slice"], row["slices"]) == ("'=head.nii", "5", "5")
+    visit.page.get_by_role("link", name="Overview").click()
+    expect(visit.page.locator("h1")).to_have_text("Overview")
+    visit.page.get_by_role("link", name="Prediction").click()
+    expect(visit.page.get_by_text("Slice 5 of 5 used")).to_be_visible(timeout=WAIT)
+    visit.page.get_by_role("button", name="Remove =head.nii").click()
+    expect(visit.page.get_by_text("Nothing uploaded yet")).to_be_visible()
 
 
 def test_phone_reads_the_prediction_without_scrolling_sideways(visit: Visit, scan: bytes) -> None:
