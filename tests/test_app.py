@@ -11,6 +11,7 @@ import nibabel
 import numpy as np
 import pytest
 from app_pages import new_app, open_page, switch
+from bad_inputs import archive, dicom
 from PIL import Image
 from scans import save, texture
 from streamlit.testing.v1 import AppTest
@@ -374,6 +375,25 @@ def test_upload_is_predicted_and_a_broken_one_explained(workspace: Workspace, we
     assert not app.exception
 
 
+def test_files_of_a_series_are_one_scan_and_what_is_left_out_of_uploads_is_said(
+    workspace: Workspace, weights: bytes
+) -> None:
+    factories.make_run(workspace, model=weights)
+    app = open_page("prediction")
+    series = [dicom(SeriesInstanceUID="1.2.3", InstanceNumber=number) for number in range(1, 4)]
+    files = [(f"IM{number}", content, "") for number, content in enumerate(series)]
+    packed = archive({"CD/IM000001": dicom(), "more*.zip": archive({"a.png": SCAN}), "__MACOSX/a.png": SCAN})
+    app.file_uploader[0].set_value([*files, ("CD.zip", packed, ""), (".DS_Store", b"x", "")]).run()
+    assert not app.exception
+    assert app.dataframe[0].value["File"].tolist() == ["IM0 (first of 3 slices)", "CD.zip: CD/IM000001"]
+    said = words(app)
+    assert r"3 files left out: 2 hidden or system files" in said
+    assert r"1 archive inside the archive, not opened \(more\*.zip\)" in said
+    app.file_uploader[0].set_value([(".DS_Store", b"x", "")]).run()
+    assert "1 file left out: 1 hidden or system file" in words(app)
+    assert "No scans yet" in words(app)
+
+
 def test_many_uploads_have_one_table_and_one_scan_is_shown_at_a_time(workspace: Workspace, weights: bytes) -> None:
     factories.make_run(workspace, model=weights)
     app = open_page("prediction")
@@ -486,7 +506,7 @@ def test_several_notes_share_one_box(workspace: Workspace, weights: bytes) -> No
     app = open_page("prediction")
     app.file_uploader[0].set_value([("scan.png", png(colourful), "image/png")]).run()
     notes = [info.value for info in app.info if "not a diagnosis" not in info.value]
-    assert notes == ["- Transparency placed on black.\n- Colour dropped.\n"]
+    assert notes == ["- Transparency placed on black.\n- Colour dropped."]
 
 
 def test_an_answer_names_its_run_and_is_that_run_s(workspace: Workspace, weights: bytes) -> None:

@@ -60,7 +60,8 @@ def counted(number: int, noun: str) -> str:
 
 def is_system(name: str) -> bool:
     """Recognises what other programs leave in folders: hidden files, thumbnails, resource forks."""
-    return name.startswith(".") or name.lower() in SYSTEM_FILES | SYSTEM_FOLDERS
+    hidden = name.startswith(".") and name not in (".", "..")
+    return hidden or name.lower() in SYSTEM_FILES | SYSTEM_FOLDERS
 
 
 def walk(root: Path, left_out: LeftOut) -> Iterator[tuple[PurePosixPath, list[str]]]:

@@ -65,7 +65,7 @@ def agreement(federated: Prediction, local: Mapping[str, Prediction]) -> str:
 def notes(prediction: Prediction) -> str:
     """Returns the notes on how the image was read, as Markdown: a sentence, or a list of several."""
     said = [sentence(note) for note in prediction.notes]
-    return "".join(f"- {each}\n" for each in said) if len(said) > 1 else "".join(said)
+    return "\n".join(f"- {each}" for each in said) if len(said) > 1 else "".join(said)
 
 
 def image_checks(prediction: Prediction) -> pd.DataFrame:

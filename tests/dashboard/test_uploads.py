@@ -37,6 +37,11 @@ def test_a_file_is_returned_unchanged() -> None:
     assert not left_out
 
 
+def test_a_path_that_leads_upwards_is_only_a_name() -> None:
+    ((upload,), left_out) = expand(sent({"../../x.png": PNG}))
+    assert (upload.name, len(left_out)) == ("../../x.png", 0)
+
+
 def test_a_file_that_is_no_scan_is_returned_to_be_refused_by_name() -> None:
     ((upload,), left_out) = expand(sent({"notes.txt": b"text"}))
     assert upload == Upload("notes.txt", "key of notes.txt", (b"text",))

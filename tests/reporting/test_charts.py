@@ -212,8 +212,8 @@ def test_probabilities_along_a_volume_have_gaps_where_there_is_no_prediction() -
     assert [line.x0 for line in chart.figure.layout.shapes] == [3]
     assert chart.title == "Along 5 slices: 2 glioma, 1 no tumour and 2 without prediction"
     assert chart.alt == (
-        "Most probable class along the slices. slice 1: no prediction; slices 2 to 3: glioma; slice 4: no prediction; "
-        "slice 5: no tumour. Out of distribution: slices 2 to 3. The slice shown: 3."
+        "Most probable class along the slices: no prediction on slice 1; glioma on slices 2 to 3; no prediction on slice 4; "
+        "no tumour on slice 5. Out of distribution: slices 2 to 3. The slice shown: 3."
     )
 
 

@@ -42,4 +42,4 @@ def test_one_note_is_a_sentence_and_several_are_a_list() -> None:
 
     assert notes() == ""
     assert notes("colour dropped") == "Colour dropped."
-    assert notes("colour dropped", "a *window*") == "- Colour dropped.\n- A \\*window\\*.\n"
+    assert notes("colour dropped", "a *window*") == "- Colour dropped.\n- A \\*window\\*."

@@ -104,7 +104,7 @@ def show_slices(slot: DeltaGenerator, run: RunListing, shown: Answer) -> None:
         with st.expander("Slices as a table"):
             components.grid(prediction_tables.slices(found), "The probability of each class in each slice")
             rows = [prediction_csv.row(shown.scan.name, each, number, shown.slices) for number, each in found.items()]
-            offer_csv("Slices as CSV", rows, f"slices-{shown.scan.key}")
+            offer_csv("Slices as CSV", rows, "slices.csv", f"slices-as-csv-{shown.scan.key}")
 
 
 @st.fragment
@@ -185,15 +185,15 @@ def show_all(found: Sequence[Answer]) -> None:
 
 def offer_predictions(found: Sequence[Answer]) -> None:
     rows = [prediction_csv.row(each.scan.name, each.result, each.slice_number, each.slices) for each in found]
-    offer_csv("Predictions as CSV", rows, "predictions")
+    offer_csv("Predictions as CSV", rows, "predictions.csv", "predictions-as-csv")
 
 
-def offer_csv(label: str, rows: Iterable[Sequence[str]], key: str) -> None:
+def offer_csv(label: str, rows: Iterable[Sequence[str]], name: str, key: str) -> None:
     """Draws the button of a table of predictions."""
     stream = io.StringIO()
     prediction_csv.write(stream, rows)
     st.download_button(
-        label, stream.getvalue(), f"{key}.csv", "text/csv", key=key, on_click="ignore", icon=":material/download:"
+        label, stream.getvalue(), name, "text/csv", key=key, on_click="ignore", icon=":material/download:"
     )
 
 

@@ -86,10 +86,10 @@ def _is_flagged(found: Prediction | str) -> bool:
 
 def _in_words(found: Slices, shown: int) -> str:
     """Returns the most probable class of each stretch of slices, and which stretches are out of distribution."""
-    classes = [f"{where}: {outcome}" for outcome, where in _stretches(found, _outcome)]
+    classes = [f"{outcome} on {where}" for outcome, where in _stretches(found, _outcome)]
     flagged = [where for is_flagged, where in _stretches(found, _is_flagged) if is_flagged]
-    unlike = f" Out of distribution: {', '.join(flagged)}." if flagged else ""
-    return f"Most probable class along the slices. {'; '.join(classes)}.{unlike} The slice shown: {shown}."
+    unlike = f" Out of distribution: {listed(flagged)}." if flagged else ""
+    return f"Most probable class along the slices: {'; '.join(classes)}.{unlike} The slice shown: {shown}."
 
 
 def _stretches(found: Slices, value: Callable[[Prediction | str], T]) -> list[tuple[T, str]]:
