@@ -67,9 +67,10 @@ def _tiff_variant(data: bytes, error: Exception) -> str | None:
     try:
         TiffImagePlugin.TiffImageFile(io.BytesIO(data))
     except SyntaxError as problem:
-        return "this pixel type of TIFF" if _UNSUPPORTED.search(str(problem)) else None
-    except KeyError:  # a number that is not among Pillow's compressions
-        return "this compression of TIFF"
+        if _UNSUPPORTED.search(str(problem)):
+            return "this pixel type of TIFF"
+        # a number that is not among Pillow's compressions
+        return "this compression of TIFF" if isinstance(problem.__cause__, KeyError) else None
     except Exception:  # the file is damaged, which the caller says  # noqa: BLE001
         return None
     return None

@@ -28,7 +28,7 @@ ROWS_AT_ONCE = 256
 def reduce_to_bytes(values: NDArray[np.generic]) -> Pixels:
     """Scales 16-bit or floating-point intensities [H, W] to uint8, with some room beyond the 0.5th and 99.5th percentiles.
 
-    NaN, which stands for no data, counts as the lowest value: as the air around a head does in a scan without padding.
+    NaN, which stands for no data, counts as air, which surrounds a head in a scan without padding.
     Raises ImageError if a value is infinite, BlankError if all are NaN.
     """
     with np.errstate(over="ignore"):  # a number too large for single precision becomes infinite, which is refused
@@ -39,13 +39,19 @@ def reduce_to_bytes(values: NDArray[np.generic]) -> Pixels:
     if missing.all():
         raise BlankError("the image has no content: none of its pixels holds a number")
     if missing.any():
-        numbers[missing] = numbers[~missing].min()
+        numbers[missing] = _air(numbers[~missing])
     low, high = _with_headroom(numbers, *_nonempty_range(numbers, *np.percentile(numbers, BRIGHTNESS_PERCENTILES)))
     scaled = np.empty(numbers.shape, np.uint8)
     for first in range(0, len(numbers), ROWS_AT_ONCE):
         rows = slice(first, first + ROWS_AT_ONCE)
         scaled[rows] = to_bytes(numbers[rows], low, high)
     return scaled
+
+
+def _air(values: NDArray[np.float32]) -> float:
+    """Returns the value of air: 0 where magnitudes begin near it, otherwise the lowest value."""
+    low, high = float(values.min()), float(values.max())
+    return 0.0 if 0 <= low <= high - low else low
 
 
 def refuse_holes(values: NDArray[Any]) -> None:
