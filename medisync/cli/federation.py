@@ -41,7 +41,8 @@ def add_federation(commands: Any, shared: argparse.ArgumentParser) -> None:
 def init_command(options: argparse.Namespace) -> int:
     from medisync.network import setup
 
-    made = setup.make(options.folder, options.server, notebook.configuration().hospitals)
+    with _stopped_by_signals():
+        made = setup.make(options.folder, options.server, notebook.configuration().hospitals)
     print(f"made {shown(made.server)}; hand each hospital its own folder, and nothing else:")
     print("\n".join(f"  {shown(file.parent)}" for file in made.hospitals.values()))
     return 0

@@ -7,31 +7,56 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from medisync import notebook, project_files
-from medisync.cli.common import add
+from medisync.cli.common import add, existing_workspace
+from medisync.errors import ConfigError
 
 if TYPE_CHECKING:
     from medisync.workspace.artifacts import Workspace
 
+PORT = 8501
+"""Where the dashboard is, unless `--port` says otherwise; Streamlit's own default."""
+
 
 def add_serve(commands: Any, shared: argparse.ArgumentParser) -> None:
     command = add(commands, shared, "serve", serve, "Open the dashboard on a workspace.")
-    command.add_argument("--port", type=int, default=8501, help="port on 127.0.0.1 (default: 8501)")
+    command.add_argument("--port", type=int, default=PORT, help=f"port on 127.0.0.1 (default: {PORT})")
 
 
 def serve(options: argparse.Namespace) -> int:
-    from medisync.workspace import artifacts
-
-    return become_dashboard(artifacts.locate(options.workspace), options.port)
+    return become_dashboard(existing_workspace(options), options.port)
 
 
-def become_dashboard(workspace: "Workspace", port: int = 8501) -> NoReturn:
-    """Replaces this process by Streamlit, so that whatever ends the command ends the dashboard."""
+def become_dashboard(workspace: "Workspace", port: int = PORT) -> NoReturn:
+    """Replaces this process by Streamlit, so that whatever ends the command ends the dashboard.
+
+    Raises ConfigError for a port at which it could not listen.
+    """
+    _require_free(port)
     # -P: no file in the current folder can shadow a module
     command = [sys.executable, "-P", "-m", "streamlit", "run", str(project_files.APP), "--server.port", str(port)]
     sys.stdout.flush()
     # every session is a thread, and memory in an arena per thread would never be returned to the system
     environment = {"MALLOC_ARENA_MAX": "2", **os.environ, "MEDISYNC_WORKSPACE": str(workspace.root)}
     os.execve(sys.executable, command, environment)  # noqa: S606
+
+
+def _require_free(port: int) -> None:
+    """Raises ConfigError if the dashboard cannot listen at a port of this machine."""
+    import socket
+
+    if not 1 <= port <= 65535:
+        raise ConfigError(f"--port: expected a whole number from 1 to 65535, got {port}")
+    try:
+        with socket.create_server(("127.0.0.1", port)):
+            pass
+    except PermissionError:
+        raise ConfigError(
+            f"--port: only the administrator of this machine may use port {port}; choose one from 1024 on, such as {PORT}"
+        ) from None
+    except OSError as error:
+        raise ConfigError(
+            f"--port: cannot listen at port {port} ({error.strerror}); stop the program that does, or choose another port"
+        ) from None
 
 
 def add_audit(commands: Any, shared: argparse.ArgumentParser) -> None:
