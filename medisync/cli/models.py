@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medisync.cli.common import add, shown
+from medisync.cli.common import add, existing_workspace, shown
 from medisync.errors import ArtifactError, ConfigError, DataError, MediSyncError, printable
 
 if TYPE_CHECKING:
@@ -108,8 +108,8 @@ def _load_classifier(options: argparse.Namespace) -> "Classifier":
     from medisync.inference import predictor
     from medisync.workspace import artifacts
 
-    workspace = artifacts.locate(options.workspace)
-    folder = workspace.artifacts / options.run if options.run else workspace.models
+    workspace = existing_workspace(options)
+    folder = artifacts.run_folder(workspace, options.run) if options.run else workspace.models
     try:
         return predictor.open_run(folder, options.hospital)
     except ArtifactError as error:

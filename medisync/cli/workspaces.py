@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -36,7 +37,9 @@ def become_dashboard(workspace: "Workspace", port: int = PORT) -> NoReturn:
     command = [sys.executable, "-P", "-m", "streamlit", "run", str(project_files.APP), "--server.port", str(port)]
     sys.stdout.flush()
     # every session is a thread, and memory in an arena per thread would never be returned to the system
-    environment = {"MALLOC_ARENA_MAX": "2", **os.environ, "MEDISYNC_WORKSPACE": str(workspace.root)}
+    # a proxy for single sign-on may send cookies of more than websockets' 8 kB, and would get no answer
+    defaults = {"MALLOC_ARENA_MAX": "2", "WEBSOCKETS_MAX_LINE_LENGTH": "65536"}
+    environment = {**defaults, **os.environ, "MEDISYNC_WORKSPACE": str(workspace.root)}
     os.execve(sys.executable, command, environment)  # noqa: S606
 
 
@@ -66,10 +69,9 @@ def add_audit(commands: Any, shared: argparse.ArgumentParser) -> None:
 
 def audit(options: argparse.Namespace) -> int:
     from medisync.data.audit import audit_hospitals, log_lines, require_images
-    from medisync.workspace import artifacts
     from medisync.workspace.atomic import write_bytes
 
-    workspace, hospitals = artifacts.locate(options.workspace), notebook.configuration().hospitals
+    workspace, hospitals = existing_workspace(options), notebook.configuration().hospitals
     record = audit_hospitals(hospitals, workspace.dataset)
     print("\n".join(log_lines(record)))
     if options.json:
@@ -84,9 +86,8 @@ def add_download(commands: Any, shared: argparse.ArgumentParser) -> None:
 
 def download(options: argparse.Namespace) -> int:
     from medisync.data.download import download_datasets
-    from medisync.workspace import artifacts
 
-    download_datasets(artifacts.locate(options.workspace).dataset)
+    download_datasets(existing_workspace(options).dataset)
     return 0
 
 
@@ -97,11 +98,11 @@ def add_runs(commands: Any, shared: argparse.ArgumentParser) -> None:
 
 def runs(options: argparse.Namespace) -> int:
     from medisync.reporting import run_comparison
-    from medisync.workspace import artifacts
 
-    workspace = artifacts.locate(options.workspace)
+    workspace = existing_workspace(options)
     if options.compare:
-        print(run_comparison.difference(workspace, *options.compare))
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0  # a file or a pipe gets all of it
+        print(run_comparison.difference(workspace, *options.compare, width))
     else:
         print(run_comparison.listing(workspace))
     return 0
