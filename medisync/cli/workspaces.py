@@ -58,7 +58,7 @@ def _require_free(port: int) -> None:
         ) from None
     except OSError as error:
         raise ConfigError(
-            f"--port: cannot listen at port {port} ({error.strerror}); stop the program that does, or choose another port"
+            f"--port: cannot listen at port {port} ({os.strerror(error.errno or 0)}); stop the program that does, or choose another port"
         ) from None
 
 
@@ -102,7 +102,7 @@ def runs(options: argparse.Namespace) -> int:
     workspace = existing_workspace(options)
     if options.compare:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0  # a file or a pipe gets all of it
-        print(run_comparison.difference(workspace, *options.compare, width))
+        print(run_comparison.difference(workspace, *options.compare, width=width))
     else:
         print(run_comparison.listing(workspace))
     return 0

@@ -1,6 +1,7 @@
 """The dashboard as real processes: names in headers, Ctrl-C, ports, and nginx in front of it."""
 
 import base64
+import getpass
 import os
 import re
 import shutil
@@ -121,7 +122,7 @@ def nginx(folder: Path, server: str, address: str) -> Iterator[None]:
         f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     (folder / "nginx.conf").write_text(
-        f"daemon off; pid {folder}/pid; error_log stderr; events {{}} http {{ access_log off; {paths} {server} }}"
+        f"user {getpass.getuser()}; daemon off; pid {folder}/pid; error_log stderr; events {{}} http {{ access_log off; {paths} {server} }}"
     )
     command = [str(NGINX), "-e", "stderr", "-c", str(folder / "nginx.conf")]
     with dashboard_load.started(command, address, path="/"):
