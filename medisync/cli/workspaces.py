@@ -102,7 +102,8 @@ def runs(options: argparse.Namespace) -> int:
     workspace = existing_workspace(options)
     if options.compare:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0  # a file or a pipe gets all of it
-        print(run_comparison.difference(workspace, *options.compare, width=width))
+        first, second = options.compare
+        print(run_comparison.difference(workspace, first, second, width))
     else:
         print(run_comparison.listing(workspace))
     return 0
