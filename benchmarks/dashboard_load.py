@@ -13,7 +13,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,10 +43,24 @@ def served(workspace: Path, output: int | IO[str] = subprocess.DEVNULL) -> Itera
     """Serves a workspace with `medisync serve`; yields address and process. Raises RuntimeError if it does not start."""
     port = free_port()
     command = [sys.executable, "-m", "medisync", "serve", "--workspace", str(workspace), "--port", str(port)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
-    try:
-        _wait_until_healthy(process, f"http://127.0.0.1:{port}/_stcore/health")
+    with started(command, f"127.0.0.1:{port}", output=output) as process:
         yield f"127.0.0.1:{port}", psutil.Process(process.pid)
+
+
+@contextmanager
+def started(
+    command: Sequence[str],
+    address: str,
+    *,
+    path: str = "/_stcore/health",
+    output: int | IO[str] = subprocess.DEVNULL,
+    env: Mapping[str, str] | None = None,
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Runs a web server until the block ends; yields it once it answers. Raises RuntimeError if it does not start."""
+    process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, env=env)
+    try:
+        _wait_until_healthy(process, f"http://{address}{path}")
+        yield process
     finally:
         process.terminate()
         process.wait()

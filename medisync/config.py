@@ -6,6 +6,7 @@ The defaults of the fields are the published recipe. The notebook's parameter ce
 import difflib
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
@@ -41,6 +42,11 @@ class Hospital(Section):
     """Origin of the images, for the model card."""
     licence: str = ""
     """Terms of use of the images, for the model card."""
+
+    @field_validator("name")
+    @classmethod
+    def _has_composed_letters(cls, name: str) -> str:
+        return normalise_name(name)
 
     @field_validator("path")
     @classmethod
@@ -228,10 +234,17 @@ class Configuration(Section):
 
     @model_validator(mode="after")
     def _has_one_dataset_per_hospital(self) -> Self:
+        if repeated := [name for name, n in Counter(hospital.name for hospital in self.hospitals).items() if n > 1]:
+            raise ValueError(f"hospitals: two hospitals have the same name, {repeated[0]!r}; give each its own")
         paths = [hospital.path for hospital in self.hospitals]
         if len(set(paths)) < len(paths):
             raise ValueError("hospitals: two hospitals share one dataset path; each needs its own")
         return self
+
+
+def normalise_name(name: str) -> str:
+    """Returns a hospital's name with composed letters, which look like separate letters and accents but differ from them."""
+    return unicodedata.normalize("NFC", name)
 
 
 def normalise_folder(name: str) -> str:
@@ -325,7 +338,7 @@ def _join_one(name: str, hospital: dict[str, Any], datasets: Mapping[str, Any]) 
         known = ", ".join(map(str, datasets))
         raise ConfigError(f"HOSPITAL_CONFIGS[{name!r}].dataset_id: {dataset_id!r} is not in DATASETS ({known})")
     dataset = dict(datasets[str(dataset_id)])
-    if dataset.pop("hospital", name) != name:
+    if normalise_name(str(dataset.pop("hospital", name))) != normalise_name(name):
         raise ConfigError(f"DATASETS[{dataset_id!r}].hospital: expected {name!r}, the hospital that uses it")
     return {"name": name, **hospital, **dataset}
 

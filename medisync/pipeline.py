@@ -80,8 +80,10 @@ def begin(workspace: Workspace, configuration: Configuration, transport: Transpo
     """Begins a new run, or resumes the interrupted one that RESUME names; it is this process's until it is published.
 
     Raises ConfigError if the run to resume was begun with another configuration, ArtifactError if there is no such run
-    or another process works on it.
+    or another process works on it, DataError, before anything is written, in a folder without dataset/.
     """
+    if transport == "in one process":  # a networked run's images are at the hospitals
+        artifacts.require_dataset(workspace)
     publishing.tidy(workspace)
     resumed = configuration.run.resume
     run = _resume(workspace, configuration) if resumed else _begin_new(workspace, configuration)

@@ -558,3 +558,70 @@ def test_opening_the_dashboard_does_not_import_torch(workspace: Workspace) -> No
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parent)
+
+
+def test_a_deleted_run_is_said_and_no_other_run_takes_its_place(workspace: Workspace) -> None:
+    factories.make_run(workspace, synthetic=False)
+    folder = factories.make_run(workspace)
+    app = open_page("evaluation")
+    assert app.sidebar.selectbox[0].value == "run-002"
+    shutil.rmtree(folder)
+    for name in ("evaluation", "prediction", "overview"):  # on the page, and on others
+        app = switch(app, name)
+        assert not app.exception
+        assert [warning.value for warning in app.warning] == [
+            "run\\-002 is no longer there; choose another in the sidebar."
+        ]
+        assert not app.metric
+        assert app.sidebar.selectbox[0].value is None
+    assert "run-001" in app.sidebar.selectbox[0].options[0]
+    app.sidebar.selectbox[0].select("run-001").run()
+    assert [title.value for title in app.title] == ["Overview"]
+    assert app.sidebar.selectbox[0].value == "run-001"
+
+
+def test_on_the_page_runs_another_run_is_chosen_after_one_was_deleted(workspace: Workspace) -> None:
+    factories.make_run(workspace)
+    folder = factories.make_run(workspace)
+    app = open_page("runs")
+    shutil.rmtree(folder)
+    app.run()
+    assert not app.exception
+    app.button(key="show-run-001").click().run()
+    assert app.sidebar.selectbox[0].value == "run-001"
+    assert [title.value for title in switch(app, "evaluation").title] == ["Evaluation"]
+
+
+def test_the_only_run_deleted_is_said_too(workspace: Workspace) -> None:
+    folder = factories.make_run(workspace)
+    app = open_page("evaluation")
+    shutil.rmtree(folder)
+    app.run()
+    assert "run\\-001 is no longer there." in [warning.value for warning in app.warning]
+    assert [title.value for title in app.title] == ["No run to show yet"]
+
+
+def test_a_run_that_became_unreadable_is_said(workspace: Workspace) -> None:
+    factories.make_run(workspace)
+    folder = factories.make_run(workspace)
+    app = open_page("evaluation")
+    (folder / "run.json").unlink()
+    data._list_runs.clear()  # pages look again after five seconds
+    app.run()
+    said = "run\\-002 can no longer be read; the page Runs says why; choose another in the sidebar."
+    assert said in [warning.value for warning in app.warning]
+
+
+@pytest.mark.parametrize("copy", ["run-007", "run-001 copy"])
+def test_a_copied_run_has_its_own_name_on_the_page_runs(workspace: Workspace, copy: str) -> None:
+    folder = factories.make_run(workspace)
+    shutil.copytree(folder, folder.with_name(copy))
+    app = open_page("runs")
+    assert {button.key for button in app.button} >= {"show-run-001", f"show-{copy}"}
+    assert formatting.sentence(f"{copy} says it is run-001: a copy") in [warning.value for warning in app.warning]
+    assert sum("confusion" in str(chart.proto.id) for chart in app.get("plotly_chart")) == 2
+    app.button(key=f"show-{copy}").click().run() if not app.button(key=f"show-{copy}").disabled else None
+    assert not app.exception
+    shown = switch(app, "overview")
+    assert shown.sidebar.selectbox[0].value == copy
+    assert formatting.sentence(f"{copy} says it is run-001: a copy") in [caption.value for caption in shown.caption]

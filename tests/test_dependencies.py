@@ -16,7 +16,11 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 STUBS = {"_typeshed"}
 """Modules that exist for type checkers only."""
 
-NOT_IMPORTED = {"jupyter": "opens the notebook", "scikit-learn": "fixed by the owner; reference metrics of the tests"}
+NOT_IMPORTED = {
+    "jupyter": "opens the notebook",
+    "scikit-learn": "fixed by the owner; reference metrics of the tests",
+    "websockets": "streamlit's, kept below the versions that drop connections with a non-ASCII header",
+}
 """Runtime dependencies that no module imports, each with the reason to have it."""
 
 

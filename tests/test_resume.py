@@ -95,6 +95,7 @@ def test_a_completed_federation_is_only_tested_again() -> None:
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Iterator[artifacts.Workspace]:
+    (tmp_path / "dataset").mkdir()
     yield artifacts.locate(tmp_path)
     run_lock.let_go()
 

@@ -18,6 +18,13 @@ def add(commands: Any, shared: argparse.ArgumentParser, name: str, run: Any, sum
     return command
 
 
+def existing_workspace(options: argparse.Namespace) -> "Workspace":
+    """Returns the workspace that the options name. Raises ConfigError if there is no such folder."""
+    from medisync.workspace import artifacts
+
+    return artifacts.locate_existing(options.workspace)
+
+
 def add_parameters(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "-p",

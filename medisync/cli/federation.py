@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from medisync import notebook
-from medisync.cli.common import add, add_demo_flag, add_parameters, print_result, run_parameters, shown
+from medisync.cli.common import (
+    add,
+    add_demo_flag,
+    add_parameters,
+    existing_workspace,
+    print_result,
+    run_parameters,
+    shown,
+)
 from medisync.errors import FederationError
 
 
@@ -41,7 +49,8 @@ def add_federation(commands: Any, shared: argparse.ArgumentParser) -> None:
 def init_command(options: argparse.Namespace) -> int:
     from medisync.network import setup
 
-    made = setup.make(options.folder, options.server, notebook.configuration().hospitals)
+    with _stopped_by_signals():
+        made = setup.make(options.folder, options.server, notebook.configuration().hospitals)
     print(f"made {shown(made.server)}; hand each hospital its own folder, and nothing else:")
     print("\n".join(f"  {shown(file.parent)}" for file in made.hospitals.values()))
     return 0
@@ -68,9 +77,8 @@ def hospital_command(options: argparse.Namespace) -> int:
 
 def run_command(options: argparse.Namespace) -> int:
     from medisync.network import settings, submission
-    from medisync.workspace import artifacts
 
-    workspace, file = artifacts.locate(options.workspace), options.settings.resolve()
+    workspace, file = existing_workspace(options), options.settings.resolve()
     parameters = run_parameters(workspace, options)
     server = settings.read(settings.ServerSettings, file)
     with _stopped_by_signals():
@@ -81,9 +89,8 @@ def run_command(options: argparse.Namespace) -> int:
 
 def loopback_command(options: argparse.Namespace) -> int:
     from medisync.network import loopback
-    from medisync.workspace import artifacts
 
-    workspace = artifacts.locate(options.workspace)
+    workspace = existing_workspace(options)
     parameters = run_parameters(workspace, options)
     with _stopped_by_signals():
         name = loopback.run(workspace, parameters, options.resume or "")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medisync.cli.common import add, shown
+from medisync.cli.common import add, existing_workspace, shown
 from medisync.errors import ArtifactError, ConfigError, DataError, MediSyncError, printable
 
 if TYPE_CHECKING:
@@ -109,10 +109,12 @@ def _class_maps(options: argparse.Namespace) -> "dict[str, dict[str, Label]]":
     """Returns each hospital's class map, as the model's run recorded them; none if its record is not there any more."""
     from medisync.workspace import artifacts
 
-    workspace = artifacts.locate(options.workspace)
+    workspace = existing_workspace(options)
     try:
         run = options.run or artifacts.read(workspace.models, artifacts.META).run
-        hospitals = artifacts.read(workspace.artifacts / run, artifacts.RUN).configuration.get("hospitals", [])
+        hospitals = artifacts.read(artifacts.run_folder(workspace, run), artifacts.RUN).configuration.get(
+            "hospitals", []
+        )
     except ArtifactError:
         return {}
     return {hospital["name"]: hospital["class_map"] for hospital in hospitals}
@@ -164,8 +166,8 @@ def _add_model(command: argparse.ArgumentParser, help_hospital: str = OWN_STATIS
 def _model_folder(options: argparse.Namespace) -> Path:
     from medisync.workspace import artifacts
 
-    workspace = artifacts.locate(options.workspace)
-    return workspace.artifacts / options.run if options.run else workspace.models
+    workspace = existing_workspace(options)
+    return artifacts.run_folder(workspace, options.run) if options.run else workspace.models
 
 
 def _load_classifier(options: argparse.Namespace, hospital: str) -> "Classifier":

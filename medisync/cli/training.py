@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medisync import notebook, project_files
-from medisync.cli.common import add, add_demo_flag, add_parameters, print_result, run_parameters, shown
+from medisync.cli.common import (
+    add,
+    add_demo_flag,
+    add_parameters,
+    existing_workspace,
+    print_result,
+    run_parameters,
+    shown,
+)
 from medisync.cli.workspaces import become_dashboard
 from medisync.errors import MediSyncError
 
@@ -64,9 +72,8 @@ def add_train(commands: Any, shared: argparse.ArgumentParser) -> None:
 
 def train(options: argparse.Namespace) -> int:
     from medisync.reporting import run_comparison
-    from medisync.workspace import artifacts
 
-    workspace = artifacts.locate(options.workspace)
+    workspace = existing_workspace(options)
     parameters = run_parameters(workspace, options)
     if options.seeds is None:
         _execute_notebook(workspace, parameters)
@@ -85,6 +92,7 @@ def _execute_notebook(workspace: "Workspace", parameters: Mapping[str, Any]) -> 
     from medisync.workspace import artifacts
     from medisync.workspace.atomic import write_bytes
 
+    artifacts.require_dataset(workspace)
     os.environ |= {"MEDISYNC_WORKSPACE": str(workspace.root), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     with tempfile.TemporaryDirectory() as folder:
         executed = Path(folder) / notebook.PATH.name

@@ -50,7 +50,17 @@ def run_picker() -> None:
     unreadable = [listing for listing in data.list_runs() if listing.record is None]
     with st.sidebar:
         if runs:
-            st.selectbox("Run", list(runs), key=data.RUN_KEY, format_func=lambda name: _run_label(runs[name]))
+            if data.lost():
+                st.session_state[data.RUN_KEY] = None  # Streamlit would show the newest run instead
+            st.selectbox(
+                "Run",
+                list(runs),
+                index=None if data.lost() else 0,
+                key=data.RUN_KEY,
+                format_func=lambda name: _run_label(runs[name]),
+                placeholder="Choose a run",
+            )
+            data.remember_shown()
         if unreadable:
             reason = "These runs are unfinished or unreadable. The page Runs gives the reasons."
             st.caption(f"{len(unreadable)} not shown: see Runs", help=reason)
@@ -75,9 +85,24 @@ def require_run() -> RunListing:
     """Returns the selected run; if there is none, says how to make one and ends the page."""
     run = data.selected()
     if run is None:
-        _no_run(bool(data.list_runs()))
+        gone = data.lost()
+        if gone:
+            _say_lost(gone)
+        if not data.readable():
+            _no_run(bool(data.list_runs()))
         st.stop()
+    if run.note:
+        st.caption(sentence(run.note))
     return run
+
+
+def _say_lost(name: str) -> None:
+    is_there = name in [listing.name for listing in data.list_runs()]
+    reason = "can no longer be read; the page Runs says why" if is_there else "is no longer there"
+    others = "; choose another in the sidebar" if data.readable() else ""
+    if others:
+        st.title("Choose a run")
+    st.warning(f"{escape(name)} {reason}{others}.", icon=":material/report:")
 
 
 def _no_run(has_unreadable: bool) -> None:

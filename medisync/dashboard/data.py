@@ -43,6 +43,9 @@ SILENCE = 60.0
 RUN_KEY = "run"
 """The run picker's key in the session state; its value is a name of `readable`."""
 
+_SHOWN_KEY = "shown-run"
+"""The key in the session state of the run that the session was shown last."""
+
 HOSPITAL_KEY = "hospital"
 """The key in the session state of the hospital that the hospitals page shows."""
 
@@ -69,7 +72,7 @@ def leaflet_address() -> str:
 
 def list_runs() -> list[RunListing]:
     """Returns every run of the workspace, newest first; a run whose metadata does not parse counts as unreadable."""
-    return _list_runs(artifacts.locate())
+    return [listing for listing in _list_runs(artifacts.locate()) if listing.folder.is_dir()]
 
 
 @st.cache_data(ttl=5, show_spinner=False)
@@ -94,10 +97,26 @@ def readable() -> dict[str, RunListing]:
 
 
 def selected() -> RunListing | None:
-    """Returns the run that the picker shows, or None if there is nothing to pick."""
+    """Returns the run that the picker shows; None if there is nothing to pick, or the run that was shown is gone."""
     runs = readable()
-    chosen = runs.get(st.session_state.get(RUN_KEY, ""))
-    return chosen or next(iter(runs.values()), None)
+    chosen = runs.get(st.session_state.get(RUN_KEY) or "")
+    return chosen or (None if lost() else next(iter(runs.values()), None))
+
+
+def lost() -> str:
+    """Returns the name of the run that this session was shown last, if it can no longer be shown and none was chosen since.
+
+    Another run must not take its place unasked: its figures and predictions would be taken for those of the first.
+    """
+    runs = readable()
+    shown: str = st.session_state.get(_SHOWN_KEY, "")
+    return shown if shown and shown not in runs and st.session_state.get(RUN_KEY) not in runs else ""
+
+
+def remember_shown() -> None:
+    """Remembers for this session which run it is shown."""
+    if run := selected():
+        st.session_state[_SHOWN_KEY] = run.name
 
 
 def record(run: RunListing) -> RunRecord:
@@ -107,7 +126,7 @@ def record(run: RunListing) -> RunRecord:
 
 
 def meta(run: RunListing) -> ModelMeta:
-    return _fetch(run, artifacts.META)
+    return artifacts.named_by_folder(run.folder, _fetch(run, artifacts.META))
 
 
 def audit(run: RunListing) -> AuditRecord:

@@ -3,7 +3,6 @@
 Private keys are written with mode 0600 and are never replaced.
 """
 
-import ipaddress
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from medisync.errors import ConfigError
+from medisync.network.addresses import as_ip_address
 
 VALID_FOR = timedelta(days=730)
 CURVE = ec.SECP384R1()
@@ -55,7 +55,9 @@ def make_server_certificate(
 ) -> None:
     """Writes server.key and server.crt to `folder`, valid for `hosts` (names or addresses) and for this machine."""
     key, (authority_key, authority_certificate) = ec.generate_private_key(CURVE), authority
-    names = x509.SubjectAlternativeName([_host(host) for host in dict.fromkeys([*hosts, "localhost", "127.0.0.1"])])
+    names = x509.SubjectAlternativeName(
+        [_host(host) for host in dict.fromkeys([*hosts, "localhost", "127.0.0.1", "::1"])]
+    )
     certificate = (
         _certificate(_name("MediSync FL server"), authority_certificate.subject, key.public_key(), now)
         .add_extension(names, critical=False)
@@ -124,10 +126,8 @@ def _name(text: str) -> x509.Name:
 
 
 def _host(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
+    address = as_ip_address(host)
+    return x509.IPAddress(address) if address else x509.DNSName(host)
 
 
 def _private_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -13,6 +13,7 @@ from medisync.network import services, settings, setup, submission
 from medisync.network.settings import ServerSettings
 from medisync.network.setup import FederationFiles
 from medisync.network.superlink import superlink
+from medisync.workspace import artifacts
 from medisync.workspace.artifacts import Workspace
 
 
@@ -39,6 +40,7 @@ def run(workspace: Workspace, parameters: Mapping[str, Any], resume: str = "") -
 def prepare(folder: Path, workspace: Workspace, parameters: Mapping[str, Any]) -> FederationFiles:
     """Writes keys, settings and the split of a workspace's hospitals to `folder`."""
     configuration = notebook.configuration(parameters)
+    artifacts.require_dataset(workspace)
     audited = audit.audit_hospitals(configuration.hospitals, workspace.dataset, workspace.cache)
     print(audit.brief(audited), flush=True)
     audit.require_images(audited, configuration.hospitals, workspace.dataset)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medisync.errors import FederationError
-from medisync.network.settings import split_address
+from medisync.network.addresses import split_address
 
 START_SECONDS = 90.0
 STOP_SECONDS = 10.0
@@ -122,10 +122,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def listens(port: int) -> bool:
+def listens(port: int, host: str = "127.0.0.1") -> bool:
     """Returns whether a program on this machine accepts connections at `port`."""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1):
+        with socket.create_connection((host, port), timeout=1):
             return True
     except OSError:
         return False
@@ -135,7 +135,7 @@ def require_free(address: str) -> None:
     """Raises FederationError if another program already listens at `address`."""
     host, port = split_address(address)
     try:
-        with socket.create_server((host, port)):
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             pass
     except OSError as error:
         raise FederationError(

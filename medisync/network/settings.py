@@ -6,30 +6,21 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tomli_w
-from pydantic import Field, ValidationError, field_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator
 
-from medisync.config import Hospital, Section, SplitConfig, normalise_class_map
+from medisync.config import Hospital, Section, SplitConfig, normalise_class_map, normalise_name
 from medisync.errors import ConfigError
+from medisync.network.addresses import ListenAddress, ServerAddress
 from medisync.schemas import Label, Location
 
-Address = Annotated[str, Field(pattern=r"^[A-Za-z0-9.\-\[\]:]+:[0-9]{1,5}$")]
-"""host:port"""
-Name = Annotated[str, Field(min_length=1, max_length=80)]
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Returns host and port. Raises ConfigError if the address is not HOST:PORT."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise ConfigError(f"server address: expected HOST:PORT, such as federation.example.org:9443, got {address!r}")
-    return host.strip("[]"), int(port)
+Name = Annotated[str, Field(min_length=1, max_length=80), AfterValidator(normalise_name)]
 
 
 class HospitalSettings(Section):
     """hospital.toml, which only its hospital reads. Relative paths are relative to the file."""
 
     name: Name
-    server: Address
+    server: ServerAddress
     dataset: Path
     """The dataset's folder."""
     folder: str = ""
@@ -80,7 +71,7 @@ class Member(Section):
 class ServerSettings(Section):
     """server.toml. Relative paths are relative to the file."""
 
-    listen: Address = "127.0.0.1:9443"
+    listen: ListenAddress = "127.0.0.1:9443"
     """The address that hospitals connect to; 0.0.0.0:9443 listens on all interfaces."""
     authority: Path = Path("ca.crt")
     certificate: Path = Path("server.crt")

@@ -8,8 +8,9 @@ from typing import Any
 
 from medisync.errors import FederationError
 from medisync.network import credentials, services
+from medisync.network.addresses import join_address, split_address
 from medisync.network.services import Service
-from medisync.network.settings import ServerSettings, split_address, to_toml
+from medisync.network.settings import ServerSettings, to_toml
 
 IN_MEMORY = ":flwr-in-memory:"
 """A SuperLink keeps nothing on disk: server.toml says who may connect, and an interrupted round starts again. With a
@@ -30,15 +31,16 @@ def superlink(server: ServerSettings) -> Iterator[Service]:
     credentials.require_valid(server.authority)
     credentials.require_valid(server.certificate)
     services.require_free(server.listen)
-    _, port = split_address(server.listen)
+    host, port = split_address(server.listen)
+    own = "::1" if ":" in host else "127.0.0.1"
     home = server.state / "flower"
     home.mkdir(parents=True, exist_ok=True)
-    connection = {"address": f"127.0.0.1:{port}", "root-certificates": server.authority}
+    connection = {"address": join_address(own, port), "root-certificates": server.authority}
     flower_settings = {"superlink": {"default": CONNECTION, CONNECTION: connection}}
     (home / "config.toml").write_text(to_toml(flower_settings), encoding="utf-8")
     log = server.state / "server.log"
     with services.service("the server", services.FLOWER, _arguments(server), home, log) as link:
-        services.wait_until(lambda: services.listens(port), link, "listen")
+        services.wait_until(lambda: services.listens(port, own), link, "listen")
         _register(server)
         yield link
 

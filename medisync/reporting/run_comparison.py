@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 
-from medisync.errors import ArtifactError
 from medisync.reporting.formatting import (
     ALL_HOSPITALS,
     NO_VALUE,
@@ -19,6 +18,7 @@ from medisync.reporting.formatting import (
     with_interval,
 )
 from medisync.reporting.tables import table
+from medisync.reporting.text_columns import display_width, lined_up, pad
 from medisync.schemas import BaselineRecord, Metrics, ModelMeta, RunRecord
 from medisync.workspace import artifacts
 from medisync.workspace.artifacts import RunListing, Workspace
@@ -103,41 +103,36 @@ def listing(workspace: Workspace) -> str:
     found = artifacts.list_runs(workspace)
     if not found:
         return "no runs yet; `medisync train` makes one, `medisync demo` makes one on phantom hospitals"
-    return "\n".join(_line(run) for run in found)
+    width = max(display_width(plain(run.name)) for run in found)
+    return "\n".join(f"{pad(plain(run.name), width)}  {_line(run)}" for run in found)
 
 
 def _line(run: RunListing) -> str:
     if run.record is None:
-        return f"{run.name}  unreadable: {run.problem}"
+        return f"unreadable: {run.problem}"
     meta: ModelMeta = artifacts.read(run.folder, artifacts.META)
     kind = "  (synthetic)" if run.record.synthetic else ""
+    note = f"  ({plain(run.note)})" if run.note else ""
     return (
-        f"{run.name}  {moment(run.record.finished_at)}  test accuracy {with_interval(meta.metrics.test, 'accuracy')}  "
-        f"macro F1 {percent(meta.metrics.test.macro_f1)}  round {meta.best_epoch} of {meta.num_epochs} selected{kind}"
+        f"{moment(run.record.finished_at)}  test accuracy {with_interval(meta.metrics.test, 'accuracy')}  "
+        f"macro F1 {percent(meta.metrics.test.macro_f1)}  round {meta.best_epoch} of {meta.num_epochs} selected{kind}{note}"
     )
 
 
-def difference(workspace: Workspace, first: str, second: str) -> str:
-    """Returns a text table of the parameters, versions and figures in which two runs differ."""
+def difference(workspace: Workspace, first: str, second: str, width: int = 0) -> str:
+    """Returns a text table of the parameters, versions and figures in which two runs differ.
+
+    It fits a terminal of `width` columns (0: as wide as it gets).
+    """
     found = _differing("Name", {name: _facts(workspace, name) for name in (first, second)})
-    return f"{first} and {second} do not differ" if found.empty else _text(found)
-
-
-def _text(found: pd.DataFrame) -> str:
-    """Returns a table as left-aligned columns."""
-    rows = [("", *found.columns), *found.itertuples(name=None)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    if found.empty:
+        return f"{first} and {second} do not differ"
+    return lined_up([("", *found.columns), *found.itertuples(name=None)], width)
 
 
 def _facts(workspace: Workspace, name: str) -> dict[str, Any]:
     """Returns everything that can differ between two runs. Raises ArtifactError if there is no such run."""
-    folder = workspace.artifacts / name
-    if not folder.is_dir():
-        known = ", ".join(run.name for run in artifacts.list_runs(workspace)) or "none"
-        raise ArtifactError(f"{name}: no such run (there are: {known})")
+    folder = artifacts.run_folder(workspace, name)
     record, meta = artifacts.read(folder, artifacts.RUN), artifacts.read(folder, artifacts.META)
     compared = artifacts.read(folder, artifacts.BASELINES) if artifacts.BASELINES in record.files else None
     selected = {"selected round": f"{meta.best_epoch} of {meta.num_epochs}"}
@@ -160,8 +155,7 @@ def spread(workspace: Workspace, names: Sequence[str]) -> str:
     metas: list[ModelMeta] = [artifacts.read(workspace.artifacts / name, artifacts.META) for name in names]
     figures = [_spread_figures(meta) for meta in metas]
     rows = [(name, _mean([each.get(name) for each in figures])) for name in figures[0]]
-    width = max(len(name) for name, _ in rows)
-    return "\n".join([f"{len(names)} runs, mean and standard deviation", *(f"{n.ljust(width)}  {v}" for n, v in rows)])
+    return f"{len(names)} runs, mean and standard deviation\n{lined_up(rows)}"
 
 
 def _spread_figures(meta: ModelMeta) -> dict[str, float | None]:

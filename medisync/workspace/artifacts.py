@@ -4,6 +4,7 @@ This is the only module that knows the names. A run is complete once it has a ru
 with its SHA-256.
 """
 
+import difflib
 import hashlib
 import math
 import os
@@ -13,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from medisync.errors import ArtifactError
+from medisync.errors import ArtifactError, ConfigError, DataError
 from medisync.schemas import (
     AuditRecord,
     BaselineRecord,
@@ -32,7 +33,7 @@ from medisync.schemas import (
     Transport,
 )
 from medisync.workspace import json_files
-from medisync.workspace.atomic import explained, sweep
+from medisync.workspace.atomic import explained, is_partial, sweep
 
 AUDIT = "audit.json"
 STATS = "dataset_stats.json"
@@ -124,12 +125,16 @@ class Run:
 
 @dataclass(frozen=True)
 class RunListing:
-    """One entry of the list of runs; `problem` says why a run cannot be shown, and is empty for a readable run."""
+    """One entry of the list of runs; `problem` says why a run cannot be shown, and is empty for a readable run.
+
+    A run is called what its folder is called; `note` says so where its record has another name.
+    """
 
     name: str
     folder: Path
     record: RunRecord | None
     problem: str
+    note: str = ""
 
 
 def local_files(index: int) -> tuple[str, str]:
@@ -140,6 +145,40 @@ def local_files(index: int) -> tuple[str, str]:
 def locate(root: str | os.PathLike[str] | None = None) -> Workspace:
     """Returns the workspace at `root`, else at $MEDISYNC_WORKSPACE, else in the current folder."""
     return Workspace(Path(root or os.environ.get("MEDISYNC_WORKSPACE") or ".").resolve())
+
+
+def locate_existing(root: str | os.PathLike[str] | None = None) -> Workspace:
+    """Returns the workspace that `locate` finds. Raises ConfigError if there is no such folder."""
+    workspace = locate(root)
+    if not workspace.root.is_dir():
+        named = "--workspace" if root else "MEDISYNC_WORKSPACE"
+        raise ConfigError(f"{named}: there is no folder {workspace.root}{_similar(workspace.root)}")
+    return workspace
+
+
+def _similar(missing: Path) -> str:
+    """Returns a question that names a folder which may have been meant; empty if none beside `missing` looks like it."""
+    parent = missing.parent
+    names = [entry.name for entry in parent.iterdir() if entry.is_dir()] if parent.is_dir() else []
+    close = difflib.get_close_matches(missing.name, names, n=1)
+    return f"; did you mean {parent / close[0]}?" if close else ""
+
+
+def require_dataset(workspace: Workspace) -> None:
+    """Raises DataError if the workspace has no dataset/: a run begun in the wrong folder would leave files there."""
+    if not workspace.dataset.is_dir():
+        raise DataError(
+            f"there is no folder dataset/ in {workspace.root}, so nothing was begun; start in the folder that holds"
+            " dataset/, or set MEDISYNC_WORKSPACE or --workspace to it"
+        )
+
+
+def run_folder(workspace: Workspace, name: str) -> Path:
+    """Returns the folder of a run. Raises ArtifactError, naming the runs that there are, if there is no such run."""
+    names = [run.name for run in _folders(workspace)]
+    if name not in names:
+        raise ArtifactError(f"{name}: no such run (there are: {', '.join(names) or 'none'})")
+    return workspace.artifacts / name
 
 
 def now() -> str:
@@ -175,11 +214,9 @@ def allocate(workspace: Workspace) -> Run:
 
 def reopen(workspace: Workspace, name: str) -> tuple[Run, RunStart]:
     """Returns an interrupted run and its start record. Raises ArtifactError if there is nothing to resume."""
-    folder = workspace.artifacts / name
+    folder = run_folder(workspace, name)
     if (folder / RUN).exists():
         raise ArtifactError(f"{name} is complete; there is nothing to resume")
-    if not folder.is_dir():
-        raise ArtifactError(f"there is no {name} in {workspace.artifacts.name}/")
     if not (folder / START).exists():
         raise ArtifactError(f"{name} stopped before training began; there is nothing to resume, start a new run")
     start: RunStart = read(folder, START)
@@ -261,12 +298,22 @@ def forget_progress(folder: Path) -> None:
 
 
 def list_runs(workspace: Workspace) -> list[RunListing]:
-    """Lists every artifacts/run-NNN, newest first; incomplete and damaged ones with the reason."""
-    if not workspace.artifacts.is_dir():
-        return []
-    numbered = [(number, entry) for entry in workspace.artifacts.iterdir() if (number := run_number(entry.name))]
-    folders = [entry for _, entry in sorted(numbered, reverse=True) if entry.is_dir()]
-    return [_listing(folder) for folder in folders]
+    """Lists every artifacts/run-NNN, newest first, then complete runs in folders with other names, such as a copy's.
+
+    Incomplete and damaged runs are listed with the reason.
+    """
+    return [_listing(folder) for folder in _folders(workspace)]
+
+
+def _folders(workspace: Workspace) -> list[Path]:
+    entries = (
+        [entry for entry in workspace.artifacts.iterdir() if entry.is_dir()] if workspace.artifacts.is_dir() else []
+    )
+    numbered = [(number, entry) for entry in entries if (number := run_number(entry.name))]
+    others = [
+        entry for entry in entries if not run_number(entry.name) and (entry / RUN).exists() and not is_partial(entry)
+    ]
+    return [entry for _, entry in sorted(numbered, reverse=True)] + sorted(others)
 
 
 def _listing(folder: Path) -> RunListing:
@@ -278,7 +325,22 @@ def _listing(folder: Path) -> RunListing:
             _check_file(folder / name, expected)
     except ArtifactError as error:
         return RunListing(folder.name, folder, None, str(error))
-    return RunListing(folder.name, folder, record, "")
+    return RunListing(folder.name, folder, named_by_folder(folder, record), "", _other_name(folder, record.run))
+
+
+Named = TypeVar("Named", RunRecord, ModelMeta)
+
+
+def named_by_folder(folder: Path, record: Named) -> Named:
+    """Returns a run's record or metadata with the name of its folder: in a copy, both still say the original's name."""
+    return record if record.run == folder.name else record.model_copy(update={"run": folder.name})
+
+
+def _other_name(folder: Path, name: str) -> str:
+    """Returns `run-007 says it is run-001: a copy`; empty if the record has the folder's name."""
+    if name == folder.name:
+        return ""
+    return f"{folder.name} says it is {name}: {'a copy' if (folder.parent / name).is_dir() else 'it was renamed'}"
 
 
 def _unfinished(folder: Path) -> str:

@@ -1,6 +1,7 @@
 """Atomic writes: a file or folder appears whole or not at all, whatever happens to the process."""
 
 import ctypes
+import glob
 import os
 import shutil
 import sys
@@ -9,7 +10,7 @@ from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from medisync.errors import ArtifactError
+from medisync.errors import ArtifactError, ConfigError
 
 PARTIAL = ".partial"
 """Suffix of files and folders that are incomplete or no longer needed; their names also begin with a dot."""
@@ -64,6 +65,28 @@ def replace_files(folder: Path, files: Mapping[str, bytes], *, without: Set[str]
                     write_bytes(folder / name, data)
                 for name in without - files.keys():
                     (folder / name).unlink(missing_ok=True)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Yields a staging folder that becomes `folder` once the block has ended; if it fails, nothing is left of it.
+
+    What a killed process left of an earlier try is removed first. Raises ConfigError if `folder` holds anything.
+    """
+    folder = folder.resolve()
+    with explained(f"make {folder.name}/"):
+        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+            raise ConfigError(f"{folder} already exists and is not replaced; remove it, or choose another folder")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for left in folder.parent.glob(f".{glob.escape(folder.name)}.*{PARTIAL}"):
+            shutil.rmtree(left, ignore_errors=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=PARTIAL, dir=folder.parent))
+        try:
+            staging.chmod(folder.stat().st_mode if folder.is_dir() else 0o755)
+            yield staging
+            staging.rename(folder)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 

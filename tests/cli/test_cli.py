@@ -43,7 +43,9 @@ PYTHON = {"kernelspec": {"name": "python3", "display_name": "Python 3", "languag
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
-    return artifacts.locate(tmp_path / "workspace")
+    found = artifacts.locate(tmp_path / "workspace")
+    found.dataset.mkdir(parents=True)
+    return found
 
 
 @pytest.fixture
@@ -355,3 +357,63 @@ def test_debug_shows_the_traceback(workspace: Workspace) -> None:
 
     with pytest.raises(MediSyncError):
         medisync(workspace, "predict", ROOT / "nowhere.png", "--debug")
+
+
+COMMANDS = ("runs", "audit", "serve", "train", "download")
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "evaluate x", "federation local"])
+def test_a_mistyped_workspace_is_refused_with_what_may_be_meant(
+    workspace: Workspace, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = workspace.root.parent / "worksapce"
+    assert main([*command.split(), "--workspace", str(wrong)]) == 2
+    said = f"medisync: --workspace: there is no folder {wrong}; did you mean {workspace.root}?\n"
+    assert capsys.readouterr().err == said
+    assert list(workspace.root.parent.iterdir()) == [workspace.root]
+
+
+def test_a_mistyped_variable_is_refused_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MEDISYNC_WORKSPACE", str(tmp_path / "qqq"))
+    assert main(["runs"]) == 2
+    assert capsys.readouterr().err == f"medisync: MEDISYNC_WORKSPACE: there is no folder {tmp_path / 'qqq'}\n"
+
+
+@pytest.mark.parametrize(
+    "command", [["evaluate", "x", "--run"], ["train", "--resume"], ["runs", "--compare", "run-001"]]
+)
+def test_an_unknown_run_is_answered_with_those_that_there_are(
+    trained: Workspace, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "run-99", "--workspace", str(trained.root)]) == 1
+    assert capsys.readouterr().err == "medisync: run-99: no such run (there are: run-001)\n"
+
+
+@pytest.mark.parametrize("command", [["train"], ["federation", "local"]])
+def test_training_in_the_wrong_folder_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    monkeypatch.delenv("MEDISYNC_WORKSPACE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert main(command) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"medisync: there is no folder dataset/ in {tmp_path}, so nothing was begun; start in the")
+    assert said.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_notebook_in_the_wrong_folder_says_so_and_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy of the notebook, started in another folder by any program, such as Jupyter or papermill."""
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    monkeypatch.delenv("MEDISYNC_WORKSPACE", raising=False)
+    (tmp_path / "copied.ipynb").write_bytes(notebook.PATH.read_bytes())
+    with pytest.raises(PapermillExecutionError) as error:
+        papermill.execute_notebook(tmp_path / "copied.ipynb", None, cwd=tmp_path, progress_bar=False)
+    assert f"there is no folder dataset/ in {tmp_path}, so nothing was begun" in error.value.evalue
+    assert [file.name for file in tmp_path.iterdir()] == ["copied.ipynb"]

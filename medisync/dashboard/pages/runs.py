@@ -59,6 +59,9 @@ if not listings:
 st.title("Runs")
 found = [(data.record(listing), data.meta(listing)) for listing in listings if listing.record]
 st.subheader("Finished")
+for listing in listings:
+    if listing.note:
+        st.warning(formatting.sentence(listing.note), icon=":material/content_copy:")
 if found:
     show_finished(found, data.selected())
 else:
