@@ -55,9 +55,8 @@ def read_header(data: bytes) -> ImageHeader:
     parsed = parse(data, header_only=True)
     kind = next((name for name, tag in PIXELS.items() if tag == parsed.pixel_tag), None)
     if kind is None:
-        raise ImageError(
-            "the DICOM file is cut off before its pixels" if parsed.is_cut else "the DICOM file holds no image"
-        )
+        damaged = "the DICOM file is damaged: it is cut off before its pixels"
+        raise ImageError(damaged if parsed.is_cut else "the DICOM file holds no image")
     require_decoder(UID(parsed.fields.file_meta.TransferSyntaxUID))
     _check_fields(parsed.fields, kind)
     header = ImageHeader(data, parsed.fields, kind, _count(parsed, len(data)))
