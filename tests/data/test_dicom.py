@@ -2,6 +2,7 @@
 
 import io
 import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -153,6 +154,26 @@ def test_padding_is_no_data(fields: dict[str, object]) -> None:
     assert "padding" in found.notes[0]
     windowed = read(dicom(values, **fields, WindowCenter=1300, WindowWidth=2600)).values
     assert not windowed[:4].any()
+
+
+def test_padding_above_all_others_is_recognised_and_bright_tissue_is_not_padding() -> None:
+    values = HEAD.copy()
+    values[:4] = 65535
+    assert np.isnan(read(dicom(values)).values[:4]).all()
+    values[:4] = 3000
+    assert np.array_equal(read(dicom(values)).values, values)
+    block = np.where(HEAD > 0, np.uint16(900), np.uint16(0))
+    assert np.array_equal(read(dicom(block)).values, block)
+
+
+@pytest.mark.parametrize("slope", [0, "nan"])
+def test_a_rescale_that_makes_no_sense_is_ignored_with_a_note(slope: object) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data = dicom(HEAD, RescaleSlope=slope, RescaleIntercept=5)
+    found = read(data)
+    assert np.array_equal(found.values, HEAD)
+    assert found.notes == ("its rescale makes no sense and was ignored",)
 
 
 def test_padding_of_the_other_sign_is_recognised() -> None:
@@ -512,6 +533,9 @@ def test_compressed_pixels_are_decoded_and_damage_is_named(syntax: str, frame: o
         (dicom(HEAD, PixelData=b"\0\0"), "damaged: it claims 1 frame of 48 x 64 pixels, and does not hold as many"),
         (dicom(numbered(1, 2), NumberOfFrames=10**9), "claims 1000000000 frames"),
         (dicom(HEAD, Rows=60000, Columns=60000), "60000 x 60000 pixels, more than the limit"),
+        (dicom(HEAD, NumberOfFrames=1).replace(b"IS\2\x001 ", b"IS\2\x001A"), "NumberOfFrames is not a number"),
+        (dicom(HEAD, Rows=0), "claims an image of 48 x 0 pixels"),
+        (dicom(HEAD, PhotometricInterpretation="PALETTE COLOR"), "lacks RedPaletteColorLookupTableDescriptor"),
         (dicom(HEAD, SamplesPerPixel=7), "its SamplesPerPixel is 7, expected one of 1, 3, 4"),
         (dicom(HEAD, BitsAllocated=12), "its BitsAllocated is 12, expected one of 1, 8, 16"),
         (dicom(HEAD, PhotometricInterpretation="HSV"), "its PhotometricInterpretation cannot be read, expected one of"),
