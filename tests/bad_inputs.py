@@ -24,7 +24,7 @@ PATIENT = "Nobody^Known"
 PATIENT_ID = "patient-4711"
 JPEG_END = b"\xff\xd9"
 SCAN = texture(0, 128)
-EXPLICIT, DEFLATED, JPEG_LS = ExplicitVRLittleEndian, "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.80"
+EXPLICIT, DEFLATED, HTJ2K = ExplicitVRLittleEndian, "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.201"
 
 
 def encoded(picture: Image.Image | np.ndarray, kind: str = "PNG", **options: object) -> bytes:
@@ -125,10 +125,10 @@ def dicom(pixels: np.ndarray | None = None, syntax: str = EXPLICIT, **fields: ob
 
 
 def compressed_dicom() -> bytes:
-    """Returns a file that claims to be JPEG-LS, for which no decoder is installed."""
+    """Returns a file that claims to be High-Throughput JPEG 2000, for which no decoder is installed."""
     from pydicom.encaps import encapsulate
 
-    return dicom(syntax=JPEG_LS, PixelData=encapsulate([b"\xff\xd8 no pixels \xff\xd9"]))
+    return dicom(syntax=HTJ2K, PixelData=encapsulate([b"\xff\xd8 no pixels \xff\xd9"]))
 
 
 def nifti(values: np.ndarray, affine: np.ndarray | None = None) -> bytes:
@@ -277,7 +277,7 @@ def files() -> list[BadFile]:
         BadFile(29, "named.dcm", dicom(), notes=[by_hand]),
         BadFile(30, "monochrome1.dcm", dicom(PhotometricInterpretation="MONOCHROME1"), notes=[by_hand]),
         BadFile(30, "frames.dcm", dicom(np.stack([texture(s, 64) for s in range(3)])), notes=["frame 2 of 3 used"]),
-        BadFile(30, "jpeg-ls.dcm", compressed_dicom(), "JPEG-LS Lossless"),
+        BadFile(30, "htj2k.dcm", compressed_dicom(), "High-Throughput JPEG 2000"),
         BadFile(33, "nan.nii", nifti(with_nan(volume())), "not finite"),
         BadFile(33, "4d.nii.gz", gzip.compress(nifti(np.stack([volume()] * 2, axis=3))), notes=["first of several"]),
         BadFile(33, "zero.nii", without_slices(), "no slice|volume of slices|damaged"),

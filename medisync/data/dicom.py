@@ -105,7 +105,7 @@ def _stored(frame: _Frame, load: Load) -> NDArray[Any]:
     if header.kind not in file:
         raise ImageError("the DICOM file is damaged: it is cut off before its last pixels")
     try:
-        values = pixel_array(file, index=frame.index)
+        values = pixel_array(file, index=frame.index, correct_unused_bits=False)  # done below: pydicom ignores HighBit
     except MemoryError:
         raise
     except Exception:  # pydicom and its decoders raise anything for damaged pixels  # noqa: BLE001

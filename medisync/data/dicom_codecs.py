@@ -13,6 +13,7 @@ from pydicom import uid
 from pydicom.pixels import get_decoder  # type: ignore[attr-defined]
 from pydicom.pixels.decoders.base import DecodeRunner
 
+from medisync.data.formats import JPEG_END
 from medisync.errors import ImageError
 
 JPEG = (uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEGLosslessSV1)
@@ -38,6 +39,8 @@ def decode_frame(source: bytes, runner: DecodeRunner) -> bytes:
 
     if _frame_size(source) != (runner.rows, runner.columns):
         raise ValueError("the size of the compressed image differs from the file's fields")
+    if not source.rstrip(b"\0").endswith(JPEG_END):  # libjpeg fills what is missing with grey
+        raise ValueError("the compressed image is cut off")
     decode = imagecodecs.jpegls_decode if runner.transfer_syntax in JPEG_LS else imagecodecs.jpeg8_decode
     pixels: NDArray[np.unsignedinteger] = decode(source)
     if pixels.size != runner.rows * runner.columns * runner.samples_per_pixel:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi, apply_windowing
 
-from medisync.data.dicom_fields import PADDINGS, WINDOWS, number, numbers
+from medisync.data.dicom_fields import PADDINGS, WINDOWS, number, numbers, require
 from medisync.data.intensities import Pixels, to_bytes
 from medisync.errors import ImageError
 
@@ -32,8 +32,8 @@ HEAD_THRESHOLD = 0.1
 MIN_LEFT = 0.01
 """Smallest fraction of an image that padding may leave; if it leaves less, the padding value is a mistake."""
 
-PADDING_GAP = 0.25
-"""A negative lowest value is padding if the gap above it is this fraction of the range of the rest."""
+LOW_GAP, HIGH_GAP = 0.25, 1.0
+"""Undeclared padding is that far from all other values, as a fraction of their range: below it, or above it."""
 
 
 def displayed(stored: Values, fields: Dataset, kind: str) -> tuple[Values, tuple[str, ...]]:
@@ -62,7 +62,11 @@ def _palette(stored: Values, fields: Dataset) -> Pixels:
         raise ImageError(
             "its palette has more than 256 entries of 8 bits, which cannot be read; export it as grey or RGB"
         )
-    colours = apply_color_lut(stored, fields)[..., :3]
+    require(fields, "RedPaletteColorLookupTableDescriptor")
+    try:
+        colours = apply_color_lut(stored, fields)[..., :3]
+    except Exception:  # pydicom raises anything for a table that is not one  # noqa: BLE001
+        raise ImageError("its palette is incomplete or damaged") from None
     return (
         (colours >> 8).astype(np.uint8)
         if colours.dtype == np.uint16 and colours.max() > 255
@@ -77,7 +81,7 @@ def _to_eight_bit(colours: Values, fields: Dataset) -> Pixels:
 
 
 def _padding(stored: Values, fields: Dataset, kind: str) -> tuple[Mask, tuple[str, ...]]:
-    """Returns where there is padding, by the fields or, where they mention none, by a negative value far below all others."""
+    """Returns where there is padding, by the fields or, where they mention none, by the intensities."""
     value_name, limit_name = PADDINGS[kind]
     value = _as_stored(number(fields, value_name), stored)
     if value is None:
@@ -98,15 +102,17 @@ def _as_stored(value: float | None, stored: Values) -> float | None:
 
 
 def _undeclared_padding(stored: Values) -> tuple[Mask, tuple[str, ...]]:
-    nowhere = np.zeros(stored.shape, bool)
-    lowest = float(np.nanmin(stored))
-    rest = stored[stored > lowest]
-    if lowest >= 0 or not rest.size:
-        return nowhere, ()
-    gap, spread = float(rest.min()) - lowest, float(rest.max()) - float(rest.min())
-    if gap <= PADDING_GAP * spread:
-        return nowhere, ()
-    return stored == lowest, (f"pixels of the value {lowest:g}, far below all others, left out as padding",)
+    """Finds a negative lowest value far below all others, or a frequent highest one far above them."""
+    low, high = float(np.nanmin(stored)), float(np.nanmax(stored))
+    above, below = stored[stored > low], stored[stored < high]
+    if low < 0 and above.size and float(above.min()) - low > LOW_GAP * (high - float(above.min())):
+        return stored == low, (f"pixels of the value {low:g}, far below all others, left out as padding",)
+    mask: Mask = stored == high
+    if below.size and np.ptp(below) > 0 and mask.mean() > MIN_LEFT:
+        top = float(below.max())
+        if high - top > HIGH_GAP * (top - low):
+            return mask, (f"pixels of the value {high:g}, far above all others, left out as padding",)
+    return np.zeros(stored.shape, bool), ()
 
 
 @dataclass(frozen=True)
@@ -155,10 +161,9 @@ def _rescaled(stored: Values, fields: Dataset) -> tuple[Values, tuple[str, ...]]
     """Applies the modality's lookup table, or slope and intercept."""
     if "ModalityLUTSequence" not in fields:
         slope, intercept = number(fields, "RescaleSlope"), number(fields, "RescaleIntercept")
-        if slope is None or intercept is None:
-            return stored, ()
-        if slope == 0:
-            return stored, ("its RescaleSlope is 0 and was ignored",)
+        if not slope or intercept is None:
+            given = "RescaleSlope" in fields and "RescaleIntercept" in fields
+            return stored, ("its rescale makes no sense and was ignored",) if given else ()
         if (slope, intercept) == (1, 0):
             return stored, ()
     return apply_modality_lut(stored, fields), ()

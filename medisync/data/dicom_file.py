@@ -70,10 +70,10 @@ def parse(data: bytes, header_only: bool = False, only: Sequence[int] = ()) -> P
     The transfer syntax of the result is always set, as far as it can be told. Raises ImageError for a deflated file that
     inflates beyond the limit, and whatever pydicom raises for a damaged one.
     """
-    stream = io.BytesIO(_inflated(data))
-    watch = _Watch(stream, header_only)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they quote the file
+        stream = io.BytesIO(_inflated(data))
+        watch = _Watch(stream, header_only)
         fields = read_partial(stream, watch, force=True, specific_tags=list(only) or None)
     if "TransferSyntaxUID" not in fields.file_meta:
         fields.file_meta.TransferSyntaxUID = _guessed_syntax(fields)

@@ -55,9 +55,8 @@ def read_header(data: bytes) -> ImageHeader:
     parsed = parse(data, header_only=True)
     kind = next((name for name, tag in PIXELS.items() if tag == parsed.pixel_tag), None)
     if kind is None:
-        raise ImageError(
-            "the DICOM file is cut off before its pixels" if parsed.is_cut else "the DICOM file holds no image"
-        )
+        damaged = "the DICOM file is damaged: it is cut off before its pixels"
+        raise ImageError(damaged if parsed.is_cut else "the DICOM file holds no image")
     require_decoder(UID(parsed.fields.file_meta.TransferSyntaxUID))
     _check_fields(parsed.fields, kind)
     header = ImageHeader(data, parsed.fields, kind, _count(parsed, len(data)))
@@ -70,6 +69,8 @@ def _check_fields(file: FileDataset, kind: str) -> None:
     fields, _ = frame_fields(file, 0)
     require(fields, *REQUIRED, *(INTEGERS if kind == "PixelData" else ()))
     rows, columns = (int(number(fields, name) or 0) for name in ("Rows", "Columns"))
+    if rows < 1 or columns < 1:
+        raise ImageError(f"it claims an image of {columns} x {rows} pixels")
     if rows * columns > MAX_PIXELS:
         raise ImageError(f"{columns} x {rows} pixels, more than the limit of {MAX_PIXELS // 10**6} million pixels")
     for name, allowed in (("SamplesPerPixel", SAMPLES), ("BitsAllocated", BITS)):
@@ -82,7 +83,8 @@ def _check_fields(file: FileDataset, kind: str) -> None:
 def _count(parsed: Parsed, size: int) -> int:
     """Returns the number of frames. Raises ImageError if the file cannot hold that many."""
     file, room = parsed.fields, parsed.pixel_bytes
-    if (claimed := number(file, "NumberOfFrames")) is None and "NumberOfFrames" in file:
+    claimed = number(file, "NumberOfFrames")
+    if claimed is None and "NumberOfFrames" in file and file.get_item("NumberOfFrames").value:
         raise ImageError("its NumberOfFrames is not a number")
     count = 1 if claimed is None else int(claimed)
     samples = 2 if file.PhotometricInterpretation == "YBR_FULL_422" else int(file.SamplesPerPixel)

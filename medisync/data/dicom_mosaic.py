@@ -80,9 +80,9 @@ def _divides(side: int, stored: NDArray[Any]) -> bool:
 
 
 def _side_by_matrix(file: FileDataset, stored: NDArray[Any]) -> int | None:
-    """Compares the image with the acquisition matrix: rows and columns by frequency, then by phase; two of them are 0."""
-    lengths = [int(length) for length in numbers(file, "AcquisitionMatrix", 4) or [] if length > 0]
-    return next((side for side in _sides(stored) if any(length * side == stored.shape[0] for length in lengths)), None)
+    """Compares the longer side of the image with that of the acquisition matrix, two of whose four numbers are 0."""
+    longest = max(numbers(file, "AcquisitionMatrix", 4) or [0])
+    return next((side for side in _sides(stored) if side * longest == max(stored.shape)), None)
 
 
 def _side_by_borders(stored: NDArray[Any]) -> int | None:

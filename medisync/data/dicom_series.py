@@ -58,12 +58,6 @@ def describe(data: bytes) -> Header:
     return Header("" if alone or not uid else key, parsed.pixel_tag is not None, is_placed)
 
 
-def series_key(data: bytes) -> str | None:
-    """Returns the key of a slice's series; None for a file that belongs to no series, such as one without an image."""
-    header = describe(data)
-    return header.series or None if header.has_image else None
-
-
 def arrange(images: Sequence[Dataset]) -> tuple[list[int], tuple[str, ...]]:
     """Orders the images of a volume by position, from their fields; returns indices, and notes on what is left out.
 
