@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from medisync.data.file_tree import HIDDEN, LeftOut, is_system
-from medisync.data.foreign_formats import ARCHIVE, name_of
+from medisync.data.foreign import ARCHIVE, name_of
 from medisync.data.formats import ZIP_STARTS, claims_to_be_a_scan
 from medisync.data.limits import MAX_BYTES
 from medisync.data.scan_files import Entry

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from medisync.data import foreign_formats
+from medisync.data import foreign
 from medisync.data.decoding import Scan, file_bytes, open_scan
 from medisync.data.file_tree import LeftOut, walk, why_not_a_file
 from medisync.data.formats import (
@@ -177,8 +177,8 @@ def _judge(entry: Entry, has_pixels: bool, place: str) -> _Verdict:
         return _refuse(entry, "empty file")
     if entry.name.lower().endswith((".img", ".img.gz")):
         return _Verdict(problem=_missing_half(entry.name, "header", "hdr"))
-    found = foreign_formats.name_of(head)
-    return _refuse(entry, f"{found} inside {place}, not opened" if found == foreign_formats.ARCHIVE else found)
+    found = foreign.name_of(head)
+    return _refuse(entry, f"{found} inside {place}, not opened" if found == foreign.ARCHIVE else found)
 
 
 def _refuse(entry: Entry, reason: str, problem: str = "") -> _Verdict:

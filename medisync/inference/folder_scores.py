@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from medisync.config import normalise_class_map, normalise_folder
+from medisync.data.class_names import TUMOUR_OF_ANY_CLASS, WITHOUT_TUMOUR
 from medisync.data.discovery import class_folder
 from medisync.data.file_tree import LeftOut, counted
 from medisync.data.scan_files import Entry, Found, list_folder, sort_files
@@ -25,15 +26,6 @@ FOLDER_LABELS: dict[str, Label] = {
     **dict.fromkeys(("no tumor", "no tumour", "notumour"), "notumor"),
 }
 """Normalised folder names whose label needs no class map, such as those of `no_tumor` and `Pituitary Tumor`."""
-
-HINTS = {
-    "yes": "a tumour of no particular class cannot be scored by class",
-    "tumor": "a tumour of no particular class cannot be scored by class",
-    "no": "rename it to no_tumor if that is what it holds",
-    "normal": "rename it to no_tumor if that is what it holds",
-    "healthy": "rename it to no_tumor if that is what it holds",
-}
-"""Why folders with these normalised names are left out."""
 
 
 @dataclass(frozen=True)
@@ -164,8 +156,10 @@ def _left_out(folder: ClassFolder, labels: FolderLabels) -> LeftOutFolder:
 
 
 def _hint(name: str, labels: FolderLabels) -> str:
-    if name in HINTS:
-        return HINTS[name]
+    if name in TUMOUR_OF_ANY_CLASS:
+        return "a tumour of no particular class cannot be scored by class"
+    if name in WITHOUT_TUMOUR:
+        return "rename it to no_tumor if that is what it holds"
     similar = difflib.get_close_matches(name, labels, n=1, cutoff=0.75)
     return f"not in a class map; similar to {similar[0]!r}" if similar else "not in a class map"
 
