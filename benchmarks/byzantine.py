@@ -24,11 +24,11 @@ from flwr.serverapp import Grid, ServerApp
 
 from medisync import notebook
 from medisync.config import DEMO_PARAMETERS
-from medisync.data.preprocessing import standardise
 from medisync.federation import client_app, server_app, simulation
 from medisync.federation.messages import ARRAYS, CONFIG, ROUND, Participants
 from medisync.federation.plan import FederationPlan
 from medisync.federation.server_app import Outcome
+from medisync.imaging.preprocessing import standardise
 from medisync.model import adam
 from medisync.model.device import select_device
 from medisync.phantom.scanner import draw_slice

@@ -42,8 +42,8 @@ def main() -> int:
 
 def _questions() -> dict[str, Callable[[], object]]:
     """Returns what the page Prediction asks of the model for one scan, by name."""
-    from medisync.data.decoding import decode
-    from medisync.data.preprocessing import standardise
+    from medisync.imaging.decoding import decode
+    from medisync.imaging.preprocessing import standardise
     from medisync.inference import explanation, predictor
     from medisync.workspace import artifacts
 

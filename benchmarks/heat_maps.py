@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from medisync.data.intensities import Pixels
-from medisync.data.preprocessing import head_box, pad_to_square, standardise
+from medisync.imaging.intensities import Pixels
+from medisync.imaging.preprocessing import head_box, pad_to_square, standardise
 from medisync.inference import explanation, predictor
 from medisync.inference.predictor import Classifier
 from medisync.phantom.scanner import PhantomSlice, draw_slice

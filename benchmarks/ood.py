@@ -16,8 +16,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from sklearn.datasets import load_sample_images
 
-from medisync.data.intensities import Pixels
-from medisync.data.preprocessing import standardise
+from medisync.imaging.intensities import Pixels
+from medisync.imaging.preprocessing import standardise
 from medisync.inference import predictor
 from medisync.training.dataset import open_hospitals
 from medisync.workspace import artifacts

@@ -35,9 +35,9 @@ from pydicom.uid import (
 )
 from scipy.ndimage import label as connected
 
-from medisync.data.decoding import decode, open_scan
-from medisync.data.intensities import Pixels
 from medisync.errors import ImageError
+from medisync.imaging.decoding import decode, open_scan
+from medisync.imaging.intensities import Pixels
 from medisync.inference import predictor
 from medisync.inference.predictor import Classifier
 from medisync.schemas import LABELS, Label, Prediction

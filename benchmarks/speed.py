@@ -38,14 +38,14 @@ from medisync import notebook
 from medisync.config import DEMO_PARAMETERS
 from medisync.data import audit
 from medisync.data.cache import open_cache
-from medisync.data.decoding import decode
 from medisync.data.fingerprints import fingerprint_file
 from medisync.data.parallel import map_files
-from medisync.data.preprocessing import normalise
 from medisync.errors import ImageError
 from medisync.federation import client_app, simulation
 from medisync.federation.checkpoint import Checkpoint
 from medisync.federation.observer import TrainingObserver
+from medisync.imaging.decoding import decode
+from medisync.imaging.preprocessing import normalise
 from medisync.inference import export, folders, predictor
 from medisync.model.device import describe_device, memory_kept, select_device
 from medisync.model.resnet import build_resnet18, forward, restore_for_training

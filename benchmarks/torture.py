@@ -39,8 +39,8 @@ from PIL import Image
 
 from medisync import notebook
 from medisync.config import DEMO_PARAMETERS
-from medisync.data import limits
 from medisync.errors import ArtifactError, ImageError, MediSyncError
+from medisync.imaging import limits
 from medisync.phantom.hospitals import write_hospitals
 from medisync.workspace import artifacts, publishing
 from medisync.workspace.artifacts import Workspace

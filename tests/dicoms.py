@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from medisync.data.dicom import open_dicom
-from medisync.data.slices import Slice
+from medisync.imaging.dicom import open_dicom
+from medisync.imaging.slices import Slice
 
 HEAD = np.zeros((64, 48), np.uint16)
 HEAD[8:56, 8:40] = np.arange(48 * 32).reshape(48, 32) + 500

@@ -16,8 +16,8 @@ from scans import hospital, save, texture
 from medisync.dashboard import uploads
 from medisync.dashboard.uploads import Sent
 from medisync.data import audit
-from medisync.data.decoding import open_scan
 from medisync.errors import MediSyncError
+from medisync.imaging.decoding import open_scan
 from medisync.workspace import artifacts
 from medisync.workspace.artifacts import Workspace
 

@@ -16,6 +16,7 @@ LAYERS = (
     {"config"},
     {"notebook"},
     {"workspace"},
+    {"imaging"},
     {"data", "phantom"},
     {"model"},
     {"evaluation"},

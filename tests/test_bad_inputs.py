@@ -27,11 +27,12 @@ from medisync.cli.main import main
 from medisync.config import Configuration, SplitConfig
 from medisync.dashboard import uploads
 from medisync.dashboard.uploads import Sent, Upload
-from medisync.data import archives, audit, splits
-from medisync.data.decoding import decode
-from medisync.data.formats import IMAGE_SUFFIXES
+from medisync.data import audit, splits
 from medisync.errors import ImageError
 from medisync.federation import simulation
+from medisync.imaging import archives
+from medisync.imaging.decoding import decode
+from medisync.imaging.formats import IMAGE_SUFFIXES
 from medisync.model.resnet import build_resnet18
 from medisync.model.weights import serialise
 from medisync.reporting import formatting

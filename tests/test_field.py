@@ -19,8 +19,8 @@ from scans import hospital
 from medisync.dashboard import uploads
 from medisync.dashboard.uploads import Sent
 from medisync.data.audit import audit_hospitals
-from medisync.data.decoding import decode, open_scan
 from medisync.errors import ImageError
+from medisync.imaging.decoding import decode, open_scan
 from medisync.inference import folders, predictor
 from medisync.inference.predictor import Classifier
 from medisync.project_files import ROOT

@@ -11,8 +11,8 @@ from app_pages import new_app
 from bad_inputs import PATIENT, PATIENT_ID
 
 from medisync.cli.main import main
-from medisync.data.decoding import decode
-from medisync.data.preprocessing import standardise
+from medisync.imaging.decoding import decode
+from medisync.imaging.preprocessing import standardise
 from medisync.inference.explanation import explain
 from medisync.inference.predictor import load, predict
 from medisync.phantom.hospitals import write_hospitals

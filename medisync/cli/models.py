@@ -11,7 +11,7 @@ from medisync.cli.common import add, existing_workspace, shown
 from medisync.errors import ArtifactError, ConfigError, DataError, MediSyncError, printable
 
 if TYPE_CHECKING:
-    from medisync.data.file_tree import LeftOut
+    from medisync.imaging.file_tree import LeftOut
     from medisync.inference.predictor import Classifier
     from medisync.schemas import Label
 
@@ -42,7 +42,7 @@ def _slice_number(text: str) -> int:
 def predict(options: argparse.Namespace) -> int:
     import io
 
-    from medisync.data.file_tree import counted
+    from medisync.imaging.file_tree import counted
     from medisync.inference import folders
     from medisync.reporting import prediction_csv
     from medisync.workspace.atomic import write_bytes
@@ -89,7 +89,7 @@ def add_evaluate(commands: Any, shared: argparse.ArgumentParser) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    from medisync.data.file_tree import counted
+    from medisync.imaging.file_tree import counted
     from medisync.inference.folder_scores import folder_labels, score_folder
 
     labels = folder_labels(_class_maps(options), options.hospital)

@@ -10,9 +10,9 @@ import streamlit as st
 import streamlit.components.v1 as components
 from numpy.typing import NDArray
 
-from medisync.data.decoding import decode, file_bytes
-from medisync.data.preprocessing import pad_to_square
 from medisync.errors import ArtifactError, ImageError
+from medisync.imaging.decoding import decode, file_bytes
+from medisync.imaging.preprocessing import pad_to_square
 from medisync.schemas import (
     LABELS,
     AuditRecord,

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from medisync.dashboard import data
 from medisync.dashboard.data import Mistake
 from medisync.dashboard.uploads import Upload
-from medisync.data.decoding import Scan, open_scan
-from medisync.data.intensities import Pixels
-from medisync.data.scan_files import single_file
 from medisync.errors import ImageError
+from medisync.imaging.decoding import Scan, open_scan
+from medisync.imaging.intensities import Pixels
+from medisync.imaging.scan_files import single_file
 from medisync.schemas import Prediction
 from medisync.workspace.artifacts import RunListing
 

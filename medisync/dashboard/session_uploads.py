@@ -11,7 +11,7 @@ import streamlit as st
 
 from medisync.dashboard import uploads
 from medisync.dashboard.uploads import Sent, Upload
-from medisync.data.file_tree import LeftOut, counted
+from medisync.imaging.file_tree import LeftOut, counted
 from medisync.reporting.formatting import escape
 
 KEPT_KEY = "uploads"

@@ -5,12 +5,12 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from medisync.data.archives import Limits, is_zip, list_archive
-from medisync.data.file_tree import HIDDEN, LeftOut, is_system
-from medisync.data.formats import HEAD_BYTES
-from medisync.data.limits import MAX_BYTES
-from medisync.data.scan_files import Entry, Found, ScanFiles, sort_files
 from medisync.errors import ImageError
+from medisync.imaging.archives import Limits, is_zip, list_archive
+from medisync.imaging.file_tree import HIDDEN, LeftOut, is_system
+from medisync.imaging.formats import HEAD_BYTES
+from medisync.imaging.limits import MAX_BYTES
+from medisync.imaging.scan_files import Entry, Found, ScanFiles, sort_files
 
 MAX_SCANS = 200
 """Scans that an archive may hold; a DICOM series is one, however many files it has."""

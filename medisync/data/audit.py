@@ -14,11 +14,11 @@ from medisync.config import Hospital
 from medisync.data import audit_cache, audit_summary, layout_hints
 from medisync.data.dicom_patients import number_patients
 from medisync.data.discovery import HospitalFiles, discover
-from medisync.data.file_tree import HIDDEN
 from medisync.data.fingerprints import Entry, Fingerprint, fingerprint_file
 from medisync.data.parallel import map_files
 from medisync.data.related_images import relate
 from medisync.errors import DataError, printable
+from medisync.imaging.file_tree import HIDDEN
 from medisync.schemas import PHANTOM_MARKER, AuditedImage, AuditRecord, HospitalAudit, ImageStatus
 
 UNRESOLVED = Fingerprint(reason="its folder is not in the class map")

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from medisync.data.decoding import decode, file_bytes
-from medisync.data.intensities import Pixels
 from medisync.data.parallel import map_files
-from medisync.data.preprocessing import PIPELINE_VERSION, standardise
 from medisync.errors import DataError, ImageError
+from medisync.imaging.decoding import decode, file_bytes
+from medisync.imaging.intensities import Pixels
+from medisync.imaging.preprocessing import PIPELINE_VERSION, standardise
 
 
 def open_cache(

@@ -8,8 +8,9 @@ from typing import TypeVar
 
 from medisync.config import Hospital, normalise_folder
 from medisync.data import class_names, patient_list
-from medisync.data.file_tree import LeftOut, walk, why_not_a_file
-from medisync.data.formats import (
+from medisync.data.patient_list import PATIENTS
+from medisync.imaging.file_tree import LeftOut, walk, why_not_a_file
+from medisync.imaging.formats import (
     HEAD_BYTES,
     claims_to_be_a_scan,
     decompressed,
@@ -18,7 +19,6 @@ from medisync.data.formats import (
     is_nifti,
     is_picture,
 )
-from medisync.data.patient_list import PATIENTS
 from medisync.schemas import FolderAudit, Label
 
 Meaning = TypeVar("Meaning")

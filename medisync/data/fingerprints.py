@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from medisync.data import near_duplicates
-from medisync.data.decoding import file_bytes, open_scan
 from medisync.data.discovery import File
-from medisync.data.formats import is_dicom
-from medisync.data.intensities import Pixels
 from medisync.errors import ImageError
+from medisync.imaging.decoding import file_bytes, open_scan
+from medisync.imaging.formats import is_dicom
+from medisync.imaging.intensities import Pixels
 
 PATIENT_FIELDS = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")
 """DICOM fields that tell patients apart, best first; an examination is of one patient."""
@@ -78,7 +78,7 @@ def _patient_key(data: bytes) -> str:
         return ""
     from pydicom.tag import Tag
 
-    from medisync.data.dicom_file import parse
+    from medisync.imaging.dicom_file import parse
 
     try:
         fields = parse(data, header_only=True, only=[Tag(name) for name in PATIENT_FIELDS]).fields

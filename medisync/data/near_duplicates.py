@@ -18,7 +18,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from medisync.data.intensities import Pixels, percentiles
+from medisync.imaging.intensities import Pixels, percentiles
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.intp]

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 
 from medisync.config import Hospital, SplitConfig
-from medisync.data.file_tree import HIDDEN
 from medisync.errors import DataError
+from medisync.imaging.file_tree import HIDDEN
 from medisync.schemas import (
     LABELS,
     SPLITS,

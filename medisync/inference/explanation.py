@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from medisync.data.intensities import Pixels
-from medisync.data.preprocessing import normalise
+from medisync.imaging.intensities import Pixels
+from medisync.imaging.preprocessing import normalise
 from medisync.inference.predictor import Classifier
 from medisync.model.resnet import forward_with_stages
 from medisync.schemas import LABELS, Label

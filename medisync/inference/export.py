@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from medisync.data.preprocessing import normalise
 from medisync.errors import ConfigError, ModelError
+from medisync.imaging.preprocessing import normalise
 from medisync.inference.predictor import Classifier
 from medisync.model.device import Device
 from medisync.model.resnet import forward_with_features, restore_network
@@ -41,7 +41,7 @@ def to_safetensors(classifier: Classifier) -> bytes:
 def to_onnx(classifier: Classifier) -> bytes:
     """The computation from standardised pixels to calibrated probabilities, with `describe` as the file's metadata.
 
-    Input `pixels`: uint8 [N, S, S], grey, as `medisync.data.preprocessing.standardise` makes them. Outputs, float32
+    Input `pixels`: uint8 [N, S, S], grey, as `medisync.imaging.preprocessing.standardise` makes them. Outputs, float32
     whatever the device computes in: `probabilities` [N, classes], calibrated, in the order of `labels`; `logits` [N,
     classes]; `features` [N, FEATURES], from which the OOD score is computed.
 

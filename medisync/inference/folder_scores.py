@@ -11,11 +11,11 @@ import numpy as np
 from medisync.config import normalise_class_map, normalise_folder
 from medisync.data.class_names import TUMOUR_OF_ANY_CLASS, WITHOUT_TUMOUR
 from medisync.data.discovery import class_folder
-from medisync.data.file_tree import LeftOut, counted
-from medisync.data.scan_files import Entry, Found, list_folder, sort_files
 from medisync.errors import ConfigError, DataError, printable
 from medisync.evaluation.metrics import compute_metrics
 from medisync.evaluation.totals import Totals, tally
+from medisync.imaging.file_tree import LeftOut, counted
+from medisync.imaging.scan_files import Entry, Found, list_folder, sort_files
 from medisync.inference.folders import ScanPrediction, predict_scans
 from medisync.inference.predictor import Classifier
 from medisync.schemas import LABELS, Label, Metrics, Prediction

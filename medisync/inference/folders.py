@@ -13,14 +13,14 @@ from typing import Literal
 
 import numpy as np
 
-from medisync.data.archives import Limits, is_zip, list_archive
-from medisync.data.decoding import Decoded, Scan
-from medisync.data.file_tree import LeftOut
-from medisync.data.formats import HEAD_BYTES, other_halves
-from medisync.data.intensities import Pixels
-from medisync.data.preprocessing import standardise
-from medisync.data.scan_files import Entry, Found, ScanFiles, file_on_disk, list_folder, sort_files
 from medisync.errors import DataError, ImageError
+from medisync.imaging.archives import Limits, is_zip, list_archive
+from medisync.imaging.decoding import Decoded, Scan
+from medisync.imaging.file_tree import LeftOut
+from medisync.imaging.formats import HEAD_BYTES, other_halves
+from medisync.imaging.intensities import Pixels
+from medisync.imaging.preprocessing import standardise
+from medisync.imaging.scan_files import Entry, Found, ScanFiles, file_on_disk, list_folder, sort_files
 from medisync.inference.predictor import Classifier, predict_batch, with_file_checks
 from medisync.model.device import memory_kept
 from medisync.schemas import Prediction

@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from medisync.data.decoding import Decoded, Scan, decode
-from medisync.data.intensities import Pixels
-from medisync.data.preprocessing import normalise, standardise
 from medisync.errors import ConfigError, ImageError
 from medisync.evaluation.calibration import prediction_set
 from medisync.evaluation.ood import FeatureDistribution
 from medisync.evaluation.totals import Floats, softmax
+from medisync.imaging.decoding import Decoded, Scan, decode
+from medisync.imaging.intensities import Pixels
+from medisync.imaging.preprocessing import normalise, standardise
 from medisync.model import local_batchnorm
 from medisync.model.device import Device, memory_kept, select_device
 from medisync.model.resnet import forward_with_features, load_weights, restore_network

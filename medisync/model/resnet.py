@@ -83,7 +83,7 @@ class RoundBatchNorm2d(nn.BatchNorm2d):
 def build_resnet18(normalisation: Normalisation = "averaged", *, seed: int = 0) -> nn.Module:
     """ResNet18 with random weights and one output per class.
 
-    Takes float32 [N, 3, S, S] as `medisync.data.preprocessing.normalise` makes it; returns logits [N, classes]. The
+    Takes float32 [N, 3, S, S] as `medisync.imaging.preprocessing.normalise` makes it; returns logits [N, classes]. The
     same seed gives the same weights; torch's global random state is left unchanged.
 
     He et al. 2016, https://arxiv.org/abs/1512.03385.

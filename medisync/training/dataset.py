@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medisync.data.cache import open_cache
-from medisync.data.intensities import Pixels
+from medisync.imaging.intensities import Pixels
 from medisync.schemas import LABELS, SPLITS, HospitalSplit, Split, SplitImage, SplitRecord
 
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medisync.config import TrainingConfig
-from medisync.data.preprocessing import normalise, resize
 from medisync.errors import DataError
+from medisync.imaging.preprocessing import normalise, resize
 from medisync.model import adam
 from medisync.model.device import Device
 from medisync.model.resnet import (

@@ -8,7 +8,7 @@ from pydicom.uid import generate_uid
 
 from medisync.dashboard import uploads
 from medisync.dashboard.uploads import Sent, Upload, expand
-from medisync.data.file_tree import LeftOut
+from medisync.imaging.file_tree import LeftOut
 
 
 def sent(files: dict[str, bytes]) -> list[Sent]:

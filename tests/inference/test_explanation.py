@@ -7,7 +7,7 @@ import recipes
 import torch
 from PIL import Image
 
-from medisync.data.preprocessing import head_box, pad_to_square, standardise
+from medisync.imaging.preprocessing import head_box, pad_to_square, standardise
 from medisync.inference import explanation, predictor
 from medisync.inference.predictor import Classifier
 from medisync.model.device import memory_kept, select_device

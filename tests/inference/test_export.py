@@ -14,8 +14,8 @@ from torch import nn
 from torchvision import models
 
 from medisync.cli.main import main
-from medisync.data.decoding import decode
-from medisync.data.preprocessing import standardise
+from medisync.imaging.decoding import decode
+from medisync.imaging.preprocessing import standardise
 from medisync.inference import predictor
 from medisync.inference.predictor import Classifier
 from medisync.model.device import Device

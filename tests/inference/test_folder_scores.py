@@ -9,8 +9,8 @@ from bad_inputs import dicom
 from pydicom.uid import generate_uid
 from scans import save, texture
 
-from medisync.data.scan_files import list_folder
 from medisync.errors import ConfigError, DataError
+from medisync.imaging.scan_files import list_folder
 from medisync.inference.folder_scores import Conflict, FolderScores, folder_labels, score_folder, sort_by_class
 from medisync.inference.folders import find_scans, predict_scans
 from medisync.inference.predictor import Classifier

@@ -8,8 +8,8 @@ from bad_inputs import archive, dicom, encoded, nifti, pair
 from pydicom.uid import generate_uid
 from scans import save, texture
 
-from medisync.data.scan_files import single_file
 from medisync.errors import DataError
+from medisync.imaging.scan_files import single_file
 from medisync.inference import folders
 from medisync.inference.folders import EVERY, find_scans, predict_scans
 from medisync.inference.predictor import Classifier, predict

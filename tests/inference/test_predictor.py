@@ -12,9 +12,9 @@ import torch
 from bad_inputs import encoded
 from scans import texture
 
-from medisync.data.decoding import Scan, decode, open_scan
-from medisync.data.preprocessing import standardise
 from medisync.errors import ConfigError, ImageError, ModelError
+from medisync.imaging.decoding import Scan, decode, open_scan
+from medisync.imaging.preprocessing import standardise
 from medisync.inference import explanation, predictor
 from medisync.inference.predictor import Classifier
 from medisync.model import local_batchnorm

@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 from medisync.config import Normalisation, TrainingConfig
-from medisync.data.preprocessing import normalise
 from medisync.errors import DataError
+from medisync.imaging.preprocessing import normalise
 from medisync.model import adam
 from medisync.model.device import Device
 from medisync.model.resnet import build_resnet18

@@ -8,9 +8,9 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
-from medisync.data.decoding import decode, file_bytes
-from medisync.data.intensities import Pixels
-from medisync.data.preprocessing import pad_to_square
+from medisync.imaging.decoding import decode, file_bytes
+from medisync.imaging.intensities import Pixels
+from medisync.imaging.preprocessing import pad_to_square
 from medisync.reporting.charts.theme import CLASS_COLOURS, Chart, layout, percents
 from medisync.reporting.formatting import CLASS_NAMES, RESEARCH_ONLY, axis_label, percent, plain
 from medisync.reporting.pictures import data_address, overlay

@@ -1,6 +1,6 @@
 """Names files that are no scans, by their first bytes, and says what to do with them."""
 
-from medisync.data.formats import ZIP_STARTS, decompressed, is_gzip
+from medisync.imaging.formats import ZIP_STARTS, decompressed, is_gzip
 
 TO_NIFTI = "convert it to NIfTI"
 TO_PNG = "export the image as PNG"

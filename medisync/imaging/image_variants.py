@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from PIL import TiffImagePlugin
 
-from medisync.data.formats import JPEG_START
-from medisync.data.tiff_pages import TIFF_STARTS
+from medisync.imaging.formats import JPEG_START
+from medisync.imaging.tiff_pages import TIFF_STARTS
 
 ADVICE = "export the image as 8-bit PNG, or as DICOM"
 

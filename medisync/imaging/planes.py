@@ -9,7 +9,7 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
-from medisync.data.limits import MAX_PIXEL_ASPECT, MIN_SIDE
+from medisync.imaging.limits import MAX_PIXEL_ASPECT, MIN_SIDE
 
 RIGHT, FRONT, TOP = range(3)
 

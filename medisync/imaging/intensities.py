@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from medisync.data.slices import BlankError
 from medisync.errors import ImageError
+from medisync.imaging.slices import BlankError
 
 Pixels = NDArray[np.uint8]
 

@@ -10,13 +10,13 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from medisync.data.compression import decompress, first_bytes
-from medisync.data.formats import is_analyze_header, is_gzip, is_nifti, is_nifti1
-from medisync.data.intensities import refuse_holes
-from medisync.data.limits import MAX_PIXELS
-from medisync.data.planes import Planes, choose_planes
-from medisync.data.slices import Slice, Volume
 from medisync.errors import ImageError
+from medisync.imaging.compression import decompress, first_bytes
+from medisync.imaging.formats import is_analyze_header, is_gzip, is_nifti, is_nifti1
+from medisync.imaging.intensities import refuse_holes
+from medisync.imaging.limits import MAX_PIXELS
+from medisync.imaging.planes import Planes, choose_planes
+from medisync.imaging.slices import Slice, Volume
 
 HEADER_BYTES = 540
 """Size of the NIfTI-2 header, the longer of the two."""

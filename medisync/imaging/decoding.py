@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from medisync.data.compression import decompress, first_bytes
-from medisync.data.formats import GZIP_START, HEAD_BYTES, is_gzip, is_nifti, is_volume
-from medisync.data.images import check_geometry, check_pixels, damage_explained, open_image
-from medisync.data.intensities import Pixels, percentiles, reduce_to_bytes, without_fill
-from medisync.data.limits import MAX_ASPECT, MAX_BYTES, MAX_PIXEL_ASPECT, MAX_PIXELS, MIN_CONTRAST
-from medisync.data.slices import BlankError, Slice, Volume
 from medisync.errors import ImageError
+from medisync.imaging.compression import decompress, first_bytes
+from medisync.imaging.formats import GZIP_START, HEAD_BYTES, is_gzip, is_nifti, is_volume
+from medisync.imaging.images import check_geometry, check_pixels, damage_explained, open_image
+from medisync.imaging.intensities import Pixels, percentiles, reduce_to_bytes, without_fill
+from medisync.imaging.limits import MAX_ASPECT, MAX_BYTES, MAX_PIXEL_ASPECT, MAX_PIXELS, MIN_CONTRAST
+from medisync.imaging.slices import BlankError, Slice, Volume
 
 SQUARE = 1.01
 """Largest ratio of the sides of a pixel that counts as square."""
@@ -137,7 +137,7 @@ def open_scan(files: Sequence[bytes]) -> Scan:
 def _open(files: Sequence[bytes]) -> Volume:
     if len(files) == 1 and not is_volume(files[0]):
         return open_image(files[0])
-    from medisync.data import volumes  # here because nibabel and pydicom import slowly and most files are images
+    from medisync.imaging import volumes  # here because nibabel and pydicom import slowly and most files are images
 
     return volumes.open_volume(files)
 

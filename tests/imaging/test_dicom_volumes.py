@@ -12,9 +12,9 @@ from pydicom.uid import (
 )
 from rewrapped import dicom
 
-from medisync.data.dicom import open_dicom
-from medisync.data.dicom_series import describe
 from medisync.errors import ImageError
+from medisync.imaging.dicom import open_dicom
+from medisync.imaging.dicom_series import describe
 
 # Geometry
 

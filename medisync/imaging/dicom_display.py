@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi, apply_windowing
 
-from medisync.data.dicom_fields import PADDINGS, WINDOWS, number, numbers, require
-from medisync.data.intensities import Pixels, to_bytes
 from medisync.errors import ImageError
+from medisync.imaging.dicom_fields import PADDINGS, WINDOWS, number, numbers, require
+from medisync.imaging.intensities import Pixels, to_bytes
 
 Values = NDArray[Any]
 Mask = NDArray[np.bool_]

@@ -10,10 +10,10 @@ from bad_inputs import JPEG, SCAN, dicom, encoded, nifti
 from PIL import Image
 from scans import texture
 
-from medisync.data.decoding import decode, open_scan, shows_head
-from medisync.data.foreign import foreign_format
-from medisync.data.intensities import reduce_to_bytes
 from medisync.errors import ImageError
+from medisync.imaging.decoding import decode, open_scan, shows_head
+from medisync.imaging.foreign import foreign_format
+from medisync.imaging.intensities import reduce_to_bytes
 
 BLANK = np.zeros_like(SCAN)
 

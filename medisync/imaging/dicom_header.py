@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pydicom.dataset import FileDataset
 from pydicom.uid import UID
 
-from medisync.data.dicom_codecs import require_decoder
-from medisync.data.dicom_fields import INTEGERS, REQUIRED, frame_fields, number, require
-from medisync.data.dicom_file import PIXELS, Parsed, parse
-from medisync.data.limits import MAX_PIXELS
 from medisync.errors import ImageError
+from medisync.imaging.dicom_codecs import require_decoder
+from medisync.imaging.dicom_fields import INTEGERS, REQUIRED, frame_fields, number, require
+from medisync.imaging.dicom_file import PIXELS, Parsed, parse
+from medisync.imaging.limits import MAX_PIXELS
 
 MAX_FRAMES = 20_000
 """Most frames of a file; the longest functional series have a few thousand images."""

@@ -21,9 +21,9 @@ from pydicom.uid import (
 )
 from rewrapped import dicom
 
-from medisync.data import dicom_file
-from medisync.data.dicom_series import describe
 from medisync.errors import ImageError
+from medisync.imaging import dicom_file
+from medisync.imaging.dicom_series import describe
 
 
 def rewritten(data: bytes, **encoding: object) -> bytes:

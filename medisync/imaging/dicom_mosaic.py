@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import FileDataset
 
-from medisync.data.dicom_fields import numbers
-from medisync.data.limits import MIN_SIDE
 from medisync.errors import ImageError
+from medisync.imaging.dicom_fields import numbers
+from medisync.imaging.limits import MIN_SIDE
 
 MAX_SIDE = 24
 """Most tiles in a row; scanners make mosaics of at most a few hundred slices."""

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from medisync.data.dicom import open_dicom
-from medisync.data.formats import is_dicom
-from medisync.data.nifti import open_nifti
-from medisync.data.slices import Slice, Volume
 from medisync.errors import ImageError
+from medisync.imaging.dicom import open_dicom
+from medisync.imaging.formats import is_dicom
+from medisync.imaging.nifti import open_nifti
+from medisync.imaging.slices import Slice, Volume
 
 for library in ("pydicom", "nibabel"):
     logging.getLogger(library).setLevel(logging.CRITICAL)  # their warnings quote the file, which may name a patient

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from medisync.data.dicom_fields import SPACINGS, numbers
+from medisync.imaging.dicom_fields import SPACINGS, numbers
 
 Vector = NDArray[np.float64]
 

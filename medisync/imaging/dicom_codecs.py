@@ -13,8 +13,8 @@ from pydicom import uid
 from pydicom.pixels import get_decoder  # type: ignore[attr-defined]
 from pydicom.pixels.decoders.base import DecodeRunner
 
-from medisync.data.formats import JPEG_END
 from medisync.errors import ImageError
+from medisync.imaging.formats import JPEG_END
 
 JPEG = (uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEGLosslessSV1)
 JPEG_LS = (uid.JPEGLSLossless, uid.JPEGLSNearLossless)

@@ -6,11 +6,11 @@ import zipfile
 import pytest
 from bad_inputs import PNG, archive, encrypted_archive
 
-from medisync.data import archives
-from medisync.data.archives import Limits, is_zip, list_archive
-from medisync.data.file_tree import LeftOut
-from medisync.data.scan_files import Entry
 from medisync.errors import ImageError
+from medisync.imaging import archives
+from medisync.imaging.archives import Limits, is_zip, list_archive
+from medisync.imaging.file_tree import LeftOut
+from medisync.imaging.scan_files import Entry
 
 LIMITS = Limits(files=1000, unpacked=2**20)
 

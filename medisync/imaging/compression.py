@@ -5,8 +5,8 @@ import io
 import zlib
 from collections.abc import Callable
 
-from medisync.data.limits import MAX_BYTES
 from medisync.errors import ImageError
+from medisync.imaging.limits import MAX_BYTES
 
 
 def first_bytes(data: bytes, count: int) -> bytes:

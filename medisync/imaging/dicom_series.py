@@ -9,10 +9,10 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from medisync.data.dicom_fields import REPEATS, number, numbers
-from medisync.data.dicom_file import parse
-from medisync.data.dicom_geometry import normal
 from medisync.errors import ImageError
+from medisync.imaging.dicom_fields import REPEATS, number, numbers
+from medisync.imaging.dicom_file import parse
+from medisync.imaging.dicom_geometry import normal
 
 ORDER = ("ImagePositionPatient", "SliceLocation", "InstanceNumber")
 """Fields that say where an image stands in its series; images without any are no volume."""

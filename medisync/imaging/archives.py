@@ -13,12 +13,12 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from medisync.data.file_tree import HIDDEN, LeftOut, is_system
-from medisync.data.foreign import ARCHIVE, name_of
-from medisync.data.formats import ZIP_STARTS, claims_to_be_a_scan
-from medisync.data.limits import MAX_BYTES
-from medisync.data.scan_files import Entry
 from medisync.errors import ImageError
+from medisync.imaging.file_tree import HIDDEN, LeftOut, is_system
+from medisync.imaging.foreign import ARCHIVE, name_of
+from medisync.imaging.formats import ZIP_STARTS, claims_to_be_a_scan
+from medisync.imaging.limits import MAX_BYTES
+from medisync.imaging.scan_files import Entry
 
 UNREADABLE = (
     zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError, zlib.error, lzma.LZMAError, struct.error

@@ -19,8 +19,8 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from medisync.data.limits import MAX_BYTES
 from medisync.errors import ImageError
+from medisync.imaging.limits import MAX_BYTES
 
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # its warnings quote the file, which may name a patient
 config.settings.reading_validation_mode = (

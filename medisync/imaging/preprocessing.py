@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from medisync.data.intensities import Pixels, percentiles, stretch
-from medisync.data.limits import MIN_SIDE
+from medisync.imaging.intensities import Pixels, percentiles, stretch
+from medisync.imaging.limits import MIN_SIDE
 
 if TYPE_CHECKING:
     import torch

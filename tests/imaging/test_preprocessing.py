@@ -16,11 +16,11 @@ from PIL import ExifTags, Image, ImageOps
 from scans import save, texture
 
 from medisync.data.cache import open_cache
-from medisync.data.decoding import decode
-from medisync.data.intensities import percentiles, stretch
 from medisync.data.parallel import map_files
-from medisync.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, head_box, normalise, resize, standardise
 from medisync.errors import DataError, ImageError
+from medisync.imaging.decoding import decode
+from medisync.imaging.intensities import percentiles, stretch
+from medisync.imaging.preprocessing import IMAGENET_MEAN, IMAGENET_STD, head_box, normalise, resize, standardise
 
 SCAN = texture(0, 128)
 

@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.pixels.utils import pixel_array
 
-from medisync.data.dicom_display import displayed
-from medisync.data.dicom_fields import frame_fields, number
-from medisync.data.dicom_file import parse
-from medisync.data.dicom_geometry import spacing, upright
-from medisync.data.dicom_header import ImageHeader, read_header
-from medisync.data.dicom_mosaic import grid, is_mosaic, tile
-from medisync.data.dicom_series import arrange
-from medisync.data.slices import Slice, Volume
 from medisync.errors import ImageError
+from medisync.imaging.dicom_display import displayed
+from medisync.imaging.dicom_fields import frame_fields, number
+from medisync.imaging.dicom_file import parse
+from medisync.imaging.dicom_geometry import spacing, upright
+from medisync.imaging.dicom_header import ImageHeader, read_header
+from medisync.imaging.dicom_mosaic import grid, is_mosaic, tile
+from medisync.imaging.dicom_series import arrange
+from medisync.imaging.slices import Slice, Volume
 
 
 @dataclass(frozen=True)

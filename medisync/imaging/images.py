@@ -13,14 +13,14 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from medisync.data.foreign import foreign_format
-from medisync.data.formats import IMAGE_STARTS, IMAGES, JPEG_END, JPEG_START, PNG_START, VOLUMES
-from medisync.data.image_variants import unsupported_variant
-from medisync.data.intensities import refuse_holes
-from medisync.data.limits import MAX_ASPECT, MAX_PIXELS, MIN_SIDE
-from medisync.data.slices import Slice, Volume
-from medisync.data.tiff_pages import TIFF_STARTS, slice_pages
 from medisync.errors import ImageError
+from medisync.imaging.foreign import foreign_format
+from medisync.imaging.formats import IMAGE_STARTS, IMAGES, JPEG_END, JPEG_START, PNG_START, VOLUMES
+from medisync.imaging.image_variants import unsupported_variant
+from medisync.imaging.intensities import refuse_holes
+from medisync.imaging.limits import MAX_ASPECT, MAX_PIXELS, MIN_SIDE
+from medisync.imaging.slices import Slice, Volume
+from medisync.imaging.tiff_pages import TIFF_STARTS, slice_pages
 
 logging.getLogger("PIL").setLevel(logging.WARNING)  # its debug lines quote EXIF, which may name a patient
 

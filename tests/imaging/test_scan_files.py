@@ -13,9 +13,9 @@ from bad_inputs import PATIENT, archive, dicom, encoded, nifti, pair
 from pydicom.uid import generate_uid
 from scans import texture
 
-from medisync.data import scan_files
-from medisync.data.scan_files import Entry, Found, list_folder, sort_files
 from medisync.errors import ImageError
+from medisync.imaging import scan_files
+from medisync.imaging.scan_files import Entry, Found, list_folder, sort_files
 
 REPORT, DIRECTORY = "1.2.840.10008.5.1.4.1.1.88.11", "1.2.840.10008.1.3.10"
 

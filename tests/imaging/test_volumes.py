@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scans import texture
 
-from medisync.data import compression, volumes
-from medisync.data.decoding import decode
-from medisync.data.slices import Slice
 from medisync.errors import ImageError
+from medisync.imaging import compression, volumes
+from medisync.imaging.decoding import decode
+from medisync.imaging.slices import Slice
 
 RAMP = np.arange(64 * 48, dtype=np.uint16).reshape(64, 48)
 
@@ -149,5 +149,5 @@ def test_metadata_appear_in_no_message_and_no_log(caplog: pytest.LogCaptureFixtu
 
 
 def test_volume_libraries_are_imported_only_for_volumes() -> None:
-    code = "import medisync.data.decoding, sys; sys.exit(bool({'nibabel', 'pydicom'} & sys.modules.keys()))"
+    code = "import medisync.imaging.decoding, sys; sys.exit(bool({'nibabel', 'pydicom'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

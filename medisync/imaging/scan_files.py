@@ -8,10 +8,11 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from medisync.data import foreign
-from medisync.data.decoding import Scan, file_bytes, open_scan
-from medisync.data.file_tree import LeftOut, walk, why_not_a_file
-from medisync.data.formats import (
+from medisync.errors import ImageError, printable
+from medisync.imaging import foreign
+from medisync.imaging.decoding import Scan, file_bytes, open_scan
+from medisync.imaging.file_tree import LeftOut, walk, why_not_a_file
+from medisync.imaging.formats import (
     HEAD_BYTES,
     claims_to_be_a_scan,
     decompressed,
@@ -24,11 +25,10 @@ from medisync.data.formats import (
     is_picture,
     other_halves,
 )
-from medisync.data.limits import MAX_SERIES_BYTES
-from medisync.errors import ImageError, printable
+from medisync.imaging.limits import MAX_SERIES_BYTES
 
 if TYPE_CHECKING:
-    from medisync.data.dicom_series import Header
+    from medisync.imaging.dicom_series import Header
 
 DICOM_HEADER_BYTES = 2**17
 """Bytes in which the header of nearly every DICOM file ends; of the others the whole file is read."""
@@ -207,7 +207,7 @@ def _judge_dicom(entry: Entry, head: bytes) -> _Verdict:
 
 
 def _dicom_header(entry: Entry) -> "Header":
-    from medisync.data.dicom_series import describe  # here because pydicom imports slowly and most files are images
+    from medisync.imaging.dicom_series import describe  # here because pydicom imports slowly and most files are images
 
     start = entry.read_head(DICOM_HEADER_BYTES)
     with suppress(ImageError):

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scans import texture
 
-from medisync.data.decoding import Decoded, decode, open_scan
 from medisync.errors import ImageError
+from medisync.imaging.decoding import Decoded, decode, open_scan
 
 PICTURE = texture(0, 96)[:80]
 PLAIN = decode(encoded(PICTURE))
