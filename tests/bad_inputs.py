@@ -212,6 +212,8 @@ class BadFile:
     """Phrase in the refusal, or alternatives separated by "|"; empty for a file that is accepted."""
     notes: Sequence[str] = ()
     """Phrases in the notes on an accepted file."""
+    slices: int = 1
+    """Slices in the file; a dataset takes files of one only."""
     unlike: bool = False
     """True if a model trained on scans must flag it as out of distribution."""
     stays_outside: bool = False
@@ -260,7 +262,7 @@ def files() -> list[BadFile]:
         BadFile(20, "1-bit.png", encoded(Image.fromarray(SCAN > 128))),
         BadFile(20, "la.png", encoded(transparent().convert("LA")), notes=["transparency placed on black"]),
         BadFile(21, "animated.gif", frames("GIF"), notes=["first of several frames used"]),
-        BadFile(21, "pages.tiff", frames("TIFF"), notes=["page 2 of 3 used"]),
+        BadFile(21, "pages.tiff", frames("TIFF"), notes=["page 2 of 3 used"], slices=3),
         BadFile(22, "with-zip.png", PNG + archive({"a.txt": PATIENT.encode()})),
         BadFile(23, "also-page.jpg", JPEG[:2] + _comment(b"<html><script>alert(1)</script>") + JPEG[2:]),
         BadFile(24, "turned.jpg", turned()),

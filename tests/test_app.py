@@ -483,7 +483,7 @@ def test_uploads_and_the_chosen_slice_last_while_another_page_is_shown(workspace
     app.file_uploader[0].set_value([]).run()
     assert [text.value for text in app.text] == ["a*b.png"]
     app.button[0].click().run()
-    assert "Nothing uploaded yet" in words(app)
+    assert "No scans yet" in words(app)
     assert app.session_state[session_uploads.KEPT_KEY] == {}
     assert app.session_state[predictions.RESULTS_KEY] == {}
     assert predictions.OPENED_KEY not in app.session_state

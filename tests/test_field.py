@@ -102,7 +102,8 @@ NOT_IN_DATASETS: Mapping[str, str] = {
         ("TIFF stack", "DICOM, Siemens mosaic", "DICOM, three frames", "DICOM, enhanced multi-frame"), "volume"
     ),
     **dict.fromkeys(("NIfTI, axial", "NIfTI, compressed", "NIfTI, pixels 1.55 : 1"), "volume"),
-    **dict.fromkeys(("NIfTI, coronal slices of 4 mm", "NIfTI pair", "Analyze pair"), "volume"),
+    "NIfTI, coronal slices of 4 mm": "volume",
+    **dict.fromkeys(("NIfTI pair", "Analyze pair"), "pair"),
 }
 """Scans of several slices or files, with what the audit says of them: of a dataset each file is one slice."""
 

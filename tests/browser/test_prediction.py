@@ -78,6 +78,7 @@ def test_the_chosen_slice_of_a_volume_is_in_the_csv_and_lasts_while_another_page
     visit.page.get_by_role("slider", name="Slice").press("End")
     expect(visit.page.get_by_text("Slice 5 of 5 used")).to_be_visible(timeout=WAIT)
     expect(visit.page.get_by_text("Along 5 slices")).to_be_visible(timeout=WAIT)
+    visit.settle()  # the button below the chart is renewed last
     (row,) = csv.DictReader(io.StringIO(downloaded(visit, "Predictions as CSV").decode()))
     assert (row["path"], row["slice"], row["slices"]) == ("'=head.nii", "5", "5")
     visit.page.get_by_role("link", name="Overview").click()
@@ -85,7 +86,7 @@ def test_the_chosen_slice_of_a_volume_is_in_the_csv_and_lasts_while_another_page
     visit.page.get_by_role("link", name="Prediction").click()
     expect(visit.page.get_by_text("Slice 5 of 5 used")).to_be_visible(timeout=WAIT)
     visit.page.get_by_role("button", name="Remove =head.nii").click()
-    expect(visit.page.get_by_text("Nothing uploaded yet")).to_be_visible()
+    expect(visit.page.get_by_text("No scans yet")).to_be_visible()
 
 
 def test_phone_reads_the_prediction_without_scrolling_sideways(visit: Visit, scan: bytes) -> None:
