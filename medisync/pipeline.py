@@ -306,4 +306,5 @@ def _metrics(outcome: Outcome) -> ModelMetrics:
         confusion_matrix=outcome.test.confusion_matrix,
         test=outcome.test,
         hospitals=outcome.hospitals,
+        histograms=outcome.histograms,
     )
