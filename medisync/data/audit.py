@@ -199,8 +199,8 @@ def _external_left_out(external: ExternalAudit) -> list[str]:
 
 def warnings(record: AuditRecord) -> list[str]:
     """Returns what was left out of whole folders, and what is not known about patients, one line each."""
-    sources: dict[str, HospitalAudit | ExternalAudit] = {**record.hospitals, **record.external}
-    return [printable(f"{name}: {text}") for name, found in sources.items() for text in found.warnings]
+    sources = [*record.hospitals.items(), *record.external.items()]
+    return [printable(f"{name}: {text}") for name, found in sources for text in found.warnings]
 
 
 def brief(record: AuditRecord) -> str:

@@ -173,7 +173,7 @@ def _unresolved(folders: list[FolderAudit], class_map: Mapping[str, ExternalLabe
 
 def _unresolved_folder(folder: FolderAudit, class_map: Mapping[str, ExternalLabel]) -> str:
     if folder.name == ".":
-        return f"{_images(folder.images)} left out: directly in the hospital's folder, not in a class folder"
+        return f"{_images(folder.images)} left out: directly in the dataset's folder, not in a class folder"
     hint = class_names.suggest(PurePosixPath(folder.name).name, class_map)
     said = f"folder {folder.name!r} is not in the class map: {_images(folder.images)} left out"
     return f"{said}; {hint}" if hint else said

@@ -5,6 +5,7 @@ It depends on the hospitals' images; nothing of the hospitals' audit depends on 
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from medisync.data.discovery import HospitalFiles
 from medisync.data.fingerprints import Entry
 from medisync.data.related_images import Relations, relate
 from medisync.imaging.file_tree import HIDDEN
-from medisync.schemas import ExternalAudit, ExternalImage
+from medisync.schemas import ExternalAudit, ExternalImage, FolderAudit
 
 UNRESOLVED = "in a folder that is in no class map"
 UNREADABLE = "unreadable"
@@ -82,3 +83,12 @@ def _audited(entry: Entry, group: int | None, excluded: str) -> ExternalImage:
         sha256=entry.fingerprint.sha256,
         excluded=excluded,
     )
+
+
+def evaluated_folders(record: ExternalAudit) -> list[FolderAudit]:
+    """Returns the folders that have a label, with the number of images to evaluate in each."""
+    labelled = [folder for folder in record.folders if folder.label]
+    names, depth = {folder.name for folder in labelled}, len(PurePosixPath(record.path).parts)
+    inside = (PurePosixPath(*PurePosixPath(each.path).parts[depth:]) for each in record.images if not each.excluded)
+    counted = Counter(next(str(folder) for folder in path.parents if str(folder) in names) for path in inside)
+    return [folder.model_copy(update={"images": counted[folder.name]}) for folder in labelled]

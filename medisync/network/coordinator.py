@@ -40,6 +40,11 @@ NOTES = [
     "copies across hospitals cannot be found over a network, because no scan leaves its hospital",
 ]
 
+WITHOUT_EXTERNAL = (
+    "external datasets are not evaluated in a federation over a network, where nobody can tell whether a hospital has"
+    " their scans; use `medisync evaluate`"
+)
+
 
 def run_federation(grid: Grid, run_config: Mapping[str, Any]) -> None:
     """Runs the federation that `run_config` describes (keys: pyproject.toml) and prints the result for followers."""
@@ -92,7 +97,10 @@ def _configuration(server: ServerSettings, run_config: Mapping[str, Any]) -> Con
     """Returns the notebook's configuration with the run's parameters and the hospitals of server.toml."""
     parameters = {**json.loads(str(run_config["parameters"])), "RESUME": str(run_config["resume"])}
     hospitals = tuple(map(_expected, server.hospitals))
-    return notebook.configuration(parameters).model_copy(update={"hospitals": hospitals})
+    configuration = notebook.configuration(parameters)
+    if configuration.external:
+        log.warning("%s", WITHOUT_EXTERNAL)
+    return configuration.model_copy(update={"hospitals": hospitals, "external": ()})
 
 
 def _without_baselines(outcome: Outcome, stats: Mapping[str, DatasetStats]) -> BaselineRecord:
