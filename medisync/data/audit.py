@@ -199,7 +199,7 @@ def _external_left_out(external: ExternalAudit) -> list[str]:
 
 def warnings(record: AuditRecord) -> list[str]:
     """Returns what was left out of whole folders, and what is not known about patients, one line each."""
-    sources = [*record.hospitals.items(), *record.external.items()]
+    sources: list[tuple[str, HospitalAudit | ExternalAudit]] = [*record.hospitals.items(), *record.external.items()]
     return [printable(f"{name}: {text}") for name, found in sources for text in found.warnings]
 
 

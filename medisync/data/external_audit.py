@@ -17,11 +17,12 @@ from medisync.data.related_images import Relations, relate
 from medisync.imaging.file_tree import HIDDEN
 from medisync.schemas import ExternalAudit, ExternalImage, FolderAudit
 
-UNRESOLVED = "in a folder that is in no class map"
+UNRESOLVED = "in no class folder"
 UNREADABLE = "unreadable"
-COPY = "shows a slice that a hospital has"
-RELATED = "in one group with scans of a hospital"
-CONFLICT = "one slice under several labels"
+COPY = "copies of hospitals' scans"
+RELATED = "of one patient with copies of hospitals' scans"
+CONFLICT = "of one slice under several labels"
+"""Why images are excluded, as it is said after their number."""
 
 
 def audit_dataset(

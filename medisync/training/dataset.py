@@ -11,7 +11,6 @@ from medisync.data.cache import open_cache
 from medisync.imaging.intensities import Pixels
 from medisync.schemas import LABELS, SPLITS, ExternalAudit, ExternalImage, HospitalSplit, Split, SplitImage, SplitRecord
 
-
 OTHER = "other"
 """Label of external images that are of none of the classes."""
 
@@ -87,8 +86,9 @@ def _open_set(
     cache: Path,
     on_image: Callable[[int], None],
 ) -> ImageSet:
-    index = {OTHER: -1, **{label: number for number, label in enumerate(LABELS)}}
-    labels = np.array([index[str(image.label)] for image in members], np.int64)
+    labels = np.array(
+        [-1 if image.label in (OTHER, None) else LABELS.index(image.label) for image in members], np.int64
+    )
     groups = np.array([image.group for image in members], np.int64)
     if not members:
         return ImageSet(np.zeros((0, size, size), np.uint8), labels, groups)
