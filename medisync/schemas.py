@@ -12,7 +12,7 @@ Label = Literal["glioma", "meningioma", "pituitary", "notumor"]
 LABELS: tuple[Label, ...] = get_args(Label)
 """The classes; the position of a label is its index in the model's output."""
 
-ExternalLabel = Label | Literal["other"]
+ExternalLabel = Literal[Label, "other"]
 """Label of a folder of an external dataset; "other" for scans that are of none of the classes."""
 
 FORMAT = 1
