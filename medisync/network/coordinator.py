@@ -69,7 +69,7 @@ def _federate(grid: Grid, run_config: Mapping[str, Any]) -> str:
     """Runs the federation and returns the name of the completed run."""
     workspace = artifacts.locate(str(run_config["workspace"]) or None)
     server = settings.read(ServerSettings, Path(str(run_config["server"])))
-    configuration = _configuration(server, run_config)
+    configuration = configure(server, run_config)
     flower.send_without_copies()
     flower.keep_deadline(grid, configuration.federation.round_deadline)
     grid = PackingGrid(grid, configuration.federation.transport)
@@ -93,7 +93,7 @@ def _federate(grid: Grid, run_config: Mapping[str, Any]) -> str:
     return run.name
 
 
-def _configuration(server: ServerSettings, run_config: Mapping[str, Any]) -> Configuration:
+def configure(server: ServerSettings, run_config: Mapping[str, Any]) -> Configuration:
     """Returns the notebook's configuration with the run's parameters and the hospitals of server.toml."""
     parameters = {**json.loads(str(run_config["parameters"])), "RESUME": str(run_config["resume"])}
     hospitals = tuple(map(_expected, server.hospitals))
