@@ -333,7 +333,7 @@ class SelectiveMetrics(Record):
     confidently_wrong: Fraction
     """Fraction of scans that are wrong with a confidence above 0.9, and not flagged."""
     intervals: dict[str, Interval] = {}
-    """Intervals of `flagged` and `confidently_wrong`, by name."""
+    """Intervals of `flagged` and `confidently_wrong`, by name; of a fraction of 0 or 1 there is none."""
     points: list[SelectivePoint] = []
     """Risk-coverage curve, from the most confident scans to all that are not flagged: its last coverage is 1 - `flagged`.
 

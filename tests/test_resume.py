@@ -126,7 +126,7 @@ def test_a_run_is_begun_once_and_resumed_by_one_process(workspace: artifacts.Wor
 @pytest.mark.parametrize(
     ("parameters", "error", "message"),
     [
-        ({"RESUME": "run-002"}, ArtifactError, "there is no run-002"),
+        ({"RESUME": "run-002"}, ArtifactError, "run-002: no such run"),
         ({"RESUME": "run-001", "ROUNDS": 5}, ConfigError, "begun with ROUNDS = 3, now it is 5"),
         ({"RESUME": "run-001", "DATASETS": WITH_EXTERNAL}, ConfigError, "DATASETS are not what they were when run-001"),
     ],

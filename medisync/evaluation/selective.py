@@ -35,10 +35,14 @@ def selective_metrics(totals: Totals) -> SelectiveMetrics | None:
 
 
 def _intervals(outcomes: Ints, totals: Totals) -> dict[str, Interval]:
-    known = totals.outcome_covariance.any()
-    samples = sample_counts(outcomes, totals.outcome_covariance, REPLICATES if known else 0)
+    """Intervals of both fractions where the covariance is known; a bootstrap cannot bound a fraction of 0 or of 1."""
+    covariance = totals.outcome_covariance
+    samples = sample_counts(outcomes, covariance, REPLICATES if covariance.any() else 0)
     fractions = samples / np.maximum(samples.sum(axis=1, keepdims=True), 1)
-    return intervals({"flagged": fractions[:, UNANSWERED], "confidently_wrong": fractions[:, CONFIDENTLY_WRONG]})
+    columns = {"flagged": UNANSWERED, "confidently_wrong": CONFIDENTLY_WRONG}
+    return intervals(
+        {name: fractions[:, column] for name, column in columns.items() if 0 < outcomes[column] < outcomes.sum()}
+    )
 
 
 def _risk_coverage(selective: Ints, count: int) -> list[SelectivePoint]:

@@ -64,6 +64,18 @@ def test_the_covariance_of_the_outcomes_is_that_of_whole_groups() -> None:
     assert totals.outcome_covariance.tolist() == [[2, 0, -1], [0, 0, 0], [-1, 0, 0.5]]
 
 
+def test_a_fraction_of_nothing_or_of_everything_has_no_interval() -> None:
+    """A bootstrap of 0 of 40 gives 0 to 0, as if no more scans could change it."""
+    totals = others(*[(GLIOMA, 0.5)] * 40, ood_scores=[1] * 20 + [3] * 20, groups=list(range(40)))
+    found = selective_metrics(totals)
+    assert found is not None
+    assert found.confidently_wrong == 0
+    assert found.intervals.keys() == {"flagged"}
+    alike = selective_metrics(others(*[(GLIOMA, 0.5)] * 3, ood_scores=[3] * 3, groups=[0, 0, 1]))
+    assert alike is not None
+    assert (alike.flagged, alike.intervals) == (1, {})
+
+
 def test_intervals_agree_with_a_bootstrap_over_groups_and_need_covariances() -> None:
     generator = np.random.default_rng(3)
     groups = generator.integers(0, 100, 300)
