@@ -106,6 +106,11 @@ def test_the_baselines_are_in_the_run_and_in_the_executed_notebook(workspace: ar
     record, meta = artifacts.read(run, artifacts.BASELINES), artifacts.read(run, artifacts.META)
     assert [each.kind for each in record.models] == ["federated", "local", "local", "local", "pooled"]
     assert record.models[0].test == meta.metrics.test
+    for each in (meta.metrics.test, *meta.metrics.hospitals.values()):
+        assert each.selective.n == each.n
+        assert each.selective.flagged == pytest.approx(each.unlike_training)
+    assert sum(meta.metrics.histograms.ood_scores) == meta.metrics.test.n
+    assert sum(meta.metrics.histograms.healthy) == meta.metrics.test.per_class["notumor"].support
     assert "McNemar p" in (run / artifacts.NOTEBOOK).read_text(encoding="utf-8")
 
 

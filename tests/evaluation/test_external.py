@@ -26,7 +26,7 @@ def others(ood_scores: list[float]) -> Totals:
     )
 
 
-INSIDE = score_histograms(totals([TUMOUR, TUMOUR, HEALTHY, HEALTHY], [-6.1, -4.1, 2.1, -4.1], [1, 1, 1, 2]))
+INSIDE = score_histograms(totals([TUMOUR, TUMOUR, HEALTHY, HEALTHY], [-6.1, -4.1, 2.1, -2.1], [1, 1, 1, 2]))
 
 
 def test_areas_compare_external_scans_with_each_other_and_with_the_hospitals() -> None:
@@ -34,7 +34,7 @@ def test_areas_compare_external_scans_with_each_other_and_with_the_hospitals() -
     found = external_figures(outside, others([1.5, 3]), INSIDE, FITTED)
     assert found.tumour_auc == 1 / 2  # -1 > -3, -5 < -3
     assert found.tumour_auc_external_healthy == 3 / 4  # only -5 is below one of -6 and -4
-    assert found.tumour_auc_external_tumours == 1 / 2  # -3 lies between the hospitals' 2 and -4
+    assert found.tumour_auc_external_tumours == 1  # -3 is below the hospitals' 2 and -2
     assert found.ood_auc_other == 7 / 8  # 1.5 is above three of four, 3 above all
     assert found.ood_fpr95_other == 1 / 4  # both are flagged from 1.5 on, with the hospitals' 2
     assert found.ood_auc_known == pytest.approx((3 + 3 + 4) / 12)
