@@ -9,16 +9,54 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from medisync.errors import ConfigError
-from medisync.schemas import Label, Location
+from medisync.schemas import ExternalLabel, Label, Location
+
+Meaning = TypeVar("Meaning")
+"""What a class map says of a folder: a label, as a rule."""
 
 Seed = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
 PositiveInt = Annotated[int, Field(ge=1, strict=True)]
 ImageSize = Annotated[int, Field(ge=32, le=1024, multiple_of=32, strict=True)]
+
+
+def normalise_name(name: str) -> str:
+    """Returns a hospital's name with composed letters, which look like separate letters and accents but differ from them."""
+    return unicodedata.normalize("NFC", name)
+
+
+def normalise_folder(name: str) -> str:
+    """Returns the folder name in lower case with single spaces: `Pituitary_Tumor` and `pituitary-tumor` are the same.
+
+    So are the Unicode forms of a name: macOS stores `é` as `e` and an accent.
+    """
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    return " ".join(re.sub(r"[_\-\u2010-\u2015]", " ", folded).split())
+
+
+def normalise_class_map(class_map: Mapping[str, Meaning]) -> dict[str, Meaning]:
+    """Returns the class map by normalised folder names.
+
+    Raises ValueError if it is empty or gives two labels to one folder.
+    """
+    normalised: dict[str, Meaning] = {}
+    for folder, label in class_map.items():
+        if normalised.setdefault(normalise_folder(folder), label) != label:
+            raise ValueError(f"folder {folder!r} is given two labels")
+    if not normalised:
+        raise ValueError("must map at least one folder to a label")
+    return normalised
+
+
+def _inside_dataset(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    if not parts or PurePosixPath(path).is_absolute() or ".." in parts:
+        raise ValueError("must be a folder inside the workspace's dataset folder")
+    return path
 
 
 class Section(BaseModel):
@@ -48,18 +86,26 @@ class Hospital(Section):
     def _has_composed_letters(cls, name: str) -> str:
         return normalise_name(name)
 
-    @field_validator("path")
-    @classmethod
-    def _stays_inside_dataset(cls, path: str) -> str:
-        parts = PurePosixPath(path).parts
-        if not parts or PurePosixPath(path).is_absolute() or ".." in parts:
-            raise ValueError("must be a folder inside the workspace's dataset folder")
-        return path
+    _stays_inside_dataset = field_validator("path")(_inside_dataset)
+    _has_normalised_folders = field_validator("class_map")(normalise_class_map)
 
-    @field_validator("class_map")
-    @classmethod
-    def _has_normalised_folders(cls, class_map: dict[str, Label]) -> dict[str, Label]:
-        return normalise_class_map(class_map)
+
+class ExternalDataset(Section):
+    """Scans from outside the hospitals, for evaluation alone: one entry of DATASETS whose role is "external"."""
+
+    name: str
+    """Its id in DATASETS."""
+    path: str
+    """Dataset folder, relative to the workspace's `dataset/`; neither inside a hospital's nor around it."""
+    class_map: dict[str, ExternalLabel]
+    """Label of each folder, by its normalised name; "other" for scans that are of none of the classes."""
+    source: str = ""
+    """Origin of the images, for the model card."""
+    licence: str = ""
+    """Terms of use of the images, for the model card."""
+
+    _stays_inside_dataset = field_validator("path")(_inside_dataset)
+    _has_normalised_folders = field_validator("class_map")(normalise_class_map)
 
 
 class SplitConfig(Section):
@@ -221,6 +267,7 @@ class Configuration(Section):
     """Everything that defines a run. A function takes its own section of it."""
 
     hospitals: Annotated[tuple[Hospital, ...], Field(min_length=2)]
+    external: tuple[ExternalDataset, ...] = ()
     splits: SplitConfig
     training: TrainingConfig
     federation: FederationConfig
@@ -241,33 +288,21 @@ class Configuration(Section):
             raise ValueError("hospitals: two hospitals share one dataset path; each needs its own")
         return self
 
-
-def normalise_name(name: str) -> str:
-    """Returns a hospital's name with composed letters, which look like separate letters and accents but differ from them."""
-    return unicodedata.normalize("NFC", name)
-
-
-def normalise_folder(name: str) -> str:
-    """Returns the folder name in lower case with single spaces: `Pituitary_Tumor` and `pituitary-tumor` are the same.
-
-    So are the Unicode forms of a name: macOS stores `é` as `e` and an accent.
-    """
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-    return " ".join(re.sub(r"[_\-\u2010-\u2015]", " ", folded).split())
+    @model_validator(mode="after")
+    def _has_external_datasets_apart(self) -> Self:
+        hospitals = [(f"hospital {hospital.name!r}", hospital.path) for hospital in self.hospitals]
+        external = [(f"DATASETS[{dataset.name!r}]", dataset.path) for dataset in self.external]
+        for number, (name, path) in enumerate(external):
+            for other, taken in [*hospitals, *external[:number]]:
+                if _overlap(PurePosixPath(path), PurePosixPath(taken)):
+                    raise ValueError(
+                        f"{name}: its path {path!r} overlaps that of {other}, {taken!r}; each needs its own"
+                    )
+        return self
 
 
-def normalise_class_map(class_map: Mapping[str, Label]) -> dict[str, Label]:
-    """Returns the class map by normalised folder names.
-
-    Raises ValueError if it is empty or gives two labels to one folder.
-    """
-    normalised: dict[str, Label] = {}
-    for folder, label in class_map.items():
-        if normalised.setdefault(normalise_folder(folder), label) != label:
-            raise ValueError(f"folder {folder!r} is given two labels")
-    if not normalised:
-        raise ValueError("must map at least one folder to a label")
-    return normalised
+def _overlap(one: PurePosixPath, other: PurePosixPath) -> bool:
+    return one.is_relative_to(other) or other.is_relative_to(one)
 
 
 def from_notebook(names: Mapping[str, Any]) -> Configuration:
@@ -285,7 +320,7 @@ def from_dict(parameters: Mapping[str, Any]) -> Configuration:
     """
     scalars = dict(parameters)
     try:
-        hospitals = _join(scalars.pop("HOSPITAL_CONFIGS"), scalars.pop("DATASETS"))
+        hospitals, external = _join(scalars.pop("HOSPITAL_CONFIGS"), scalars.pop("DATASETS"))
     except KeyError as missing:
         raise ConfigError(f"{missing.args[0]} is not defined; the notebook's configuration cells define it") from None
     sections = _sections_by_parameter()
@@ -293,8 +328,11 @@ def from_dict(parameters: Mapping[str, Any]) -> Configuration:
     for name, value in scalars.items():
         for section in sections.get(name) or _refuse_unknown(name, sections):
             values[section][name.lower()] = value
-    return _validated({"hospitals": hospitals, **values})
+    return _validated({"hospitals": hospitals, "external": external, **values})
 
+
+ROLES = ("hospital", "external")
+"""Roles of an entry of DATASETS: scans of a hospital, or scans from elsewhere on which a run is only evaluated."""
 
 SECTIONS: Mapping[str, type[Section]] = {
     "splits": SplitConfig,
@@ -321,15 +359,32 @@ def _refuse_unknown(name: str, known: Mapping[str, object]) -> list[str]:
     raise ConfigError(f"{name} is not a parameter{hint}")
 
 
-def _join(hospitals: Any, datasets: Any) -> list[dict[str, Any]]:
-    """Returns one dictionary per hospital, joined from the notebook's two."""
+def _join(hospitals: Any, datasets: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Returns one dictionary per hospital, joined from the notebook's two, and one per external dataset."""
     for name, value in (("HOSPITAL_CONFIGS", hospitals), ("DATASETS", datasets)):
         if not isinstance(value, Mapping) or not all(isinstance(entry, Mapping) for entry in value.values()):
             raise ConfigError(f"{name}: expected a dictionary of dictionaries, got {type(value).__name__}")
+    roles = {name: _role(name, entry) for name, entry in datasets.items()}
     joined = [_join_one(name, dict(entry), datasets) for name, entry in hospitals.items()]
-    if unused := set(datasets) - {entry["dataset_id"] for entry in joined}:
-        raise ConfigError(f"DATASETS: no hospital in HOSPITAL_CONFIGS uses {', '.join(sorted(unused))}")
-    return joined
+    users = {entry["dataset_id"]: entry["name"] for entry in joined}
+    for name, role in roles.items():
+        if role == "external" and name in users:
+            raise ConfigError(f"DATASETS[{name!r}].role: {users[name]} uses it, so it cannot be 'external'")
+    if unused := sorted(str(name) for name, role in roles.items() if role == "hospital" and name not in users):
+        evaluated = "; scans that are only evaluated have the role 'external'"
+        raise ConfigError(f"DATASETS: no hospital in HOSPITAL_CONFIGS uses {', '.join(unused)}{evaluated}")
+    return joined, [
+        {"name": str(name), **{key: value for key, value in datasets[name].items() if key != "role"}}
+        for name, role in roles.items()
+        if role == "external"
+    ]
+
+
+def _role(name: object, dataset: Mapping[str, Any]) -> str:
+    role = dataset.get("role", "hospital")
+    if role not in ROLES:
+        raise ConfigError(f"DATASETS[{name!r}].role: must be {' or '.join(map(repr, ROLES))}, got {role!r}")
+    return str(role)
 
 
 def _join_one(name: str, hospital: dict[str, Any], datasets: Mapping[str, Any]) -> dict[str, Any]:
@@ -338,6 +393,7 @@ def _join_one(name: str, hospital: dict[str, Any], datasets: Mapping[str, Any]) 
         known = ", ".join(map(str, datasets))
         raise ConfigError(f"HOSPITAL_CONFIGS[{name!r}].dataset_id: {dataset_id!r} is not in DATASETS ({known})")
     dataset = dict(datasets[str(dataset_id)])
+    dataset.pop("role", None)
     if normalise_name(str(dataset.pop("hospital", name))) != normalise_name(name):
         raise ConfigError(f"DATASETS[{dataset_id!r}].hospital: expected {name!r}, the hospital that uses it")
     return {"name": name, **hospital, **dataset}
@@ -357,6 +413,8 @@ def _describe(location: tuple[int | str, ...], message: str, found: object, valu
         parts = []  # a rule on a whole section names the parameters itself
     elif len(parts) > 1 and parts[0] == "hospitals" and isinstance(parts[1], int):
         parts[:2] = [f"hospital {values['hospitals'][parts[1]]['name']!r}"]
+    elif len(parts) > 1 and parts[0] == "external" and isinstance(parts[1], int):
+        parts[:2] = [f"DATASETS[{values['external'][parts[1]]['name']!r}]"]
     elif len(parts) > 1:
         parts = [str(part).upper() for part in parts[1:]]
     field = ".".join(map(str, parts))

@@ -5,6 +5,7 @@ import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ from typing import Any
 from flwr.serverapp import Grid
 
 from medisync.config import Configuration
-from medisync.data import audit
+from medisync.data import audit, external_audit
 from medisync.errors import ConfigError, DataError
 from medisync.evaluation.metrics import mean_of_defined
-from medisync.federation import baselines, server_app, simulation
+from medisync.federation import baselines, external_evaluation, server_app, simulation
 from medisync.federation.checkpoint import Checkpoint, CheckpointFolder
 from medisync.federation.observer import CheckpointSaver, Observers, TrainingObserver
 from medisync.federation.plan import FederationPlan
@@ -29,6 +30,8 @@ from medisync.schemas import (
     AuditRecord,
     BaselineRecord,
     DatasetStats,
+    ExternalAudit,
+    ExternalEvaluation,
     LabelMap,
     ModelMeta,
     ModelMetrics,
@@ -38,7 +41,7 @@ from medisync.schemas import (
     StoredModel,
     Transport,
 )
-from medisync.training.dataset import HospitalData
+from medisync.training.dataset import HospitalData, open_external
 from medisync.workspace import artifacts, publishing, run_lock, run_log
 from medisync.workspace.artifacts import Run, Workspace
 from medisync.workspace.atomic import write_bytes
@@ -114,7 +117,7 @@ def _resume(workspace: Workspace, configuration: Configuration) -> Run:
 
 def _require_same(before: Mapping[str, Any], now: Mapping[str, Any], name: str) -> None:
     for section, values in now.items():
-        if section == "hospitals" and before.get(section) != values:
+        if section in ("hospitals", "external") and before.get(section, []) != values:
             raise ConfigError(f"RESUME: HOSPITAL_CONFIGS or DATASETS are not what they were when {name} began")
         for key, value in values.items() if isinstance(values, Mapping) else ():
             if (was := before.get(section, {}).get(key)) != value:
@@ -214,6 +217,35 @@ def _store_local_models(run: RunContext, comparison: baselines.Comparison) -> Ba
     return comparison.record.model_copy(update={"models": described})
 
 
+def evaluate_external(run: RunContext, record: AuditRecord, outcome: Outcome) -> dict[str, ExternalEvaluation]:
+    """Evaluates the global model on every external dataset, once, after everything is fitted and the test split was read.
+
+    Writes the figures and returns them by the datasets' ids; none, and no file, if DATASETS has no external dataset.
+    """
+    found = {name: _evaluate_external(run, name, dataset, outcome) for name, dataset in record.external.items()}
+    if found:
+        artifacts.write(run.folder, artifacts.EXTERNAL, found)
+    for name, each in found.items():
+        log.info("external dataset %s: %s", name, external_evaluation.describe(each))
+    return found
+
+
+def _evaluate_external(run: RunContext, name: str, record: ExternalAudit, outcome: Outcome) -> ExternalEvaluation:
+    config = run.configuration.training
+    with failure_logged():
+        images = open_external(record, run.workspace.dataset, config.image_size, run.workspace.cache)
+        with _progress_bar(run, len(images)) as bar:
+            report = partial(bar.images_processed, name, "test", outcome.best_round)
+            figures = external_evaluation.evaluate(images, outcome, config, report)
+    return ExternalEvaluation(
+        **dict(figures),
+        source=record.source,
+        licence=record.licence,
+        folders=external_audit.evaluated_folders(record),
+        excluded=record.excluded,
+    )
+
+
 @contextmanager
 def failure_logged() -> Iterator[None]:
     """Logs the error that ends a run."""
@@ -233,6 +265,7 @@ def publish(
     stats: Mapping[str, DatasetStats],
     outcome: Outcome,
     compared: BaselineRecord | None,
+    external: Mapping[str, ExternalEvaluation] | None = None,
     *,
     synthetic: bool,
 ) -> ModelMeta:
@@ -243,7 +276,7 @@ def publish(
     meta = _metadata(run, stats, outcome, stored, synthetic=synthetic)
     artifacts.write(run.folder, artifacts.META, meta)
     software = {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}}
-    card = model_card.write(meta, run.configuration, software, compared, run.transport)
+    card = model_card.write(meta, run.configuration, software, compared, run.transport, external)
     write_bytes(run.folder / artifacts.CARD, card.encode())
     record = run.configuration.to_record()
     artifacts.commit(run.run, synthetic=synthetic, configuration=record, software=software, transport=run.transport)
@@ -306,4 +339,5 @@ def _metrics(outcome: Outcome) -> ModelMetrics:
         confusion_matrix=outcome.test.confusion_matrix,
         test=outcome.test,
         hospitals=outcome.hospitals,
+        histograms=outcome.histograms,
     )

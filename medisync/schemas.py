@@ -12,6 +12,9 @@ Label = Literal["glioma", "meningioma", "pituitary", "notumor"]
 LABELS: tuple[Label, ...] = get_args(Label)
 """The classes; the position of a label is its index in the model's output."""
 
+ExternalLabel = Literal[Label, "other"]
+"""Label of a folder of an external dataset; "other" for scans that are of none of the classes."""
+
 FORMAT = 1
 """Version of the artifacts' format, increased with changes that older programs would misread; new keys are not such."""
 
@@ -70,10 +73,11 @@ class AuditedImage(Record):
 
 
 class FolderAudit(Record):
-    """One folder of images and the label that its name stands for at this hospital."""
+    """One folder of images and the label that its name stands for at this hospital, or in this external dataset."""
 
     name: str
-    label: Label | None
+    label: ExternalLabel | None
+    """Never "other" at a hospital."""
     images: Count
 
 
@@ -131,6 +135,37 @@ class LabelConflict(Record):
     labels: list[Label]
 
 
+class ExternalImage(Record):
+    """One image of an external dataset; `path` is relative to the dataset folder of the workspace."""
+
+    path: str
+    label: ExternalLabel | None
+    group: int | None
+    """Number shared by images of one slice or one patient of the dataset; None if not decoded."""
+    sha256: str = ""
+    excluded: str = ""
+    """Reason why the image is not evaluated, in words; empty for one that is."""
+
+
+class ExternalAudit(Record):
+    """The contents of one external dataset, of which nothing is trained, calibrated or selected on."""
+
+    path: str
+    source: str = ""
+    licence: str = ""
+    folders: list[FolderAudit]
+    """Folders with the number of images found in them."""
+    total: Count
+    """Images to evaluate."""
+    excluded: dict[str, Count]
+    """Number of images that are not evaluated, by reason: such as those that show a slice which a hospital has."""
+    skipped: dict[str, Count]
+    """Number of files that are not images and of entries that could not be read, by reason."""
+    notes: list[str]
+    warnings: list[str]
+    images: list[ExternalImage]
+
+
 class AuditRecord(Record):
     """audit.json: every image of every hospital, with faults, copies and conflicting labels."""
 
@@ -142,6 +177,8 @@ class AuditRecord(Record):
     """A sample of pairs, across hospitals and within them, to check by eye."""
     conflicts: list[LabelConflict]
     images: list[AuditedImage]
+    external: dict[str, ExternalAudit] = {}
+    """External datasets by their ids in DATASETS. Nothing above depends on them."""
 
 
 class SplitImage(Record):
@@ -277,6 +314,33 @@ class ReliabilityBin(Record):
     accuracy: Fraction
 
 
+class SelectivePoint(Record):
+    """One point of a risk-coverage curve: what it costs to answer all scans of at least this confidence."""
+
+    coverage: Fraction
+    """Fraction of all scans that are answered."""
+    risk: Fraction
+    """Fraction of the answers that are wrong."""
+    confidence: Fraction
+
+
+class SelectiveMetrics(Record):
+    """What a model answers, and how often wrongly, if it gives no answer for scans that are out of distribution."""
+
+    n: Annotated[int, Field(ge=1)]
+    flagged: Fraction
+    """Fraction of scans that are out of distribution."""
+    confidently_wrong: Fraction
+    """Fraction of scans that are wrong with a confidence above 0.9, and not flagged."""
+    intervals: dict[str, Interval] = {}
+    """Intervals of `flagged` and `confidently_wrong`, by name; of a fraction of 0 or 1 there is none."""
+    points: list[SelectivePoint] = []
+    """Risk-coverage curve, from the most confident scans to all that are not flagged: its last coverage is 1 - `flagged`.
+
+    Geifman & El-Yaniv 2017, https://arxiv.org/abs/1705.08500.
+    """
+
+
 class Metrics(Record):
     """Figures of a model on a set of labelled images; averages are over the classes that occur in the set."""
 
@@ -299,6 +363,8 @@ class Metrics(Record):
     unlike_training: Fraction | None = None
     """Fraction of images that are out of distribution: further from the training scans than 95 % of validation."""
     reliability: list[ReliabilityBin] = []
+    selective: SelectiveMetrics | None = None
+    """None without images, and in runs before it was computed."""
     intervals: dict[str, Interval] = {}
     """Intervals of accuracy, balanced_accuracy, macro_f1 and macro_auc, by name."""
 
@@ -317,6 +383,19 @@ class Calibration(Record):
     brier_after: float | None = None
 
 
+class ScoreHistograms(Record):
+    """Scores of the hospitals' test scans, all together, with which scans from elsewhere are compared.
+
+    The cells are those between LOG_ODDS_EDGES and between OOD_SCORE_EDGES of `evaluation.totals`.
+    """
+
+    tumour: list[Count]
+    """Scans with a tumour by the log odds of "no tumour"."""
+    healthy: list[Count]
+    """Scans without one, by the same."""
+    ood_scores: list[Count]
+
+
 class ModelMetrics(Record):
     """`metrics` of model_meta.json: the global model on the test split, all hospitals together."""
 
@@ -330,6 +409,8 @@ class ModelMetrics(Record):
     test: Metrics
     """All figures of the same test set, with calibration and intervals."""
     hospitals: dict[str, Metrics]
+    histograms: ScoreHistograms | None = None
+    """None in runs before they were recorded."""
 
 
 class StoredModel(Record):
@@ -358,6 +439,43 @@ class ModelMeta(StoredModel):
     metrics: ModelMetrics
     run: str
     synthetic: bool
+
+
+class ExternalFigures(Record):
+    """A model's figures on scans from outside the hospitals, read once, after the test split; None where undefined.
+
+    Areas compare pairs of scans, one of each side, and are 1 for a perfect order and 0.5 for none.
+    """
+
+    known: Metrics | None
+    """Scans of the four classes; `known.selective` says what is answered of them."""
+    other_selective: SelectiveMetrics | None
+    """Scans of none of the classes, for which every answer is wrong."""
+    tumour_auc: Fraction | None
+    """Scans of a tumour class against scans without a tumour, both external, by the log odds of "no tumour"."""
+    tumour_auc_external_healthy: Fraction | None
+    """External scans without a tumour against the hospitals' test scans with one."""
+    tumour_auc_external_tumours: Fraction | None
+    """External scans of a tumour class against the hospitals' test scans without one."""
+    ood_auc_known: Fraction | None
+    """OOD score: external scans of the four classes against the hospitals' test scans."""
+    ood_fpr95_known: Fraction | None
+    """Fraction of the hospitals' test scans that are flagged where 95 % of these external scans are."""
+    ood_auc_other: Fraction | None
+    """OOD score: external scans of none of the classes against the hospitals' test scans."""
+    ood_fpr95_other: Fraction | None
+    """Fraction of the hospitals' test scans that are flagged where 95 % of these external scans are."""
+
+
+class ExternalEvaluation(ExternalFigures):
+    """One external dataset in external.json: where its scans come from, which were evaluated, and the figures."""
+
+    source: str
+    licence: str
+    folders: list[FolderAudit]
+    """Folders with the number of scans evaluated in each."""
+    excluded: dict[str, Count]
+    """Number of scans found but not evaluated, by reason."""
 
 
 def _current_kind(kind: object) -> object:

@@ -120,3 +120,58 @@ def test_a_dataset_that_nobody_uses_and_one_that_is_missing_are_refused() -> Non
         config.from_dict(unused)
     with pytest.raises(ConfigError, match=r"HOSPITAL_CONFIGS\['North'\].dataset_id: 'q' is not in DATASETS"):
         config.from_dict(missing)
+
+
+ELSEWHERE = {"role": "external", "path": "elsewhere", "class_map": {"Odd-Scans": "other", "glioma": "glioma"}}
+
+
+def with_external(**changes: Any) -> dict[str, Any]:
+    built = parameters()
+    built["DATASETS"]["elsewhere"] = {**ELSEWHERE, **changes}
+    return built
+
+
+def test_an_external_dataset_is_no_hospitals() -> None:
+    built = config.from_dict(with_external(source="a collection"))
+    assert [hospital.name for hospital in built.hospitals] == ["North", "South"]
+    (external,) = built.external
+    assert (external.name, external.path, external.source) == ("elsewhere", "elsewhere", "a collection")
+    assert external.class_map == {"odd scans": "other", "glioma": "glioma"}
+    assert config.from_dict(parameters()).external == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"role": "outside"}, "DATASETS['elsewhere'].role: must be 'hospital' or 'external', got 'outside'"),
+        (
+            {"role": "hospital"},
+            "DATASETS: no hospital in HOSPITAL_CONFIGS uses elsewhere; scans that are only evaluated",
+        ),
+        ({"path": "../x"}, "DATASETS['elsewhere'].path: must be a folder inside the workspace's dataset folder"),
+        (
+            {"class_map": {"a": "metastasis"}},
+            "DATASETS['elsewhere'].class_map.a: must be 'glioma', 'meningioma', 'pituitary', 'notumor' or 'other', got 'metastasis'",
+        ),
+        ({"class_map": {}}, "DATASETS['elsewhere'].class_map: must map at least one folder to a label"),
+        ({"hospital": "North"}, "DATASETS['elsewhere'].hospital: "),
+        (
+            {"path": "north/more"},
+            "DATASETS['elsewhere']: its path 'north/more' overlaps that of hospital 'North', 'north'",
+        ),
+        ({"path": "./north"}, "DATASETS['elsewhere']: its path './north' overlaps that of hospital 'North', 'north'"),
+    ],
+)
+def test_a_wrong_external_dataset_is_refused_by_name(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.from_dict(with_external(**changes))
+    assert str(caught.value).startswith(message)
+
+
+def test_no_hospital_uses_an_external_dataset() -> None:
+    built = parameters()
+    built["DATASETS"]["n"]["role"] = "external"
+    with pytest.raises(ConfigError, match=r"DATASETS\['n'\].role: North uses it, so it cannot be 'external'"):
+        config.from_dict(built)
+    built["DATASETS"]["n"]["role"] = "hospital"
+    assert config.from_dict(built) == config.from_dict(parameters())

@@ -3,10 +3,12 @@
 import ast
 import base64
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from choreographer.browsers.chromium import Chromium
+from scans import save, texture
 
 from medisync import notebook
 from medisync.cli.main import main
@@ -57,8 +59,30 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> artifacts.Workspace:
     """A workspace after one run of the notebook."""
     root = tmp_path_factory.mktemp("workspace")
     write_hospitals(root / "dataset", seed=1, scale=0.08)
-    assert train(root) == 0
+    write_external(root / "dataset")
+    assert train(root, "-p", "DATASETS", repr(notebook.literals()["DATASETS"] | ELSEWHERE)) == 0
     return artifacts.locate(root)
+
+
+ELSEWHERE = {
+    "elsewhere": {
+        "role": "external",
+        "path": "elsewhere",
+        "source": "phantoms and textures",
+        "class_map": {"glioma": "glioma", "notumor": "notumor", "other": "other"},
+    }
+}
+
+
+def write_external(dataset: Path) -> None:
+    """Four phantoms of glioma and four without a tumour, two textures, and a copy of a hospital's glioma."""
+    for label in ("glioma", "notumor"):
+        for number, case in enumerate([each for each in cases(seed=5, scale=0.05) if each.label == label][:4]):
+            save(dataset / "elsewhere" / label / f"{number}.png", case.draw()[0].image)
+    for number in range(2):
+        save(dataset / "elsewhere/other" / f"{number}.png", texture(number, 150))
+    copied = min((dataset / "dataset-2/glioma").iterdir())
+    shutil.copy(copied, dataset / f"elsewhere/glioma/copy{copied.suffix}")
 
 
 def test_the_run_is_complete_and_published(workspace: artifacts.Workspace) -> None:
@@ -82,7 +106,34 @@ def test_the_baselines_are_in_the_run_and_in_the_executed_notebook(workspace: ar
     record, meta = artifacts.read(run, artifacts.BASELINES), artifacts.read(run, artifacts.META)
     assert [each.kind for each in record.models] == ["federated", "local", "local", "local", "pooled"]
     assert record.models[0].test == meta.metrics.test
+    for each in (meta.metrics.test, *meta.metrics.hospitals.values()):
+        assert each.selective.n == each.n
+        assert each.selective.flagged == pytest.approx(each.unlike_training)
+    assert sum(meta.metrics.histograms.ood_scores) == meta.metrics.test.n
+    assert sum(meta.metrics.histograms.healthy) == meta.metrics.test.per_class["notumor"].support
     assert "McNemar p" in (run / artifacts.NOTEBOOK).read_text(encoding="utf-8")
+
+
+def test_the_external_dataset_is_evaluated_as_the_command_evaluates_it(
+    workspace: artifacts.Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = workspace.artifacts / "run-001"
+    assert artifacts.EXTERNAL in artifacts.read(run, artifacts.RUN).files
+    found = artifacts.read(run, artifacts.EXTERNAL)["elsewhere"]
+    assert {each.name: each.images for each in found.folders} == {"glioma": 4, "notumor": 4, "other": 2}
+    assert (found.source, found.excluded) == ("phantoms and textures", {"copies of hospitals' scans": 1})
+    assert (found.known.n, found.other_selective.n) == (8, 2)
+    assert found.known.intervals.keys() >= {"accuracy", "macro_auc"}
+    (copied,) = (workspace.dataset / "elsewhere/glioma").glob("copy*")
+    copied.unlink()
+    capsys.readouterr()
+    assert main(["evaluate", str(workspace.dataset / "elsewhere"), "--workspace", str(workspace.root), "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["confusion_matrix"] == found.known.confusion_matrix
+    for name in ("tumour_auc", "tumour_auc_external_healthy", "tumour_auc_external_tumours", "ood_auc_known"):
+        assert figures[name] == pytest.approx(getattr(found, name)), name
+    assert figures["selective"]["points"] == [each.model_dump() for each in found.known.selective.points]
+    assert figures["other_selective"]["flagged"] == found.other_selective.flagged
 
 
 def test_a_hospitals_own_model_is_kept_and_predicts_as_it_was_tested(workspace: artifacts.Workspace) -> None:
@@ -148,13 +199,15 @@ def test_a_class_that_a_hospital_lacks_is_in_the_statistics_as_none(workspace: a
 def test_the_same_seed_makes_the_same_model_and_several_seeds_a_mean(
     workspace: artifacts.Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The baselines, which these runs do without, leave the federation as it is."""
+    """The baselines and the external dataset, which these runs do without, leave the federation as it is."""
     assert train(workspace.root, "--seeds", "0", "1", "-p", "BASELINES", "[]") == 0
     first, again, other = (
         artifacts.read(workspace.artifacts / run, artifacts.META) for run in ("run-001", "run-002", "run-003")
     )
     assert first.model_sha256 == again.model_sha256
     assert first.metrics == again.metrics
+    splits = [artifacts.read(workspace.artifacts / run, artifacts.SPLITS) for run in ("run-001", "run-002")]
+    assert splits[0] == splits[1]
     assert other.model_sha256 != again.model_sha256
     mean = (again.metrics.test_accuracy + other.metrics.test_accuracy) / 2
     assert f"test accuracy                        {mean:.3f} +- " in capsys.readouterr().out
@@ -207,8 +260,6 @@ def test_a_fourth_hospital_is_one_entry_in_each_dictionary(tmp_path: Path) -> No
     for number, case in enumerate(case for case in fourth if case.paths[0].startswith("dataset-1")):
         folder = {"glioma": "glioma", "notumor": "healthy"}.get(case.label)
         if folder:
-            from scans import save
-
             save(dataset / "dataset-4" / folder / f"{number}.png", case.draw()[0].image)
     record = audit.audit_hospitals(configuration.hospitals, dataset)
     split = splits.split(record, configuration.splits, configuration.hospitals)

@@ -37,6 +37,10 @@ def hospital(seed: int) -> HospitalData:
     return {"train": images(), "val": images(), "test": images()}
 
 
+WITH_EXTERNAL = notebook.literals()["DATASETS"] | {
+    "elsewhere": {"role": "external", "path": "elsewhere", "class_map": {"glioma": "glioma"}}
+}
+
 HOSPITALS = {name: hospital(seed) for seed, name in enumerate(("North", "South", "West"))}
 
 
@@ -124,6 +128,7 @@ def test_a_run_is_begun_once_and_resumed_by_one_process(workspace: artifacts.Wor
     [
         ({"RESUME": "run-002"}, ArtifactError, "run-002: no such run"),
         ({"RESUME": "run-001", "ROUNDS": 5}, ConfigError, "begun with ROUNDS = 3, now it is 5"),
+        ({"RESUME": "run-001", "DATASETS": WITH_EXTERNAL}, ConfigError, "DATASETS are not what they were when run-001"),
     ],
 )
 def test_a_run_that_cannot_be_resumed_is_refused_with_the_reason(

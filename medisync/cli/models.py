@@ -85,6 +85,8 @@ def add_evaluate(commands: Any, shared: argparse.ArgumentParser) -> None:
     )
     command.add_argument("folder", type=Path, metavar="DIR", help=help_folder)
     _add_model(command, "use the class map of this hospital, and its BatchNorm statistics if it has any")
+    help_other = "folders of this name hold scans that are of none of the classes, like those called other/; repeatable"
+    command.add_argument("--other", metavar="NAME", action="append", default=[], help=help_other)
     command.add_argument("--json", action="store_true", help="print the metrics as JSON")
 
 
@@ -92,7 +94,7 @@ def evaluate(options: argparse.Namespace) -> int:
     from medisync.imaging.file_tree import counted
     from medisync.inference.folder_scores import folder_labels, score_folder
 
-    labels = folder_labels(_class_maps(options), options.hospital)
+    labels = folder_labels(_class_maps(options), options.hospital, options.other)
     classifier = _load_classifier(options, _own_statistics(options))
     scores = score_folder(classifier, options.folder, labels)
     for each in scores.unreadable:

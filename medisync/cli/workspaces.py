@@ -71,8 +71,9 @@ def audit(options: argparse.Namespace) -> int:
     from medisync.data.audit import audit_hospitals, log_lines, require_images, warnings
     from medisync.workspace.atomic import write_bytes
 
-    workspace, hospitals = existing_workspace(options), notebook.configuration().hospitals
-    record = audit_hospitals(hospitals, workspace.dataset)
+    workspace, configuration = existing_workspace(options), notebook.configuration()
+    hospitals = configuration.hospitals
+    record = audit_hospitals(hospitals, workspace.dataset, external=configuration.external)
     print("\n".join([*log_lines(record), *(f"warning: {line}" for line in warnings(record))]))
     if options.json:
         write_bytes(options.json, record.model_dump_json(indent=1).encode())

@@ -1,13 +1,13 @@
 """Stores the record of an audit, which takes minutes, until something that the audit depends on changes."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from medisync.config import Hospital
+from medisync.config import ExternalDataset, Hospital
 from medisync.data.discovery import HospitalFiles
 from medisync.schemas import AuditRecord
 from medisync.version import software
@@ -16,16 +16,16 @@ from medisync.workspace.atomic import write_bytes
 
 def recall(
     cache: Path,
-    hospitals: Sequence[Hospital],
-    listed: Mapping[str, HospitalFiles],
+    datasets: Sequence[Hospital | ExternalDataset],
+    listed: Sequence[HospitalFiles],
     dataset: Path,
     compute: Callable[[], AuditRecord],
 ) -> AuditRecord:
-    """Returns the record stored in `cache` for these hospitals while it is valid, else computes and stores a new one.
+    """Returns the record stored in `cache` for these datasets while it is valid, else computes and stores a new one.
 
-    Every set of hospitals has its own file, so that several audits can share a folder and old records do not pile up.
+    Every set of them has its own file, so that several audits can share a folder and old records do not pile up.
     """
-    described = "".join(hospital.model_dump_json() for hospital in hospitals)
+    described = "".join(each.model_dump_json() for each in datasets)
     stored = cache / f"audit-{hashlib.sha256(described.encode()).hexdigest()[:16]}.json"
     key = _state_of(listed, dataset)
     if (record := _load(stored, key)) is None:
@@ -34,14 +34,14 @@ def recall(
     return record
 
 
-def _state_of(listed: Mapping[str, HospitalFiles], dataset: Path) -> bytes:
+def _state_of(listed: Sequence[HospitalFiles], dataset: Path) -> bytes:
     """Returns a digest that changes with anything that the audit depends on, without opening a file.
 
     The content of a file is represented by its inode and by the time of its last change of any kind (ctime), which
     nobody can set.
     """
     digest = hashlib.sha256(f"{software()}\0{dataset.resolve()}\0{listed}".encode())
-    for path in (dataset / file.path for folder in listed.values() for file in folder.files):
+    for path in (dataset / file.path for folder in listed for file in folder.files):
         with suppress(OSError):  # gone in the meantime: the audit will report it
             state = path.stat()
             digest.update(

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Mapping
 
 from medisync.config import normalise_folder
-from medisync.schemas import Label
+from medisync.schemas import ExternalLabel, Label
 
 STEMS: Mapping[str, Label] = {"gliom": "glioma", "mening": "meningioma", "menin": "meningioma", "pituit": "pituitary"}
 """Beginnings of words in the folder names of public collections."""
@@ -15,7 +15,7 @@ WITHOUT_TUMOUR = frozenset(
 TUMOUR_OF_ANY_CLASS = frozenset({"yes", "tumor", "tumour", "positive", "brain tumor", "brain tumour"})
 
 
-def suggest(folder: str, class_map: Mapping[str, Label]) -> str:
+def suggest(folder: str, class_map: Mapping[str, ExternalLabel]) -> str:
     """Returns a clause on what to do about a folder that is not in the class map; empty if its name says nothing."""
     name = normalise_folder(folder)
     if name in TUMOUR_OF_ANY_CLASS:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from medisync.config import Hospital, normalise_folder
+from medisync.config import ExternalDataset, Hospital, normalise_folder
 from medisync.data import class_names, patient_list
 from medisync.data.patient_list import PATIENTS
 from medisync.imaging.file_tree import LeftOut, walk, why_not_a_file
@@ -19,7 +19,7 @@ from medisync.imaging.formats import (
     is_nifti,
     is_picture,
 )
-from medisync.schemas import FolderAudit, Label
+from medisync.schemas import ExternalLabel, FolderAudit
 
 Meaning = TypeVar("Meaning")
 """What a class map says of a folder: a label, as a rule."""
@@ -33,14 +33,14 @@ class File:
     """A file that is an image, or claims to be one; `path` is relative to the dataset folder of the workspace."""
 
     path: str
-    label: Label | None
+    label: ExternalLabel | None
     """None if no folder above the file is in the class map."""
     patient: str | None
 
 
 @dataclass(frozen=True)
 class HospitalFiles:
-    """The contents of one hospital's folder; of its files only the first bytes have been read, where a suffix says nothing."""
+    """The contents of the folder of a hospital, or of an external dataset; of its files only the first bytes have been read, where a suffix says nothing."""
 
     files: list[File]
     folders: list[FolderAudit]
@@ -51,7 +51,7 @@ class HospitalFiles:
     """Notes on what is left out, and on what is not known about patients."""
 
 
-def discover(hospital: Hospital, dataset: Path) -> HospitalFiles:
+def discover(hospital: Hospital | ExternalDataset, dataset: Path) -> HospitalFiles:
     """Lists everything below the hospital's folder, in the order of names; a missing folder is a warning, not an error.
 
     The label of a file is that of the innermost folder which is in the class map. Raises DataError if `patients.csv`
@@ -140,7 +140,9 @@ def class_folder(folder: PurePosixPath, class_map: Mapping[str, Meaning]) -> tup
     return folder, None
 
 
-def _count(folders: dict[str, FolderAudit], folder: PurePosixPath, images: int, class_map: Mapping[str, Label]) -> None:
+def _count(
+    folders: dict[str, FolderAudit], folder: PurePosixPath, images: int, class_map: Mapping[str, ExternalLabel]
+) -> None:
     """Adds the images to their class folder; a folder without images is listed only if it is a class folder."""
     owner, label = class_folder(folder, class_map)
     if images or label:
@@ -148,7 +150,7 @@ def _count(folders: dict[str, FolderAudit], folder: PurePosixPath, images: int, 
         folders[str(owner)] = FolderAudit(name=str(owner), label=label, images=before + images)
 
 
-def _folder_notes(folders: list[FolderAudit], class_map: Mapping[str, Label]) -> list[str]:
+def _folder_notes(folders: list[FolderAudit], class_map: Mapping[str, ExternalLabel]) -> list[str]:
     present = {normalise_folder(PurePosixPath(folder.name).name) for folder in folders if folder.label}
     notes = [f"no folder {name!r} for the class {label}" for name, label in class_map.items() if name not in present]
     notes += [f"folder {folder.name!r} holds no image" for folder in folders if not folder.images]
@@ -159,7 +161,7 @@ def _folder_notes(folders: list[FolderAudit], class_map: Mapping[str, Label]) ->
     return notes
 
 
-def _unresolved(folders: list[FolderAudit], class_map: Mapping[str, Label]) -> list[str]:
+def _unresolved(folders: list[FolderAudit], class_map: Mapping[str, ExternalLabel]) -> list[str]:
     """Returns a warning for each folder whose images are left out; of many, for the largest."""
     left_out = sorted((folder for folder in folders if not folder.label), key=lambda folder: -folder.images)
     warnings = [_unresolved_folder(folder, class_map) for folder in left_out[:NAMED_FOLDERS]]
@@ -169,9 +171,9 @@ def _unresolved(folders: list[FolderAudit], class_map: Mapping[str, Label]) -> l
     return warnings
 
 
-def _unresolved_folder(folder: FolderAudit, class_map: Mapping[str, Label]) -> str:
+def _unresolved_folder(folder: FolderAudit, class_map: Mapping[str, ExternalLabel]) -> str:
     if folder.name == ".":
-        return f"{_images(folder.images)} left out: directly in the hospital's folder, not in a class folder"
+        return f"{_images(folder.images)} left out: directly in the dataset's folder, not in a class folder"
     hint = class_names.suggest(PurePosixPath(folder.name).name, class_map)
     said = f"folder {folder.name!r} is not in the class map: {_images(folder.images)} left out"
     return f"{said}; {hint}" if hint else said

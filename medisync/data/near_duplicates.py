@@ -8,7 +8,7 @@ distinguishes a copy from the neighbouring slice of the same head.
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -70,7 +70,24 @@ def find_pairs(thumbnails: Pixels, progress: Callable[[list[Integers]], Iterable
 
     `progress` wraps the list of chunks, as tqdm does.
     """
-    candidates = _candidates(thumbnails)
+    return _confirmed(thumbnails, _candidates(thumbnails), progress)
+
+
+def find_copies(originals: Pixels, others: Pixels) -> Iterator[Pair]:
+    """Yields the pairs of one of `originals` and one of `others` that show the same slice, by their positions in these.
+
+    Both are uint8 [N, SIDE, SIDE]. How often a slice occurs among the others does not matter.
+    """
+    if not (len(originals) and len(others)):
+        return
+    candidates = _candidates_across(originals, others)
+    for pair in _confirmed(np.concatenate([originals, others]), candidates):
+        yield replace(pair, second=pair.second - len(originals))
+
+
+def _confirmed(
+    thumbnails: Pixels, candidates: Integers, progress: Callable[[list[Integers]], Iterable[Integers]] = iter
+) -> Iterator[Pair]:
     chunks = [candidates[start : start + 256] for start in range(0, len(candidates), 256)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for scores, chunk in zip(pool.map(partial(_confirm, thumbnails), chunks), progress(chunks), strict=True):
@@ -88,10 +105,23 @@ def components(count: int, edges: Iterable[tuple[int, int]]) -> Integers:
 
 def _candidates(thumbnails: Pixels) -> Integers:
     """Returns rows (first, second, mirrored), first < second: each image's best matches above the coarse threshold."""
-    probes = [(mirrored, _coarse(thumbnails, trim, mirrored)) for mirrored in (False, True) for trim in (0.0, TRIM)]
+    probes = _probes(thumbnails)
     images = probes[0][1]
     rows = [_best_matches(images, probes, start) for start in range(0, len(images), 512)]
     return np.unique(np.concatenate(rows), axis=0) if rows else np.empty((0, 3), np.intp)
+
+
+def _candidates_across(originals: Pixels, others: Pixels) -> Integers:
+    """Returns rows like those of `_candidates`, with the best matches of each of `others`, which come after `originals`."""
+    probes, images = _probes(originals), _coarse(others, 0.0, mirrored=False)
+    starts = range(0, len(images), 512)
+    rows = [_top(*_matches(images[start : start + 512], probes), len(originals) + start) for start in starts]
+    return np.concatenate(rows)
+
+
+def _probes(thumbnails: Pixels) -> list[tuple[bool, Floats]]:
+    """Returns coarse thumbnails, whole and trimmed, and whether they are mirrored; the first as they are."""
+    return [(mirrored, _coarse(thumbnails, trim, mirrored)) for mirrored in (False, True) for trim in (0.0, TRIM)]
 
 
 def _coarse(thumbnails: Pixels, trim: float, mirrored: bool) -> Floats:
@@ -113,16 +143,21 @@ def _unit(stack: Floats) -> Floats:
 
 
 def _best_matches(images: Floats, probes: list[tuple[bool, Floats]], start: int) -> Integers:
-    block = images[start : start + 512]
-    best = np.full((len(block), len(images)), -1, np.float32)
+    best, mirrored = _matches(images[start : start + 512], probes)
+    own = np.arange(len(best))
+    best[own, own + start] = -1
+    return _top(best, mirrored, start)
+
+
+def _matches(block: Floats, probes: list[tuple[bool, Floats]]) -> tuple[Floats, NDArray[np.bool_]]:
+    """Returns [B, N] each: the correlation of each image of a block with the best probe of each image, and its mirroring."""
+    best = np.full((len(block), len(probes[0][1])), -1, np.float32)
     mirrored = np.zeros(best.shape, bool)
     for is_mirror, probe in probes:
         similar = block @ probe.T
         mirrored[similar > best] = is_mirror
         np.maximum(best, similar, out=best)
-    own = np.arange(len(block))
-    best[own, own + start] = -1
-    return _top(best, mirrored, start)
+    return best, mirrored
 
 
 def _top(best: Floats, mirrored: NDArray[np.bool_], start: int) -> Integers:

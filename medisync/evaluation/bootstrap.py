@@ -1,13 +1,16 @@
-"""Bootstrap over groups, and the paired comparison of two models.
+"""Bootstrap over groups, its intervals, and the paired comparison of two models.
 
 Groups are resampled instead of images, because images of one patient are not independent.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
+
+from medisync.schemas import Interval
 
 REPLICATES = 1000
 INTERVAL_PERCENTILES = (2.5, 97.5)
@@ -30,6 +33,29 @@ def percentile_interval(values: NDArray[np.float64]) -> tuple[float, float]:
     """The 95 % percentile interval of a figure's values in bootstrap samples [R], NaN where it is undefined."""
     low, high = np.nanpercentile(values, INTERVAL_PERCENTILES)
     return float(low), float(high)
+
+
+def sample_counts(counts: NDArray[Any], covariance: NDArray[np.float64], replicates: int) -> NDArray[np.float64]:
+    """[R, ...]: draws from the normal distribution around `counts` [...], cut off at 0.
+
+    The generator's seed is a constant: the draws hide nothing, and the same totals have the same intervals.
+    """
+    if not replicates:
+        return np.zeros((0, *counts.shape))
+    values, vectors = np.linalg.eigh(covariance)
+    noise = np.random.default_rng(0).standard_normal((replicates, len(values)))
+    draws = counts.ravel() + noise * np.sqrt(np.maximum(values, 0)) @ vectors.T
+    return np.asarray(np.maximum(draws, 0).reshape(replicates, *counts.shape))
+
+
+def intervals(samples: Mapping[str, NDArray[np.float64]]) -> dict[str, Interval]:
+    """Intervals by figure, from its values in bootstrap samples [R]; a figure that is undefined in every sample has none."""
+    return {name: _interval(values) for name, values in samples.items() if np.isfinite(values).any()}
+
+
+def _interval(values: NDArray[np.float64]) -> Interval:
+    low, high = np.clip(percentile_interval(values), 0.0, 1.0)  # rounding may leave a ratio of sums just outside
+    return Interval(low=float(low), high=float(high))
 
 
 def paired_interval(

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medisync.evaluation.bootstrap import REPLICATES, percentile_interval
+from medisync.evaluation.bootstrap import REPLICATES, intervals, sample_counts
+from medisync.evaluation.selective import selective_metrics
 from medisync.evaluation.totals import EPSILON, NONCONFORMITY_EDGES, OOD_SCORE_EDGES, Floats, Ints, Totals
 from medisync.schemas import LABELS, Calibration, ClassMetrics, Interval, Label, Metrics, ReliabilityBin
 
@@ -48,6 +49,7 @@ def compute_metrics(totals: Totals, fitted: Calibration | None = None) -> Metric
         set_size=size,
         unlike_training=_fraction_beyond(totals.ood_scores, fitted.distance_threshold) if fitted else None,
         reliability=_reliability_bins(totals.reliability),
+        selective=selective_metrics(totals),
         intervals=_overall_intervals(samples),
     )
 
@@ -66,8 +68,8 @@ def _draw_samples(totals: Totals) -> _Samples:
     known = totals.confusion_covariance.any() or totals.rank_covariance.any()
     count, pairs = REPLICATES if known else 0, zip(totals.ranks, totals.rank_covariance, strict=True)
     return _Samples(
-        _sampled(totals.confusion, totals.confusion_covariance, count),
-        np.stack([_sampled(ranks, covariance, count) for ranks, covariance in pairs], axis=1),
+        sample_counts(totals.confusion, totals.confusion_covariance, count),
+        np.stack([sample_counts(ranks, covariance, count) for ranks, covariance in pairs], axis=1),
     )
 
 
@@ -79,20 +81,7 @@ def _overall_intervals(samples: _Samples) -> dict[str, Interval]:
     """
     areas = np.sort(area_under_curve(samples.ranks), axis=0)
     figures = {figure.__name__: figure(samples.confusion) for figure in (accuracy, balanced_accuracy, macro_f1)}
-    return _intervals({**figures, "macro_auc": _mean_of_defined(areas)})
-
-
-def _sampled(counts: Ints, covariance: Floats, replicates: int) -> Floats:
-    """[R, ...]: draws from the normal distribution around `counts` [...], cut off at 0.
-
-    The generator's seed is a constant: the draws hide nothing, and the same totals have the same intervals.
-    """
-    if not replicates:
-        return np.zeros((0, *counts.shape))
-    values, vectors = np.linalg.eigh(covariance)
-    noise = np.random.default_rng(0).standard_normal((replicates, len(values)))
-    draws = counts.ravel() + noise * np.sqrt(np.maximum(values, 0)) @ vectors.T
-    return np.maximum(draws, 0).reshape(replicates, *counts.shape)
+    return intervals({**figures, "macro_auc": _mean_of_defined(areas)})
 
 
 def accuracy(confusion: Counts) -> Floats:
@@ -138,7 +127,7 @@ def _per_class(totals: Totals, samples: _Samples) -> dict[Label, ClassMetrics]:
     return {
         label: ClassMetrics(
             support=int(totals.confusion[k].sum()),
-            intervals=_intervals({name: values[:, k] for name, values in sampled.items()}),
+            intervals=intervals({name: values[:, k] for name, values in sampled.items()}),
             roc=roc_curve(totals.ranks[k]),
             **{name: _defined(values[k]) for name, values in figures.items()},
         )
@@ -228,16 +217,6 @@ def _reliability_bins(reliability: Floats) -> list[ReliabilityBin]:
         for images, confidence, correct in reliability.tolist()
         if images
     ]
-
-
-def _intervals(samples: dict[str, Floats]) -> dict[str, Interval]:
-    """Bootstrap intervals by figure; a figure that is undefined in every sample has none."""
-    return {name: _interval(values) for name, values in samples.items() if np.isfinite(values).any()}
-
-
-def _interval(values: Floats) -> Interval:
-    low, high = np.clip(percentile_interval(values), 0.0, 1.0)  # rounding may leave a ratio of sums just outside
-    return Interval(low=float(low), high=float(high))
 
 
 def _defined(value: Floats | float) -> float | None:

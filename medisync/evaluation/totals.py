@@ -30,8 +30,9 @@ TEMPERATURES: Floats = np.geomspace(0.2, 10.0, 118)
 OOD_SCORE_EDGES: Floats = np.geomspace(0.05, 50.0, 401)
 LOG_ODDS_EDGES: Floats = np.linspace(-12.0, 12.0, 49)
 NONCONFORMITY_EDGES: Floats = np.linspace(0.0, 1.0, 101)
+CONFIDENCE_EDGES: Floats = np.linspace(0.0, 1.0, 51)
 """Edges of histogram cells. A cell may hold one image, so its width is how well that image's score becomes known: 1.7 %,
-half a unit of log odds and 0.01. Areas under the ROC curve are then known to 0.01, and those above 0.9 to 0.002.
+half a unit of log odds, 0.01 and 0.02. Areas under the ROC curve are then known to 0.01, and those above 0.9 to 0.002.
 """
 
 SUM_DECIMALS = 2
@@ -39,6 +40,16 @@ SUM_DECIMALS = 2
 
 CONFIDENCE_STEP = 0.05
 """Resolution of the sum of confidences in a bin that leaves a hospital."""
+
+CONFIDENT = 0.9
+"""Confidence above which a wrong answer misleads; an edge of CONFIDENCE_EDGES."""
+
+CORRECT, WRONG, FLAGGED = range(3)
+"""Rows of `selective`: scans that are answered correctly, wrongly, and those that are out of distribution."""
+
+CONFIDENTLY_WRONG, UNANSWERED, REMAINING = range(3)
+"""Outcomes whose numbers `outcome_covariance` is about: wrong with a confidence above CONFIDENT and not flagged, flagged,
+and all others."""
 
 CONFUSION_SHAPE = (len(LABELS), len(LABELS))
 RANKS_SHAPE = (len(LABELS), 2, len(LOG_ODDS_EDGES) - 1)
@@ -52,8 +63,8 @@ EPSILON = 1e-9
 class Totals:
     """Additive sums over the images of one or more hospitals.
 
-    K classes, B confidence bins, T temperatures; D, O and C are the cells between OOD_SCORE_EDGES, LOG_ODDS_EDGES and
-    NONCONFORMITY_EDGES. The covariances are those of a bootstrap over the groups of each hospital; hospitals are
+    K classes, B confidence bins, T temperatures; D, O, C and E are the cells between OOD_SCORE_EDGES, LOG_ODDS_EDGES,
+    NONCONFORMITY_EDGES and CONFIDENCE_EDGES. The covariances are those of a bootstrap over the groups of each hospital; hospitals are
     resampled independently, so they add up too. They are 0 unless asked for.
     """
 
@@ -73,11 +84,15 @@ class Totals:
     """[K, 2, O]: images by the log odds of class k; first those of other classes, then those of k."""
     nonconformity: Ints
     """[2, C]: nonconformity scores of the true classes, then of all classes."""
+    selective: Ints
+    """[3, E]: images by confidence; first those answered correctly, then wrongly, then those out of distribution."""
     confusion_covariance: Floats
     """[K K, K K]: covariance of the cells of `confusion`."""
     rank_covariance: Floats
     """[K, 2 O, 2 O]: covariance of the cells of `ranks`, class by class: between classes it would say which log odds
     belong to one image."""
+    outcome_covariance: Floats
+    """[3, 3]: covariance of the numbers of images that are confidently wrong, that are flagged, and of all others."""
 
 
 Sums = TypeVar("Sums", bound="DataclassInstance")
@@ -91,14 +106,20 @@ def tally(
     *,
     temperature: float = 1.0,
     ood_scores: Floats | None = None,
+    ood_threshold: float = np.inf,
     covariances: bool = False,
 ) -> Totals:
     """The totals of N images from labels [N], logits [N, K], groups [N] and OOD scores [N].
 
-    With `covariances` intervals follow from them, over groups, because images of one patient are not independent.
+    Images with an OOD score above `ood_threshold` are flagged. With `covariances` intervals follow from them, over groups,
+    because images of one patient are not independent.
     """
     scores = np.asarray(logits, np.float64)
     probabilities = softmax(scores / temperature)
+    confidence, answers = (
+        probabilities.max(axis=1, initial=0.0),
+        _answers(labels, probabilities, ood_scores, ood_threshold),
+    )
     cells, ranks = _confusion_cells(labels, probabilities), _rank_cells(labels, scores / temperature)
     return Totals(
         confusion=_sum_cells(cells, CONFUSION_SHAPE),
@@ -109,10 +130,38 @@ def tally(
         ood_scores=_histogram(np.zeros(0) if ood_scores is None else ood_scores, OOD_SCORE_EDGES),
         ranks=_sum_cells(ranks, RANKS_SHAPE),
         nonconformity=_nonconformity(labels, probabilities),
+        selective=_selective(answers, confidence),
         confusion_covariance=_covariance(cells, groups, len(LABELS) ** 2, covariances),
         rank_covariance=np.stack(
             [_covariance(column % RANK_CELLS, groups, RANK_CELLS, covariances) for column in ranks.T]
         ),
+        outcome_covariance=_covariance(_outcomes(answers, confidence), groups, 3, covariances),
+    )
+
+
+def tally_others(
+    logits: NDArray[np.floating],
+    groups: Ints,
+    *,
+    temperature: float = 1.0,
+    ood_scores: Floats,
+    ood_threshold: float,
+) -> Totals:
+    """The totals of N images that are of none of the classes: what is answered, always wrongly, and OOD scores.
+
+    Takes logits [N, K], groups [N] and OOD scores [N]. Everything that needs a true class is 0.
+    """
+    probabilities = softmax(np.asarray(logits, np.float64) / temperature)
+    nobody = np.full(len(groups), -1)
+    confidence, answers = (
+        probabilities.max(axis=1, initial=0.0),
+        _answers(nobody, probabilities, ood_scores, ood_threshold),
+    )
+    return replace(
+        tally(np.zeros(0, np.int64), np.zeros((0, len(LABELS))), np.zeros(0, np.int64)),
+        ood_scores=_histogram(ood_scores, OOD_SCORE_EDGES),
+        selective=_selective(answers, confidence),
+        outcome_covariance=_covariance(_outcomes(answers, confidence), groups, 3, wanted=True),
     )
 
 
@@ -178,6 +227,22 @@ def _reliability(labels: Ints, probabilities: Floats) -> Floats:
     cell = np.minimum((confidence * CONFIDENCE_BINS).astype(np.int64), CONFIDENCE_BINS - 1)
     columns = (np.ones_like(confidence), confidence, correct.astype(np.float64))
     return np.stack([np.bincount(cell, weights=column, minlength=CONFIDENCE_BINS) for column in columns], axis=1)
+
+
+def _answers(labels: Ints, probabilities: Floats, ood_scores: Floats | None, ood_threshold: float) -> Ints:
+    """[N]: the row of `selective` in which each image counts."""
+    answered = np.where(probabilities.argmax(axis=1) == labels, CORRECT, WRONG)
+    return answered if ood_scores is None else np.where(ood_scores > ood_threshold, FLAGGED, answered)
+
+
+def _selective(answers: Ints, confidence: Floats) -> Ints:
+    return np.stack([_histogram(confidence[answers == row], CONFIDENCE_EDGES) for row in (CORRECT, WRONG, FLAGGED)])
+
+
+def _outcomes(answers: Ints, confidence: Floats) -> Ints:
+    """[N]: the outcome of each image, to the width of a cell of `selective`."""
+    misled = (answers == WRONG) & (confidence >= CONFIDENT - EPSILON)
+    return np.select([misled, answers == FLAGGED], [CONFIDENTLY_WRONG, UNANSWERED], REMAINING)
 
 
 def _covariance(cells: Ints, groups: Ints, size: int, wanted: bool) -> Floats:

@@ -190,6 +190,7 @@ def _tally(result: Tested, trained: Model) -> Totals:
         result.images.groups,
         temperature=trained.outcome.calibration.temperature,
         ood_scores=trained.outcome.distribution.ood_scores(result.outputs.features),
+        ood_threshold=trained.outcome.calibration.distance_threshold,
         covariances=True,
     )
     return for_release(totals)

@@ -162,6 +162,7 @@ def _evaluate(task: _Task) -> RecordDict:
         images.groups,
         temperature=instructions.temperature,
         ood_scores=fitted.ood_scores(outputs.features) if fitted else None,
+        ood_threshold=instructions.ood_threshold,
         covariances=instructions.detail == "intervals",
     )
     means = MetricRecord({COUNT: len(images), **_means(totals)})

@@ -41,7 +41,7 @@ Answer = TypeVar("Answer")
 NO_IMAGES = np.zeros(0, np.int64), np.zeros((0, len(LABELS))), np.zeros(0, np.int64)
 """Labels, logits and groups of no image."""
 
-SIGNED = ("sums", "products", "confusion_covariance", "rank_covariance")
+SIGNED = ("sums", "products", "confusion_covariance", "rank_covariance", "outcome_covariance")
 """Sums of features and covariances, which may be negative; all other sums are of counts or of non-negative values."""
 
 

@@ -69,6 +69,8 @@ class EvaluateInstructions:
     """The part of the answer that leaves the hospital beside its number of images and their mean loss and accuracy."""
     image_size: int = 0
     """Side of the images; 0 for the stored size."""
+    ood_threshold: float = math.inf
+    """OOD score above which an image is flagged."""
 
     def to_record(self) -> ConfigRecord:
         return ConfigRecord(
@@ -78,6 +80,7 @@ class EvaluateInstructions:
                 "temperature": self.temperature,
                 "detail": self.detail,
                 "image-size": self.image_size,
+                "ood-threshold": self.ood_threshold,
             }
         )
 
@@ -89,6 +92,7 @@ class EvaluateInstructions:
             float(record["temperature"]),  # type: ignore[arg-type]
             record["detail"],  # type: ignore[arg-type]
             int(record["image-size"]),  # type: ignore[arg-type]
+            float(record["ood-threshold"]),  # type: ignore[arg-type]
         )
 
 

@@ -10,6 +10,7 @@ from flwr.app import ArrayRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
+from medisync.evaluation.external import score_histograms
 from medisync.evaluation.metrics import compute_metrics
 from medisync.evaluation.ood import FeatureDistribution
 from medisync.evaluation.totals import add_up
@@ -34,7 +35,7 @@ from medisync.federation.update_validation import validate_scores
 from medisync.model import adam
 from medisync.model.resnet import build_resnet18
 from medisync.model.weights import State, round_weights
-from medisync.schemas import Calibration, HistoryEntry, Metrics
+from medisync.schemas import Calibration, HistoryEntry, Metrics, ScoreHistograms
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,8 @@ class Outcome:
     """Metrics on the test images of all hospitals together."""
     hospitals: dict[str, Metrics]
     """Metrics on each hospital's test images."""
+    histograms: ScoreHistograms
+    """Scores of the test images of all hospitals together."""
 
     def state_at(self, hospital: str) -> dict[str, Any]:
         """Returns the weights that scans of this hospital are predicted with, whether it took part or not."""
@@ -86,8 +89,15 @@ def federate(
     hospitals = find_participants().hospitals
     evaluation = FederatedEvaluation(grid, hospitals, best, end.best_round, plan.federation.round_deadline)
     fitted = calibrate(evaluation, plan.training)
-    test = EvaluateInstructions(plan.training, "test", fitted.calibration.temperature, "intervals")
+    test = EvaluateInstructions(
+        plan.training,
+        "test",
+        fitted.calibration.temperature,
+        "intervals",
+        ood_threshold=fitted.calibration.distance_threshold,
+    )
     totals = evaluation.collect_totals(test, fitted.distribution)
+    together = add_up(totals.values())
     return Outcome(
         state={**best.to_torch_state_dict(), **fitted.mean_statistics},
         statistics=fitted.statistics,
@@ -95,8 +105,9 @@ def federate(
         history=end.history,
         best_round=end.best_round,
         calibration=fitted.calibration,
-        test=compute_metrics(add_up(totals.values()), fitted.calibration),
+        test=compute_metrics(together, fitted.calibration),
         hospitals={name: compute_metrics(part, fitted.calibration) for name, part in totals.items()},
+        histograms=score_histograms(together),
     )
 
 

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -12,18 +12,32 @@ from medisync.config import normalise_class_map, normalise_folder
 from medisync.data.class_names import TUMOUR_OF_ANY_CLASS, WITHOUT_TUMOUR
 from medisync.data.discovery import class_folder
 from medisync.errors import ConfigError, DataError, printable
+from medisync.evaluation.external import external_figures
 from medisync.evaluation.metrics import compute_metrics
-from medisync.evaluation.totals import Totals, tally
+from medisync.evaluation.totals import Floats, Totals, tally, tally_others
 from medisync.imaging.file_tree import LeftOut, counted
 from medisync.imaging.scan_files import Entry, Found, list_folder, sort_files
 from medisync.inference.folders import ScanPrediction, predict_scans
 from medisync.inference.predictor import Classifier
-from medisync.schemas import LABELS, Label, Metrics, Prediction
+from medisync.schemas import (
+    LABELS,
+    Calibration,
+    ExternalFigures,
+    ExternalLabel,
+    Label,
+    Metrics,
+    ModelMeta,
+    Prediction,
+    ScoreHistograms,
+)
 
-FOLDER_LABELS: dict[str, Label] = {
+OTHER: Literal["other"] = "other"
+
+FOLDER_LABELS: dict[str, ExternalLabel] = {
     **{label: label for label in LABELS},
     **{f"{label} {word}": label for label in LABELS if label != "notumor" for word in ("tumor", "tumour")},
     **dict.fromkeys(("no tumor", "no tumour", "notumour"), "notumor"),
+    OTHER: OTHER,
 }
 """Normalised folder names whose label needs no class map, such as those of `no_tumor` and `Pituitary Tumor`."""
 
@@ -35,15 +49,18 @@ class Conflict:
     meanings: str
 
 
-FolderLabels = Mapping[str, Label | Conflict]
+Meaning = ExternalLabel | Conflict
+FolderLabels = Mapping[str, Meaning]
 """The label that each normalised folder name stands for."""
 
 
-def folder_labels(class_maps: Mapping[str, Mapping[str, Label]], hospital: str = "") -> FolderLabels:
-    """Joins the hospitals' class maps, and adds the names that need none.
+def folder_labels(
+    class_maps: Mapping[str, Mapping[str, Label]], hospital: str = "", others: Sequence[str] = ()
+) -> FolderLabels:
+    """Joins the hospitals' class maps, and adds the names that need none; `others` hold scans that are of none of the classes.
 
     A name with different labels has a Conflict instead, unless `hospital` says whose class map holds. Raises ConfigError
-    for a hospital without a class map.
+    for a hospital without a class map, and for one of `others` that is a class folder.
     """
     if hospital and hospital not in class_maps:
         known = f"those with a class map are {', '.join(class_maps)}" if class_maps else "the run has no class maps"
@@ -52,7 +69,12 @@ def folder_labels(class_maps: Mapping[str, Mapping[str, Label]], hospital: str =
     for name in [hospital] if hospital else class_maps:
         for folder, label in normalise_class_map(class_maps[name]).items():
             meanings.setdefault(folder, {}).setdefault(label, name)
-    return {**FOLDER_LABELS, **{folder: _joined(labels) for folder, labels in meanings.items()}}
+    labels = {**FOLDER_LABELS, **{folder: _joined(labels) for folder, labels in meanings.items()}}
+    for name in others:
+        if (meaning := labels.get(normalise_folder(name), OTHER)) != OTHER:
+            stands_for = meaning.meanings if isinstance(meaning, Conflict) else meaning
+            raise ConfigError(f"--other {name}: a folder of this name stands for {stands_for}")
+    return {**labels, **{normalise_folder(name): OTHER for name in others}}
 
 
 def _joined(labels: Mapping[Label, str]) -> Label | Conflict:
@@ -78,6 +100,8 @@ class FolderScores:
     """A model's figures on a folder of class folders, and what they leave out."""
 
     figures: dict[str, Any]
+    details: dict[str, Any]
+    """Intervals and curves, which the JSON has and the terminal does not."""
     folders: list[LeftOutFolder]
     files: LeftOut
     unreadable: list[ScanPrediction]
@@ -85,11 +109,11 @@ class FolderScores:
     def to_json(self) -> dict[str, Any]:
         folders = [{"folder": each.name, "scans": each.scans, "reason": each.reason} for each in self.folders]
         left_out = {"folders": folders, "files": dict(self.files.counts), "unreadable": len(self.unreadable)}
-        return {**self.figures, "left_out": left_out}
+        return {**self.figures, **self.details, "left_out": left_out}
 
     def text(self) -> str:
         """The figures as lines for a terminal."""
-        return "\n".join(f"{name.replace('_', ' '):26}{_as_text(value)}" for name, value in self.figures.items())
+        return "\n".join(f"{name.replace('_', ' '):29}{_as_text(value)}" for name, value in self.figures.items())
 
 
 def _as_text(value: object) -> str:
@@ -105,15 +129,20 @@ class ClassFolder:
     """A class folder, or any other that directly holds files, with its scans."""
 
     path: PurePosixPath
-    label: Label | Conflict | None
+    label: Meaning | None
     found: Found
+
+
+Read = tuple[Meaning | None, Prediction]
+"""What the folder of a scan stands for, and the prediction for the scan."""
 
 
 def score_folder(classifier: Classifier, root: Path, labels: FolderLabels) -> FolderScores:
     """Metrics over the scans below `root`, whose class is that of the innermost folder above them that has a label.
 
-    A class folder may be missing; scans in any other folder count only towards the fraction that is out of distribution.
-    Raises DataError if there is no scan with a label that can be read: figures of nothing are none.
+    A class folder may be missing. Scans in folders whose label is "other" are of none of the classes: what is answered of
+    them is wrong. Scans in a folder without a label count only towards the fraction that is out of distribution. Raises
+    DataError if there is no scan with a label that can be read: figures of nothing are none.
     """
     if root.is_file():
         raise DataError(f"{root}: is a file; expected a folder that holds folders such as glioma/ and notumor/")
@@ -128,17 +157,19 @@ def score_folder(classifier: Classifier, root: Path, labels: FolderLabels) -> Fo
     ]
     _require_labelled(root, folders, left_out, files, labels)
     read, unreadable = _predict(classifier, folders)
-    labelled = [(label, prediction) for label, prediction in read if isinstance(label, str)]
-    if not labelled:
+    if not any(isinstance(label, str) for label, _ in read):
         raise DataError(f"{root}: no scan in its class folders can be read; the first: {unreadable[0].problem}")
     flagged = sum(prediction.unlike_training for _, prediction in read) / len(read)
-    return FolderScores(_figures(compute_metrics(_tally(labelled)), flagged), left_out, files, unreadable)
+    known, other = _tally(read, classifier.meta.calibration), _tally_others(read, classifier.meta.calibration)
+    metrics = compute_metrics(known, classifier.meta.calibration)
+    figures = external_figures(known, other, _histograms(classifier), classifier.meta.calibration)
+    return FolderScores(_figures(metrics, figures, flagged), _details(metrics, figures), left_out, files, unreadable)
 
 
 def sort_by_class(entries: Iterable[Entry], root: Path, labels: FolderLabels) -> list[ClassFolder]:
     """Sorts files by the innermost folder with a label, so that no scan stands in two classes."""
     inside: dict[PurePosixPath, list[Entry]] = {}
-    meanings: dict[PurePosixPath, Label | Conflict | None] = {}
+    meanings: dict[PurePosixPath, Meaning | None] = {}
     for entry in entries:
         path, meaning = class_folder(PurePosixPath(entry.name).relative_to(root).parent, labels)
         inside.setdefault(path, []).append(entry)
@@ -187,9 +218,7 @@ def _listed(folders: Sequence[LeftOutFolder]) -> str:
     return ", ".join(map(str, folders[:5])) + more
 
 
-def _predict(
-    classifier: Classifier, folders: Sequence[ClassFolder]
-) -> tuple[list[tuple[Label | Conflict | None, Prediction]], list[ScanPrediction]]:
+def _predict(classifier: Classifier, folders: Sequence[ClassFolder]) -> tuple[list[Read], list[ScanPrediction]]:
     """Returns the predictions with their folders' labels, and the scans that could not be read."""
     meanings = [folder.label for folder in folders for _ in folder.found.scans]
     results = list(predict_scans(classifier, (scan for folder in folders for scan in folder.found.scans)))
@@ -197,14 +226,41 @@ def _predict(
     return read, [each for each in results if each.prediction is None]
 
 
-def _tally(labelled: Sequence[tuple[Label, Prediction]]) -> Totals:
-    labels = np.array([LABELS.index(label) for label, _ in labelled], np.int64)
-    rows = [[prediction.probabilities[label] for label in LABELS] for _, prediction in labelled]
-    probabilities = np.array(rows).reshape(-1, len(LABELS))
-    return tally(labels, np.log(np.maximum(probabilities, 1e-12)), np.arange(len(labels)))
+def _tally(read: Sequence[Read], fitted: Calibration) -> Totals:
+    """The totals of the scans of the four classes, each a group of its own: nothing is known about patients."""
+    found = [(LABELS.index(label), each) for label, each in read if isinstance(label, str) and label != OTHER]
+    return tally(
+        np.array([label for label, _ in found], np.int64),
+        _log_probabilities([each for _, each in found]),
+        np.arange(len(found)),
+        ood_scores=np.array([each.distance for _, each in found]),
+        ood_threshold=fitted.distance_threshold,
+        covariances=True,
+    )
 
 
-def _figures(metrics: Metrics, out_of_distribution: float) -> dict[str, Any]:
+def _tally_others(read: Sequence[Read], fitted: Calibration) -> Totals:
+    found = [each for label, each in read if label == OTHER]
+    return tally_others(
+        _log_probabilities(found),
+        np.arange(len(found)),
+        ood_scores=np.array([each.distance for each in found]),
+        ood_threshold=fitted.distance_threshold,
+    )
+
+
+def _log_probabilities(predictions: Sequence[Prediction]) -> Floats:
+    rows = [[prediction.probabilities[label] for label in LABELS] for prediction in predictions]
+    return np.log(np.maximum(np.array(rows).reshape(-1, len(LABELS)), 1e-12))
+
+
+def _histograms(classifier: Classifier) -> ScoreHistograms | None:
+    """The scores of the hospitals' test scans, where the run recorded them."""
+    return classifier.meta.metrics.histograms if isinstance(classifier.meta, ModelMeta) else None
+
+
+def _figures(metrics: Metrics, outside: ExternalFigures, out_of_distribution: float) -> dict[str, Any]:
+    selective, others = metrics.selective, outside.other_selective
     return {
         "accuracy": metrics.accuracy,
         "balanced_accuracy": metrics.balanced_accuracy,
@@ -213,6 +269,21 @@ def _figures(metrics: Metrics, out_of_distribution: float) -> dict[str, Any]:
         "confusion_matrix": metrics.confusion_matrix,
         "ece": metrics.ece,
         "out_of_distribution_share": out_of_distribution,
+        "confidently_wrong": selective.confidently_wrong if selective else None,
+        "confidently_wrong_other": others.confidently_wrong if others else None,
+        **outside.model_dump(exclude={"known", "other_selective"}),
         "n": metrics.n,
         "n_per_class": {label: figures.support for label, figures in metrics.per_class.items()},
+        "n_other": others.n if others else 0,
     }
+
+
+def _details(metrics: Metrics, outside: ExternalFigures) -> dict[str, Any]:
+    known = metrics.model_dump(include={"intervals", "reliability", "selective"})
+    recall = {
+        label: figures.intervals["recall"].model_dump()
+        for label, figures in metrics.per_class.items()
+        if "recall" in figures.intervals
+    }
+    others = outside.other_selective
+    return {**known, "per_class_recall_intervals": recall, "other_selective": others.model_dump() if others else None}

@@ -40,6 +40,11 @@ NOTES = [
     "copies across hospitals cannot be found over a network, because no scan leaves its hospital",
 ]
 
+WITHOUT_EXTERNAL = (
+    "external datasets are not evaluated in a federation over a network, where nobody can tell whether a hospital has"
+    " their scans; use `medisync evaluate`"
+)
+
 
 def run_federation(grid: Grid, run_config: Mapping[str, Any]) -> None:
     """Runs the federation that `run_config` describes (keys: pyproject.toml) and prints the result for followers."""
@@ -64,7 +69,7 @@ def _federate(grid: Grid, run_config: Mapping[str, Any]) -> str:
     """Runs the federation and returns the name of the completed run."""
     workspace = artifacts.locate(str(run_config["workspace"]) or None)
     server = settings.read(ServerSettings, Path(str(run_config["server"])))
-    configuration = _configuration(server, run_config)
+    configuration = configure(server, run_config)
     flower.send_without_copies()
     flower.keep_deadline(grid, configuration.federation.round_deadline)
     grid = PackingGrid(grid, configuration.federation.transport)
@@ -88,11 +93,14 @@ def _federate(grid: Grid, run_config: Mapping[str, Any]) -> str:
     return run.name
 
 
-def _configuration(server: ServerSettings, run_config: Mapping[str, Any]) -> Configuration:
+def configure(server: ServerSettings, run_config: Mapping[str, Any]) -> Configuration:
     """Returns the notebook's configuration with the run's parameters and the hospitals of server.toml."""
     parameters = {**json.loads(str(run_config["parameters"])), "RESUME": str(run_config["resume"])}
     hospitals = tuple(map(_expected, server.hospitals))
-    return notebook.configuration(parameters).model_copy(update={"hospitals": hospitals})
+    configuration = notebook.configuration(parameters)
+    if configuration.external:
+        log.warning("%s", WITHOUT_EXTERNAL)
+    return configuration.model_copy(update={"hospitals": hospitals, "external": ()})
 
 
 def _without_baselines(outcome: Outcome, stats: Mapping[str, DatasetStats]) -> BaselineRecord:

@@ -11,7 +11,7 @@ import pandas as pd
 from medisync.config import Configuration, Hospital, Normalisation, TrainingConfig
 from medisync.reporting import tables
 from medisync.reporting.formatting import CLASS_NAMES, NO_VALUE, decimal, listed, moment, number, percent
-from medisync.schemas import BaselineRecord, DatasetStats, ModelMeta, Transport
+from medisync.schemas import BaselineRecord, DatasetStats, ExternalEvaluation, ModelMeta, Transport
 
 PURPOSE = """For research use only, non-commercial. This is not a medical device, and its output is not a diagnosis. It shows what
 federated learning does for one task: to assign a single brain MRI slice to one of four classes. It does not detect or
@@ -59,6 +59,7 @@ def write(
     software: Mapping[str, str],
     baselines: BaselineRecord | None,
     transport: Transport = "in one process",
+    external: Mapping[str, ExternalEvaluation] | None = None,  # noqa: ARG001
 ) -> str:
     """Returns the model card of a run."""
     test = meta.metrics.test

@@ -1,6 +1,6 @@
-"""One hospital's images, opened from its caches."""
+"""The images of one hospital, or of an external dataset, opened from the caches."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 
 from medisync.data.cache import open_cache
 from medisync.imaging.intensities import Pixels
-from medisync.schemas import LABELS, SPLITS, HospitalSplit, Split, SplitImage, SplitRecord
+from medisync.schemas import LABELS, SPLITS, ExternalAudit, ExternalImage, HospitalSplit, Split, SplitImage, SplitRecord
+
+OTHER = "other"
+"""Label of external images that are of none of the classes."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class ImageSet:
     pixels: Pixels
     """uint8 [N, S, S]."""
     labels: NDArray[np.int64]
-    """[N]: indices into LABELS."""
+    """[N]: indices into LABELS; -1 for images that are of none of the classes."""
     groups: NDArray[np.int64]
     """[N]: images of one patient, or near-duplicates, have one group."""
 
@@ -29,6 +32,29 @@ class ImageSet:
 
 HospitalData = Mapping[Split, ImageSet]
 """A hospital's images by split; they never leave the hospital's side of the federation."""
+
+
+@dataclass(frozen=True)
+class ExternalImages:
+    """The images of an external dataset, on which a model is evaluated and never trained."""
+
+    known: ImageSet
+    """Images of the classes."""
+    other: ImageSet
+    """Images that are of none of them."""
+
+    def __len__(self) -> int:
+        return len(self.known) + len(self.other)
+
+
+def open_external(
+    record: ExternalAudit, dataset: Path, size: int, cache: Path, on_image: Callable[[int], None] = lambda count: None
+) -> ExternalImages:
+    """Opens the images of an external dataset that are not excluded, at side `size`, as `open_hospital` does."""
+    images = [image for image in record.images if not image.excluded]
+    known = [image for image in images if image.label != OTHER]
+    other = [image for image in images if image.label == OTHER]
+    return ExternalImages(*(_open_set(members, dataset, size, cache, on_image) for members in (known, other)))
 
 
 def open_hospitals(
@@ -54,9 +80,15 @@ def open_hospital(
 
 
 def _open_set(
-    members: list[SplitImage], dataset: Path, size: int, cache: Path, on_image: Callable[[int], None]
+    members: Sequence[SplitImage | ExternalImage],
+    dataset: Path,
+    size: int,
+    cache: Path,
+    on_image: Callable[[int], None],
 ) -> ImageSet:
-    labels = np.array([LABELS.index(image.label) for image in members], np.int64)
+    labels = np.array(
+        [-1 if image.label in (OTHER, None) else LABELS.index(image.label) for image in members], np.int64
+    )
     groups = np.array([image.group for image in members], np.int64)
     if not members:
         return ImageSet(np.zeros((0, size, size), np.uint8), labels, groups)

@@ -23,6 +23,7 @@ from medisync.schemas import (
     AuditRecord,
     BaselineRecord,
     DatasetStats,
+    ExternalEvaluation,
     HistoryEntry,
     LabelMap,
     ModelMeta,
@@ -39,6 +40,7 @@ AUDIT = "audit.json"
 STATS = "dataset_stats.json"
 SPLITS = "dataset_splits.json"
 HISTORY = "training_history.json"
+EXTERNAL = "external.json"
 BASELINES = "baselines.json"
 META = "model_meta.json"
 LABEL_MAP = "label_map.json"
@@ -71,6 +73,7 @@ SCHEMAS: Mapping[str, TypeAdapter[Any]] = {
     STATS: TypeAdapter(dict[str, DatasetStats]),
     SPLITS: TypeAdapter(SplitRecord),
     HISTORY: TypeAdapter(list[HistoryEntry]),
+    EXTERNAL: TypeAdapter(dict[str, ExternalEvaluation]),
     BASELINES: TypeAdapter(BaselineRecord),
     META: TypeAdapter(ModelMeta),
     LABEL_MAP: TypeAdapter(LabelMap),

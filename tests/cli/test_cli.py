@@ -168,13 +168,39 @@ def test_evaluate_prints_json_for_programs(
         "confusion_matrix",
         "ece",
         "out_of_distribution_share",
+        "confidently_wrong",
+        "confidently_wrong_other",
+        "tumour_auc",
+        "tumour_auc_external_healthy",
+        "tumour_auc_external_tumours",
+        "ood_auc_known",
+        "ood_fpr95_known",
+        "ood_auc_other",
+        "ood_fpr95_other",
         "n",
         "n_per_class",
+        "n_other",
+        "intervals",
+        "per_class_recall_intervals",
+        "reliability",
+        "selective",
+        "other_selective",
         "left_out",
     }
-    assert figures["n"] == 2
+    assert (figures["n"], figures["n_other"]) == (2, 0)
     assert medisync(trained, "evaluate", tmp_path / "held-out", "--run", "run-001") == 0
     assert "balanced accuracy" in capsys.readouterr().out
+
+
+def test_evaluate_takes_folders_of_scans_that_are_of_none_of_the_classes(
+    trained: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(tmp_path / "held-out/Metastases/1.png", texture(1))
+    save(tmp_path / "held-out/other/2.png", texture(2))
+    assert medisync(trained, "evaluate", tmp_path / "held-out", "--json", "--other", "metastases") == 0
+    assert json.loads(capsys.readouterr().out)["n_other"] == 2
+    assert medisync(trained, "evaluate", tmp_path / "held-out", "--other", "glioma") == 2
+    assert "--other glioma: a folder of this name stands for glioma" in capsys.readouterr().err
 
 
 def test_predict_says_what_it_left_out_or_found_instead_of_scans(

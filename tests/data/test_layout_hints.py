@@ -52,7 +52,7 @@ def refusal(dataset: Path, *files: str) -> str:
         (["data-1/inner/scans/glyoma/a.png"], "if it is 'glioma', rename it or add 'glyoma': 'glioma'"),
         (
             ["data-1/inner/scans/a.png", "data-1/inner/scans/bb.png"],
-            "2 images left out: directly in the hospital's folder",
+            "2 images left out: directly in the dataset's folder",
         ),
         (["data-1/inner/scans/glioma/cut.jpg"], "1 unreadable: `medisync audit` says why for each file"),
         (["data-1/inner/scans/readme.txt"], "found 'readme.txt'"),

@@ -73,9 +73,11 @@ def test_nothing_in_an_answer_has_as_many_rows_as_it_takes_to_solve_for_groups()
     shapes = {name: array.numpy().shape for name, array in totals.items()}
     assert set(shapes) == {
         *("confusion", "loss", "brier", "reliability", "loss_by_temperature", "ood_scores", "ranks", "nonconformity"),
-        *("confusion_covariance", "rank_covariance"),
+        *("selective", "confusion_covariance", "rank_covariance", "outcome_covariance"),
     }
     assert shapes["confusion_covariance"] == (16, 16)
+    assert shapes["selective"] == (3, 50)
+    assert shapes["outcome_covariance"] == (3, 3)
     assert shapes["rank_covariance"] == (len(LABELS), 96, 96)
     assert all(
         name in ("loss_by_temperature", "ood_scores", "nonconformity") or max(shape) <= 96

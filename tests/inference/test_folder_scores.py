@@ -56,6 +56,32 @@ def test_a_folder_of_class_folders_is_scored(untrained: Classifier, tmp_path: Pa
     }
 
 
+def test_scans_of_none_of_the_classes_are_answered_wrongly_or_not_at_all(untrained: Classifier, tmp_path: Path) -> None:
+    fill(tmp_path, {"other": 2, "Lymphoma": 3, "glioma": 2, "notumor": 1})
+    figures = score_folder(untrained, tmp_path, folder_labels(MAPS, others=["lymphoma"])).to_json()
+    assert (figures["n"], figures["n_other"], figures["other_selective"]["n"]) == (3, 5, 5)
+    assert {point["risk"] for point in figures["other_selective"]["points"]} <= {1.0}
+    known = list(predict_scans(untrained, find_scans([tmp_path / "glioma", tmp_path / "notumor"]).scans))
+    healthy = [each.prediction.probabilities["notumor"] for each in known if each.prediction]
+    *tumours, free = np.floor(2 * (np.log(healthy) - np.log1p(-np.array(healthy))))  # cells of half a unit of log odds
+    assert figures["tumour_auc"] == pytest.approx(np.mean([(free > each) + (free == each) / 2 for each in tumours]))
+    assert figures["selective"]["n"] == 3
+    assert figures["left_out"]["folders"] == []
+
+
+def test_a_folder_with_scans_of_none_of_the_classes_alone_has_figures(untrained: Classifier, tmp_path: Path) -> None:
+    figures = score(untrained, fill(tmp_path, {"other": 2})).figures
+    assert (figures["n"], figures["accuracy"], figures["n_other"], figures["tumour_auc"]) == (0, None, 2, None)
+
+
+def test_a_class_folder_cannot_be_named_as_one_of_none_of_the_classes() -> None:
+    with pytest.raises(ConfigError, match="--other Brain-Glioma: a folder of this name stands for glioma"):
+        folder_labels(MAPS, others=["Brain-Glioma"])
+    with pytest.raises(ConfigError, match="stands for pituitary at North but meningioma at South"):
+        folder_labels(MAPS, others=["brain tumor"])
+    assert folder_labels(MAPS, others=["Lymph_Oma"])["lymph oma"] == folder_labels({})["other"] == "other"
+
+
 def test_class_folders_are_found_at_any_depth_and_by_the_class_maps_of_the_hospitals(
     untrained: Classifier, tmp_path: Path
 ) -> None:

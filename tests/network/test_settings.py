@@ -1,5 +1,6 @@
 """Settings, keys and certificates of a networked federation, and who is let in."""
 
+import json
 import tomllib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ from medisync import notebook
 from medisync.cli.main import main
 from medisync.errors import ConfigError, DataError, UpdateError
 from medisync.federation import registration
-from medisync.network import credentials, node, services, settings, setup
+from medisync.network import coordinator, credentials, node, services, settings, setup
 from medisync.network.settings import HospitalSettings, ServerSettings
 from medisync.schemas import LABELS, DatasetStats, HospitalAudit, Introduction, Location
 from medisync.version import software
@@ -34,6 +35,20 @@ def test_init_gives_each_side_its_settings_and_private_keys_to_nobody_else(tmp_p
         assert hospital.as_hospital().class_map == next(each for each in HOSPITALS if each.name == name).class_map
         others = [other for other in made.hospitals if other != name]
         assert not any(other in file.read_text(encoding="utf-8") for other in others)
+
+
+def test_external_datasets_are_not_evaluated_over_a_network_and_the_log_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = setup.make(tmp_path / "federation", "127.0.0.1:9443", HOSPITALS, tmp_path)
+    server = settings.read(ServerSettings, made.server)
+    external = {"role": "external", "path": "elsewhere", "class_map": {"glioma": "glioma"}}
+    parameters = {"DATASETS": {**notebook.literals()["DATASETS"], "elsewhere": external}}
+    for given, said in (({}, False), (parameters, True)):
+        found = coordinator.configure(server, {"parameters": json.dumps(given), "resume": ""})
+        assert found.external == ()
+        assert [each.name for each in found.hospitals] == [each.name for each in HOSPITALS]
+        assert ("use `medisync evaluate`" in caplog.text) is said
 
 
 def test_a_key_is_never_replaced(tmp_path: Path) -> None:
