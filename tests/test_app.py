@@ -149,6 +149,14 @@ def test_headline_figures_carry_their_intervals(workspace: Workspace) -> None:
     assert accuracy.delta == "86.6 to 92.1\N{NO-BREAK SPACE}%"
 
 
+@pytest.mark.parametrize("name", ["overview", "evaluation"])
+def test_the_lowest_accuracy_of_a_hospital_stands_beside_the_mean(workspace: Workspace, name: str) -> None:
+    factories.make_run(workspace)
+    lowest = open_page(name).metric[1]
+    assert (lowest.label, lowest.value) == ("Lowest accuracy", "76.5\N{NO-BREAK SPACE}%")  # (21 + 16 + 2) / 51
+    assert lowest.proto.delta_description == "Tata Memorial Mumbai"
+
+
 def test_evaluation_compares_with_the_alternatives(workspace: Workspace) -> None:
     factories.make_run(workspace)
     app = open_page("evaluation")

@@ -61,7 +61,7 @@ metrics = meta.metrics.test if scope is None else meta.metrics.hospitals[scope]
 if not metrics.n:
     st.info("This hospital has no test scans, so its metrics are undefined.", icon=":material/info:")
     st.stop()
-components.headlines(headlines.test_metrics(metrics))
+components.headlines(headlines.test_metrics(metrics, meta.metrics.hospitals if scope is None else {}))
 
 left, right = st.columns(2, gap="large")
 with left:

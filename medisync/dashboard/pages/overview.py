@@ -38,7 +38,7 @@ st.title("Overview")
 st.markdown(sentences.run_summary(data.record(run), meta))
 
 st.subheader("Performance of the global model")
-components.headlines(headlines.test_metrics(meta.metrics.test))
+components.headlines(headlines.test_metrics(meta.metrics.test, meta.metrics.hospitals))
 st.caption(sentences.test_set_note(meta))
 
 left, right = st.columns(2, gap="large")
