@@ -20,6 +20,7 @@ from medisync.schemas import (
     AuditRecord,
     CopyPair,
     DatasetStats,
+    ExternalEvaluation,
     HistoryEntry,
     LabelConflict,
     ModelMeta,
@@ -51,6 +52,23 @@ def test_set_note(meta: ModelMeta) -> str:
     return (
         f"{count(meta.metrics.test.n, 'test scan')}, held out from training, calibration and model selection within the "
         "run. Intervals are 95 % confidence intervals over groups of related scans."
+    )
+
+
+NO_EXTERNAL_SET = (
+    "This run has no external test set: how the model does on scans from elsewhere was not measured. Its figures hold for "
+    "scans like those of its hospitals."
+)
+
+
+def external_set(name: str, found: ExternalEvaluation) -> str:
+    """Returns where an external dataset comes from, how many of its scans were evaluated and which were not."""
+    images = sum(folder.images for folder in found.folders)
+    origin = "; ".join(escape(each) for each in (found.source, found.licence) if each)
+    excluded = listed([f"{number(scans)} ({escape(reason)})" for reason, scans in found.excluded.items() if scans])
+    return (
+        f"**{escape(name)}**{f' ({origin})' if origin else ''}: {count(images, 'scan')} evaluated"
+        f"{f'; not evaluated: {excluded}' if excluded else ''}. Nothing was trained, calibrated or selected on them."
     )
 
 

@@ -1,13 +1,15 @@
 """Evaluation: the global model on held-out test scans, beside other models, and its most confident errors."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
 from medisync.dashboard import components, data, predictions
 from medisync.errors import ModelError
-from medisync.reporting import formatting, headlines, prediction_tables, sentences, tables
+from medisync.reporting import formatting, headlines, outside, prediction_tables, sentences, tables
 from medisync.reporting.charts import model_comparison, performance
+from medisync.reporting.charts import outside as outside_charts
+from medisync.schemas import BaselineRecord, ExternalEvaluation, Metrics
 from medisync.workspace.artifacts import RunListing
 
 SHOWN = 12
@@ -51,6 +53,53 @@ def draw_mistakes(mistakes: Sequence[data.Mistake]) -> None:
                 st.caption(formatting.escape(mistake.hospital), help=formatting.escape(mistake.path))
 
 
+EXAMPLE = """DATASETS["other-clinic"] = {
+    "role": "external",
+    "path": "other-clinic",
+    "class_map": {"glioma": "glioma", "healthy": "notumor", "other_tumours": "other"},
+    "source": "Where the scans come from",
+    "licence": "CC BY 4.0",
+}"""
+
+
+def show_outside(inside: Metrics, external: Mapping[str, ExternalEvaluation], compared: BaselineRecord | None) -> None:
+    """Draws how the model does on scans from outside the hospitals, or says how to measure it."""
+    st.subheader("Outside the hospitals")
+    if external:
+        draw_outside(inside, external)
+    else:
+        st.info(sentences.NO_EXTERNAL_SET, icon=":material/info:")
+        st.markdown(
+            "To measure it, put class folders of scans from elsewhere under `dataset/`, add an entry to `DATASETS` in "
+            "`notebook.ipynb` and train again. Such scans are only evaluated, once, at the end:"
+        )
+        st.code(EXAMPLE, language="python")
+    without = outside.left_out_hospitals(compared) if compared else None
+    if without is not None and not without.empty:
+        components.heading("A hospital that the model was not trained at")
+        components.table(without, "Accuracy at each hospital, trained with and without it")
+
+
+def draw_outside(inside: Metrics, external: Mapping[str, ExternalEvaluation]) -> None:
+    components.chart(outside_charts.answers(inside, external))
+    left, right = st.columns(2, gap="large")
+    with left:
+        components.chart(outside_charts.risk_coverage(inside, external))
+    with right:
+        components.chart(outside_charts.reliability(inside, external))
+    name = next(iter(external))
+    if len(external) > 1:
+        name = st.selectbox("External dataset", list(external), format_func=formatting.plain, width=320)
+    found = external[name]
+    st.markdown(sentences.external_set(name, found))
+    components.table(outside.claim_table(found), "What this project aims at outside the hospitals, and what was found")
+    components.table(outside.figures(inside, found), "The hospitals' test scans and those from outside")
+    with st.expander("Outside, by class and by folder"):
+        if found.known:
+            components.table(tables.per_class(found.known), "Metrics of each class outside, with 95 % intervals")
+        components.table(outside.scans(found), "Folders and their classes")
+
+
 run = components.require_run()
 meta = data.meta(run)
 
@@ -86,6 +135,8 @@ components.table(
 )
 
 compared = data.baselines(run)
+show_outside(meta.metrics.test, data.external(run), compared)
+
 if compared and len(compared.models) > 1:
     st.subheader("Comparison with local and pooled training")
     left, right = st.columns(2, gap="large")
