@@ -211,8 +211,16 @@ def selective(n: int, *, flagged: float, wrong: float, sure: float) -> Selective
 
 def external() -> dict[str, ExternalEvaluation]:
     """Returns one external dataset: 40 scans of the four classes, of which 18 are right, and 30 of none of them."""
+    overconfident = [
+        ReliabilityBin(images=20, confidence=0.6, accuracy=0.35),
+        ReliabilityBin(images=20, confidence=0.95, accuracy=0.55),
+    ]
     known = metrics([[2, 0, 0, 0], [0, 2, 0, 0], [0, 0, 0, 0], [14, 8, 0, 14]]).model_copy(
-        update={"ece": 0.38, "selective": selective(40, flagged=0.1, wrong=0.5, sure=0.125)}
+        update={
+            "ece": 0.38,
+            "reliability": overconfident,
+            "selective": selective(40, flagged=0.1, wrong=0.5, sure=0.125),
+        }
     )
     return {
         "other clinic": ExternalEvaluation(

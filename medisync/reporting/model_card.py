@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 
 from medisync.config import Configuration, Hospital, Normalisation, TrainingConfig
-from medisync.reporting import tables
-from medisync.reporting.formatting import CLASS_NAMES, NO_VALUE, decimal, listed, moment, number, percent
-from medisync.schemas import BaselineRecord, DatasetStats, ExternalEvaluation, ModelMeta, Transport
+from medisync.reporting import outside, sentences, tables
+from medisync.reporting.formatting import CLASS_NAMES, NO_VALUE, count, decimal, listed, moment, number, percent
+from medisync.schemas import BaselineRecord, DatasetStats, ExternalEvaluation, Metrics, ModelMeta, Transport
 
 PURPOSE = """For research use only, non-commercial. This is not a medical device, and its output is not a diagnosis. It shows what
 federated learning does for one task: to assign a single brain MRI slice to one of four classes. It does not detect or
@@ -46,6 +46,10 @@ LEFT_OUT: Mapping[str, str] = {
     "skipped": "files that are no images",
 }
 
+LEFT_OUT_HOSPITALS = (
+    "Accuracy at a hospital, trained with it and without it: the second is what it could expect before joining."
+)
+
 NORMALISATIONS: Mapping[Normalisation, str] = {
     "group": "GroupNorm with weight-standardised convolution kernels",
     "averaged": "BatchNorm with averaged running statistics",
@@ -59,9 +63,9 @@ def write(
     software: Mapping[str, str],
     baselines: BaselineRecord | None,
     transport: Transport = "in one process",
-    external: Mapping[str, ExternalEvaluation] | None = None,  # noqa: ARG001
+    external: Mapping[str, ExternalEvaluation] | None = None,
 ) -> str:
-    """Returns the model card of a run."""
+    """Returns the model card of a run; `external` has the evaluation of each external dataset, by its name."""
     test = meta.metrics.test
     sections = [
         f"# Model card: {meta.run}",
@@ -72,9 +76,10 @@ def write(
         f"## Test results\n\n{_frame(tables.metrics(test, meta.metrics.hospitals))}\n\n{_test_note()}",
         f"## Results by class\n\n{_frame(tables.per_class(test))}",
         f"## Calibration and uncertainty\n\n{_uncertainty(meta)}",
+        f"## Outside its hospitals\n\n{_outside(test, external or {}, baselines)}",
         f"## Comparison\n\nTest accuracy.\n\n{_frame(tables.model_accuracies(baselines))}" if baselines else "",
         f"## Limitations\n\n{LIMITS}",
-        f"## CLAIM 2024\n\n{_checklist(meta)}",
+        f"## CLAIM 2024\n\n{_checklist(meta, bool(external))}",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -182,6 +187,35 @@ def _test_note() -> str:
     )
 
 
+def _outside(inside: Metrics, external: Mapping[str, ExternalEvaluation], compared: BaselineRecord | None) -> str:
+    """Returns what holds on scans from elsewhere, and at a hospital that the model was not trained at."""
+    parts = [_external_set(inside, name, found) for name, found in external.items()] or [sentences.NO_EXTERNAL_SET]
+    without = outside.left_out_hospitals(compared) if compared else None
+    if without is not None and not without.empty:
+        parts.append(f"{LEFT_OUT_HOSPITALS}\n\n{_frame(without)}")
+    return "\n\n".join(parts)
+
+
+def _external_set(inside: Metrics, name: str, found: ExternalEvaluation) -> str:
+    return "\n\n".join(
+        [
+            sentences.external_set(name, found),
+            _holds(found),
+            _frame(outside.claim_table(found)),
+            _frame(outside.figures(inside, found)),
+            *([f"By class:\n\n{_frame(tables.per_class(found.known))}"] if found.known else []),
+        ]
+    )
+
+
+def _holds(found: ExternalEvaluation) -> str:
+    claims = outside.claims(found)
+    kept = sum(each.holds for each in claims)
+    return f"Of {count(len(claims), 'figure')} that this project aims at outside the hospitals, {number(kept)} " + (
+        "is reached:" if kept == 1 else "are reached:"
+    )
+
+
 def _uncertainty(meta: ModelMeta) -> str:
     fitted = meta.calibration
     validation = {
@@ -195,7 +229,7 @@ def _uncertainty(meta: ModelMeta) -> str:
     return _table(("Measure", "Split", "Value"), [*rows, *((name, "test", value) for name, value in tested)])
 
 
-def _checklist(meta: ModelMeta) -> str:
+def _checklist(meta: ModelMeta, has_external_set: bool) -> str:
     """Returns the checklist's items in our words, and where each is answered."""
     answers = {
         "Type of AI, intended use": "Intended use",
@@ -208,7 +242,8 @@ def _checklist(meta: ModelMeta) -> str:
         "Architecture, initialisation, training, selection": "Model; run.json holds every parameter",
         "Metrics with uncertainty": "Test results, Results by class",
         "Calibration, abstention": "Calibration and uncertainty",
-        "Robustness, external testing": "Comparison, by hospital; no external test set",
+        "Robustness, external testing": "Comparison, by hospital; "
+        + ("Outside its hospitals" if has_external_set else "no external test set"),
         "Explainability": "heat maps in the dashboard, checked against phantom lesions",
         "Failure analysis": "the dashboard's confusion matrices and most confident errors",
         "Code and model": f"this repository; {meta.run} with hashes in run.json",

@@ -94,7 +94,8 @@ def figures(inside: Metrics, found: ExternalEvaluation) -> pd.DataFrame:
         ),
     ]
     columns = ("Measure", "Hospitals' test scans", "Outside, the four classes", "Outside, none of the classes")
-    return table(columns, [row for row in rows if set(row[1:]) != {NO_VALUE}])
+    shown = table(columns, [row for row in rows if set(row[1:]) != {NO_VALUE}])
+    return shown.loc[:, shown.loc["Scans"] != "0"]
 
 
 def risk(found: SelectiveMetrics | None) -> float | None:

@@ -11,6 +11,7 @@ from medisync.reporting.formatting import (
     listed,
     moment,
     number,
+    percent,
     plain,
     sentence,
 )
@@ -65,11 +66,27 @@ def external_set(name: str, found: ExternalEvaluation) -> str:
     """Returns where an external dataset comes from, how many of its scans were evaluated and which were not."""
     images = sum(folder.images for folder in found.folders)
     origin = "; ".join(escape(each) for each in (found.source, found.licence) if each)
-    excluded = listed([f"{number(scans)} ({escape(reason)})" for reason, scans in found.excluded.items() if scans])
+    excluded = ", ".join(f"{number(scans)} ({escape(reason)})" for reason, scans in found.excluded.items() if scans)
     return (
         f"**{escape(name)}**{f' ({origin})' if origin else ''}: {count(images, 'scan')} evaluated"
-        f"{f'; not evaluated: {excluded}' if excluded else ''}. Nothing was trained, calibrated or selected on them."
+        f"{f'; excluded: {excluded}' if excluded else ''}. Nothing was trained, calibrated or selected on them."
     )
+
+
+def outside_in_short(external: Mapping[str, ExternalEvaluation]) -> str:
+    """Returns how accurate and how often confidently wrong the model is on each external dataset, or that it has none."""
+    said = [f"{escape(name)}: {', '.join(_outside_figures(found))}" for name, found in external.items()]
+    return f"Outside the hospitals: {'; '.join(said)}." if said else NO_EXTERNAL_SET
+
+
+def _outside_figures(found: ExternalEvaluation) -> Iterable[str]:
+    if found.known and found.known.accuracy is not None:
+        yield f"accuracy {percent(found.known.accuracy)}"
+    if found.known and found.known.selective:
+        yield f"{percent(found.known.selective.confidently_wrong)} wrong with confidence over 90 % and not flagged"
+    if found.other_selective:
+        sure = percent(found.other_selective.confidently_wrong)
+        yield f"of scans of none of the classes, {sure} are given one with confidence over 90 % and not flagged"
 
 
 def hospital_summary(name: str, stats: DatasetStats) -> str:

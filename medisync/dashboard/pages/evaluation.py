@@ -92,7 +92,9 @@ def draw_outside(inside: Metrics, external: Mapping[str, ExternalEvaluation]) ->
         name = st.selectbox("External dataset", list(external), format_func=formatting.plain, width=320)
     found = external[name]
     st.markdown(sentences.external_set(name, found))
+    components.heading("What holds outside")
     components.table(outside.claim_table(found), "What this project aims at outside the hospitals, and what was found")
+    components.heading("Inside and outside")
     components.table(outside.figures(inside, found), "The hospitals' test scans and those from outside")
     with st.expander("Outside, by class and by folder"):
         if found.known:

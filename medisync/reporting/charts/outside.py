@@ -21,7 +21,7 @@ from medisync.reporting.formatting import axis_label, percent, plain
 from medisync.reporting.outside import NONE_OF_THE_CLASSES, risk
 from medisync.schemas import ExternalEvaluation, Metrics, SelectiveMetrics
 
-HOSPITALS = "The hospitals' test scans"
+HOSPITALS = "hospitals' test scans"
 
 LEGIBLE = 0.06
 """Fraction of a bar below which a segment is too narrow for its number."""
@@ -124,8 +124,8 @@ def answers(inside: Metrics, external: External) -> Chart:
     figure = go.Figure([_segments(outcome, sets) for outcome in ANSWER_COLOURS])
     figure.update_layout(barmode="stack", legend_traceorder="normal", uniformtext={"minsize": 10, "mode": "hide"})
     figure.update_xaxes(**WHOLE_PERCENT_AXIS)
-    names = [name for name, _ in sets]
-    figure.update_yaxes(autorange="reversed", tickvals=names, ticktext=[axis_label(name, 16) for name in names])
+    names = [axis_label(name, 16) for name, _ in sets]
+    figure.update_yaxes(autorange="reversed", tickvals=list(range(len(names))), ticktext=names)
     said = "; ".join(f"{name}: {_in_words(fractions)}" for name, fractions in sets)
     return Chart(_answers_title(sets), layout(figure, x="Scans", height=170 + 62 * len(sets), legend=True), f"{said}.")
 
@@ -139,9 +139,9 @@ def _answered_sets(inside: Metrics, external: External) -> Iterable[tuple[str, F
         yield HOSPITALS, _outcomes(inside.selective)
     for name, each in external.items():
         if each.known and each.known.selective:
-            yield f"{plain(name, 40)}: the four classes", _outcomes(each.known.selective)
+            yield f"{plain(name, 18)}: the four classes", _outcomes(each.known.selective)
         if each.other_selective:
-            yield f"{plain(name, 40)}: {NONE_OF_THE_CLASSES.lower()}", _outcomes(each.other_selective)
+            yield f"{plain(name, 18)}: {NONE_OF_THE_CLASSES.lower()}", _outcomes(each.other_selective)
 
 
 def _outcomes(selective: SelectiveMetrics) -> Fractions:
@@ -157,7 +157,8 @@ def _segments(outcome: str, sets: Sequence[tuple[str, Fractions]]) -> go.Bar:
         name=outcome,
         orientation="h",
         x=percents(values),
-        y=[name for name, _ in sets],
+        y=list(range(len(sets))),
+        customdata=[name for name, _ in sets],
         marker_color=colour,
         text=[percent(value) if value >= LEGIBLE else "" for value in values],
         textposition="inside",
@@ -165,7 +166,7 @@ def _segments(outcome: str, sets: Sequence[tuple[str, Fractions]]) -> go.Bar:
         textangle=0,
         textfont_color=ink_on(colour),
         constraintext="inside",
-        hovertemplate=f"%{{y}}<br>{outcome}: %{{x:.1f}} %<extra></extra>",
+        hovertemplate=f"%{{customdata}}<br>{outcome}: %{{x:.1f}} %<extra></extra>",
     )
 
 
@@ -179,7 +180,5 @@ def _answers_title(sets: Sequence[tuple[str, Fractions]]) -> str:
     sure = list(ANSWER_COLOURS)[2]
     name, worst = max(sets, key=lambda each: each[1][sure])
     return (
-        f"Confidently wrong most often: {percent(worst[sure])} of {name[0].lower()}{name[1:]}"
-        if worst[sure]
-        else "No scan was confidently wrong"
+        f"Confidently wrong: up to {percent(worst[sure])} ({name})" if worst[sure] else "No scan is confidently wrong"
     )
