@@ -75,18 +75,21 @@ def external_set(name: str, found: ExternalEvaluation) -> str:
 
 def outside_in_short(external: Mapping[str, ExternalEvaluation]) -> str:
     """Returns how accurate and how often confidently wrong the model is on each external dataset, or that it has none."""
-    said = [f"{escape(name)}: {', '.join(_outside_figures(found))}" for name, found in external.items()]
-    return f"Outside the hospitals: {'; '.join(said)}." if said else NO_EXTERNAL_SET
+    return " ".join(_outside(name, found) for name, found in external.items()) or NO_EXTERNAL_SET
 
 
-def _outside_figures(found: ExternalEvaluation) -> Iterable[str]:
-    if found.known and found.known.accuracy is not None:
-        yield f"accuracy {percent(found.known.accuracy)}"
-    if found.known and found.known.selective:
-        yield f"{percent(found.known.selective.confidently_wrong)} wrong with confidence over 90 % and not flagged"
-    if found.other_selective:
-        sure = percent(found.other_selective.confidently_wrong)
-        yield f"of scans of none of the classes, {sure} are given one with confidence over 90 % and not flagged"
+def _outside(name: str, found: ExternalEvaluation) -> str:
+    known, other, said = found.known, found.other_selective, []
+    if known:
+        said.append(f"{percent(known.accuracy)} of {count(known.n, 'scan')} are given the right class")
+    if known and known.selective:
+        said.append(
+            f"{percent(known.selective.confidently_wrong)} a wrong one with confidence over 90 % and no warning"
+        )
+    if other:
+        sure = percent(other.confidently_wrong)
+        said.append(f"of {count(other.n, 'scan')} of none of the classes, {sure} are given one with such confidence")
+    return f"Outside the hospitals, on {escape(name)}: {'; '.join(said)}."
 
 
 def hospital_summary(name: str, stats: DatasetStats) -> str:

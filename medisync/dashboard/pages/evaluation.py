@@ -7,8 +7,7 @@ import streamlit as st
 from medisync.dashboard import components, data, predictions
 from medisync.errors import ModelError
 from medisync.reporting import formatting, headlines, outside, prediction_tables, sentences, tables
-from medisync.reporting.charts import model_comparison, performance
-from medisync.reporting.charts import outside as outside_charts
+from medisync.reporting.charts import model_comparison, performance, selective_prediction
 from medisync.schemas import BaselineRecord, ExternalEvaluation, Metrics
 from medisync.workspace.artifacts import RunListing
 
@@ -53,13 +52,13 @@ def draw_mistakes(mistakes: Sequence[data.Mistake]) -> None:
                 st.caption(formatting.escape(mistake.hospital), help=formatting.escape(mistake.path))
 
 
-EXAMPLE = """DATASETS["other-clinic"] = {
+EXAMPLE = """"elsewhere": {
     "role": "external",
-    "path": "other-clinic",
-    "class_map": {"glioma": "glioma", "healthy": "notumor", "other_tumours": "other"},
-    "source": "Where the scans come from",
-    "licence": "CC BY 4.0",
-}"""
+    "path": "elsewhere",
+    "source": "where they come from",
+    "licence": "CC0",
+    "class_map": {"glioma": "glioma", "healthy": "notumor", "metastasis": "other"},
+},"""
 
 
 def show_outside(inside: Metrics, external: Mapping[str, ExternalEvaluation], compared: BaselineRecord | None) -> None:
@@ -70,8 +69,9 @@ def show_outside(inside: Metrics, external: Mapping[str, ExternalEvaluation], co
     else:
         st.info(sentences.NO_EXTERNAL_SET, icon=":material/info:")
         st.markdown(
-            "To measure it, put class folders of scans from elsewhere under `dataset/`, add an entry to `DATASETS` in "
-            "`notebook.ipynb` and train again. Such scans are only evaluated, once, at the end:"
+            "To measure it, put class folders of scans from elsewhere under `dataset/`, add an entry such as this to "
+            "`DATASETS` in `notebook.ipynb`, and train again. Such scans are only evaluated, once, at the end. `other` "
+            "stands for scans that are of none of the classes."
         )
         st.code(EXAMPLE, language="python")
     without = outside.left_out_hospitals(compared) if compared else None
@@ -81,12 +81,12 @@ def show_outside(inside: Metrics, external: Mapping[str, ExternalEvaluation], co
 
 
 def draw_outside(inside: Metrics, external: Mapping[str, ExternalEvaluation]) -> None:
-    components.chart(outside_charts.answers(inside, external))
+    components.chart(selective_prediction.answers(inside, external))
     left, right = st.columns(2, gap="large")
     with left:
-        components.chart(outside_charts.risk_coverage(inside, external))
+        components.chart(selective_prediction.risk_coverage(inside, external))
     with right:
-        components.chart(outside_charts.reliability(inside, external))
+        components.chart(selective_prediction.reliability(inside, external))
     name = next(iter(external))
     if len(external) > 1:
         name = st.selectbox("External dataset", list(external), format_func=formatting.plain, width=320)

@@ -1,4 +1,4 @@
-"""Charts of the scans from outside the hospitals beside the hospitals' own test scans."""
+"""Charts of what a model answers and how often wrongly: the hospitals' test scans beside scans from outside."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from medisync.reporting.charts.performance import diagonal, reliability_points
 from medisync.reporting.charts.theme import (
     ANSWER_COLOURS,
     GLOBAL,
+    NEUTRAL,
     OUTSIDE_COLOURS,
     OUTSIDE_DASHES,
     WHOLE_PERCENT_AXIS,
@@ -159,7 +160,7 @@ def _segments(outcome: str, sets: Sequence[tuple[str, Fractions]]) -> go.Bar:
         x=percents(values),
         y=list(range(len(sets))),
         customdata=[name for name, _ in sets],
-        marker_color=colour,
+        marker={"color": colour, "pattern": {"shape": "/" if colour == NEUTRAL else "", "fgcolor": colour}},
         text=[percent(value) if value >= LEGIBLE else "" for value in values],
         textposition="inside",
         insidetextanchor="middle",
