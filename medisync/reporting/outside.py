@@ -60,6 +60,7 @@ def figures(inside: Metrics, found: ExternalEvaluation) -> pd.DataFrame:
         ("Scans", number(inside.n), number(known.n if known else 0), number(other.n if other else 0)),
         ("Accuracy", with_interval(inside, "accuracy"), with_interval(known, "accuracy"), NO_VALUE),
         ("Balanced accuracy", *(with_interval(each, "balanced_accuracy") for each in (inside, known)), NO_VALUE),
+        *_sensitivities(inside, known),
         (
             TUMOUR_AUC,
             auc_with_interval(healthy, "auc") if healthy else NO_VALUE,
@@ -96,6 +97,18 @@ def figures(inside: Metrics, found: ExternalEvaluation) -> pd.DataFrame:
     columns = ("Measure", "Hospitals' test scans", "Outside, the four classes", "Outside, none of the classes")
     shown = table(columns, [row for row in rows if set(row[1:]) != {NO_VALUE}])
     return shown.loc[:, shown.loc["Scans"] != "0"]
+
+
+def _sensitivities(inside: Metrics, known: Metrics | None) -> Iterator[tuple[str, ...]]:
+    """Yields a row for each class of which there are scans from outside."""
+    for label, each in known.per_class.items() if known else ():
+        if each.support:
+            ours = inside.per_class.get(label)
+            yield (
+                f"Sensitivity, {CLASS_NAMES[label].lower()}",
+                *(with_interval(of, "recall") for of in (ours, each)),
+                NO_VALUE,
+            )
 
 
 def risk(found: SelectiveMetrics | None) -> float | None:

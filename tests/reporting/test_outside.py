@@ -59,6 +59,12 @@ def test_figures_stand_beside_those_of_the_hospitals(found: ExternalEvaluation) 
     inside = factories.meta().metrics.test
     table = outside.figures(inside, found)
     assert table.loc["Scans"].tolist() == ["405", "40", "30"]
+    assert [name for name in table.index if name.startswith("Sensitivity")] == [
+        "Sensitivity, glioma",
+        "Sensitivity, meningioma",
+        "Sensitivity, no tumour",
+    ]
+    assert table.loc["Sensitivity, no tumour"].tolist() == [f"98.7{SPACE}%", f"38.9{SPACE}%", "–"]  # 74 / 75, 14 / 36
     assert table.loc[outside.TUMOUR_AUC].tolist() == ["0.910", "0.710", "–"]
     assert table.loc[outside.CONFIDENTLY_WRONG].tolist() == [f"1.0{SPACE}%", f"12.5{SPACE}%", f"20.0{SPACE}%"]
     assert table.loc["Wrong among those not flagged"].tolist() == [

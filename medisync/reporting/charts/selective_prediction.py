@@ -27,6 +27,9 @@ HOSPITALS = "hospitals' test scans"
 LEGIBLE = 0.06
 """Fraction of a bar below which a segment is too narrow for its number."""
 
+HATCH = {"shape": "/", "bgcolor": NEUTRAL, "fgcolor": "#B3B9BF", "solidity": 0.25}
+"""Lines lighter than the bar, so that its number stays legible."""
+
 External = Mapping[str, ExternalEvaluation]
 """External datasets by name."""
 
@@ -160,7 +163,7 @@ def _segments(outcome: str, sets: Sequence[tuple[str, Fractions]]) -> go.Bar:
         x=percents(values),
         y=list(range(len(sets))),
         customdata=[name for name, _ in sets],
-        marker={"color": colour, "pattern": {"shape": "/" if colour == NEUTRAL else "", "fgcolor": colour}},
+        marker={"color": colour, "pattern": HATCH if colour == NEUTRAL else {"shape": ""}},
         text=[percent(value) if value >= LEGIBLE else "" for value in values],
         textposition="inside",
         insidetextanchor="middle",
