@@ -232,7 +232,7 @@ def external() -> dict[str, ExternalEvaluation]:
                 FolderAudit(name="meningioma", label="meningioma", images=2),
                 FolderAudit(name="other_tumours", label="other", images=30),
             ],
-            excluded={"shows a slice that a hospital has": 3, "unreadable": 1},
+            excluded={"copies of hospitals' scans": 3, "unreadable": 1},
             known=known,
             other_selective=selective(30, flagged=0.2, wrong=1.0, sure=0.2).model_copy(
                 update={"points": [SelectivePoint(coverage=0.8, risk=1, confidence=0.31)]}

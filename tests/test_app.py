@@ -188,7 +188,7 @@ def test_evaluation_shows_how_the_model_does_outside_the_hospitals(workspace: Wo
         formatting.escape("Confidently wrong: up to 20.0\N{NO-BREAK SPACE}% (other clinic: none of the classes)")
         in said
     )
-    assert "70 scans evaluated; excluded: 3 (shows a slice that a hospital has), 1 (unreadable)" in said
+    assert "70 scans evaluated; excluded: 3 copies of hospitals' scans, 1 unreadable" in said
     claims = next(table.value for table in app.table if "Wanted" in table.value)
     assert set(claims["Holds"]) == {"no"}
     assert "no external test set" not in said

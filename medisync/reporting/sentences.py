@@ -66,7 +66,7 @@ def external_set(name: str, found: ExternalEvaluation) -> str:
     """Returns where an external dataset comes from, how many of its scans were evaluated and which were not."""
     images = sum(folder.images for folder in found.folders)
     origin = "; ".join(escape(each) for each in (found.source, found.licence) if each)
-    excluded = ", ".join(f"{number(scans)} ({escape(reason)})" for reason, scans in found.excluded.items() if scans)
+    excluded = ", ".join(f"{number(scans)} {escape(reason)}" for reason, scans in found.excluded.items() if scans)
     return (
         f"**{escape(name)}**{f' ({origin})' if origin else ''}: {count(images, 'scan')} evaluated"
         f"{f'; excluded: {excluded}' if excluded else ''}. Nothing was trained, calibrated or selected on them."

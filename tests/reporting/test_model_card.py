@@ -111,7 +111,7 @@ def test_it_says_what_holds_outside_the_hospitals(meta: ModelMeta) -> None:
     text = card(meta, external=factories.external())
     assert "Of 7 figures that this project aims at outside the hospitals, 0 are reached:" in text
     assert "| Accuracy | at least 75.0\N{NO-BREAK SPACE}% | 45.0\N{NO-BREAK SPACE}% | no |" in text
-    assert "70 scans evaluated; excluded: 3 (shows a slice that a hospital has), 1 (unreadable)" in text
+    assert "70 scans evaluated; excluded: 3 copies of hospitals' scans, 1 unreadable" in text
     assert "Comparison, by hospital; Outside its hospitals" in text
     assert "no external test set" not in text
 

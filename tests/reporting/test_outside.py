@@ -93,7 +93,7 @@ def test_folders_say_what_they_stand_for(found: ExternalEvaluation) -> None:
 def test_a_sentence_says_where_scans_come_from_and_which_are_excluded(found: ExternalEvaluation) -> None:
     said = sentences.external_set("a [b](c)", found)
     assert said.startswith(r"**a \[b\]\(c\)** (A collection; CC0): 70 scans evaluated; excluded: ")
-    assert "3 (shows a slice that a hospital has), 1 (unreadable)." in said
+    assert "3 copies of hospitals' scans, 1 unreadable." in said
     bare = sentences.external_set("a", changed(found, source="", licence="", excluded={}))
     assert bare.startswith("**a**: 70 scans evaluated. ")
 

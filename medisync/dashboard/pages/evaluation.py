@@ -82,6 +82,10 @@ def show_outside(inside: Metrics, external: Mapping[str, ExternalEvaluation], co
 
 def draw_outside(inside: Metrics, external: Mapping[str, ExternalEvaluation]) -> None:
     components.chart(selective_prediction.answers(inside, external))
+    st.caption(
+        "Flagged scans are out of distribution: their predictions come with a warning not to rely on them. A prediction for a "
+        "scan of none of the classes is always wrong."
+    )
     left, right = st.columns(2, gap="large")
     with left:
         components.chart(selective_prediction.risk_coverage(inside, external))
