@@ -20,7 +20,9 @@ from medisync.schemas import (
     ClassMetrics,
     CopyPair,
     DatasetStats,
+    ExternalAudit,
     ExternalEvaluation,
+    ExternalImage,
     FolderAudit,
     HistoryEntry,
     HospitalAudit,
@@ -391,6 +393,29 @@ def audit(synthetic: bool = True) -> AuditRecord:
                 status="unresolved",
                 reason="folder 'scans_*misc*' is not in the class map",
             ),
+        ],
+        external={"other clinic": external_audit()},
+    )
+
+
+def external_audit() -> ExternalAudit:
+    """Returns 70 scans to evaluate, and one image of each of two that are not."""
+    copy = ExternalImage(path="other/glioma/7.png", label="glioma", group=1, excluded="copies of hospitals' scans")
+    return ExternalAudit(
+        path="other",
+        folders=[
+            *next(iter(external().values())).folders,
+            FolderAudit(name="*misc*", label=None, images=1),
+        ],
+        total=70,
+        excluded={"copies of hospitals' scans": 1, "in no class folder": 1},
+        skipped={},
+        notes=["1 folder is not in the class map and was left out: *misc*"],
+        warnings=[],
+        images=[
+            copy,
+            ExternalImage(path="other/*misc*/1.png", label=None, group=2, excluded="in no class folder"),
+            ExternalImage(path="other/healthy/1.png", label="notumor", group=3),
         ],
     )
 

@@ -314,6 +314,21 @@ def test_what_the_audit_does_not_know_of_patients_is_a_warning(workspace: Worksp
     assert any(each.startswith("**NIMHANS Bengaluru:** The patient list covers 90 of ") for each in warnings)
 
 
+@pytest.mark.parametrize("apart", [False, True])
+def test_the_audit_of_external_datasets_says_what_is_evaluated_and_what_is_not(
+    workspace: Workspace, apart: bool
+) -> None:
+    factories.make_run(workspace, apart=apart)
+    app = open_page("data_audit")
+    assert "External datasets" in words(app)
+    excluded = app.dataframe[-1].value
+    assert excluded["File"].tolist() == ["other/glioma/7.png", "other/*misc*/1.png"]
+    assert excluded["Reason"].tolist() == ["copies of hospitals' scans", "in no class folder"]
+    folders = next(table.value for table in app.table if "External dataset" in table.value)
+    assert folders["Class"].tolist()[:2] == ["unresolved, left out", "No tumour"]
+    assert any(each.value.startswith("**other clinic:** 1 folder is not in the class map") for each in app.info)
+
+
 def test_a_networked_run_does_not_claim_that_hospitals_share_nothing(workspace: Workspace) -> None:
     """Each hospital keeps the list of its scans, so the page has only counts."""
     factories.make_run(workspace, apart=True)

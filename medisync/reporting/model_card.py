@@ -11,6 +11,8 @@ import pandas as pd
 from medisync.config import Configuration, Hospital, Normalisation, TrainingConfig
 from medisync.reporting import outside, sentences, tables
 from medisync.reporting.formatting import CLASS_NAMES, NO_VALUE, count, decimal, listed, moment, number, percent
+from medisync.reporting.headlines import lowest_in_words
+from medisync.reporting.outside import Claim
 from medisync.schemas import BaselineRecord, DatasetStats, ExternalEvaluation, Metrics, ModelMeta, Transport
 
 PURPOSE = """For research use only, non-commercial. This is not a medical device, and its output is not a diagnosis. It shows what
@@ -73,7 +75,7 @@ def write(
         f"## Intended use\n\n{PURPOSE}",
         f"## Model\n\n{_model(meta, software, configuration)}",
         f"## Data\n\n{_data(meta, configuration, transport)}",
-        f"## Test results\n\n{_frame(tables.metrics(test, meta.metrics.hospitals))}\n\n{_test_note()}",
+        f"## Test results\n\n{_frame(tables.metrics(test, meta.metrics.hospitals))}\n\n{_test_note(meta)}",
         f"## Results by class\n\n{_frame(tables.per_class(test))}",
         f"## Calibration and uncertainty\n\n{_uncertainty(meta)}",
         f"## Outside its hospitals\n\n{_outside(test, external or {}, baselines)}",
@@ -180,8 +182,9 @@ def _hospital_row(hospital: Hospital, stats: DatasetStats) -> tuple[str, ...]:
     )
 
 
-def _test_note() -> str:
+def _test_note(meta: ModelMeta) -> str:
     return (
+        f"Lowest accuracy of a hospital: {lowest_in_words(meta.metrics.hospitals)}. "
         "Test images were held out from training, calibration and model selection within the run, and read once, at its "
         "end. In brackets: 95 % confidence intervals over groups of related images."
     )
@@ -197,22 +200,20 @@ def _outside(inside: Metrics, external: Mapping[str, ExternalEvaluation], compar
 
 
 def _external_set(inside: Metrics, name: str, found: ExternalEvaluation) -> str:
-    return "\n\n".join(
-        [
-            sentences.external_set(name, found),
-            _holds(found),
-            _frame(outside.claim_table(found)),
-            _frame(outside.figures(inside, found)),
-            *([f"By class:\n\n{_frame(tables.per_class(found.known))}"] if found.known else []),
-        ]
-    )
+    said, claims = sentences.external_set(name, found), outside.claims(found)
+    if not claims:
+        return said
+    parts = [said, _holds(claims), _frame(outside.claim_table(found)), _frame(outside.figures(inside, found))]
+    if found.known:
+        parts.append(f"By class:\n\n{_frame(tables.per_class(found.known))}")
+    return "\n\n".join(parts)
 
 
-def _holds(found: ExternalEvaluation) -> str:
-    claims = outside.claims(found)
+def _holds(claims: Sequence[Claim]) -> str:
     kept = sum(each.holds for each in claims)
-    return f"Of {count(len(claims), 'figure')} that this project aims at outside the hospitals, {number(kept)} " + (
-        "is reached:" if kept == 1 else "are reached:"
+    return (
+        f"{number(kept)} of {count(len(claims), 'aim')} of this project outside the hospitals "
+        f"{'is' if kept == 1 else 'are'} reached:"
     )
 
 

@@ -22,6 +22,7 @@ from medisync.reporting.formatting import (
 )
 from medisync.reporting.tables import table
 from medisync.schemas import (
+    AuditRecord,
     BaselineRecord,
     ExternalEvaluation,
     ExternalLabel,
@@ -49,6 +50,27 @@ def scans(found: ExternalEvaluation) -> pd.DataFrame:
     """Returns the folders of an external dataset, what they stand for and how many of their scans were evaluated."""
     rows = [(plain(each.name), class_name(each.label), number(each.images)) for each in found.folders]
     return table(("Folder", "Class", "Scans"), rows)
+
+
+def audited(audit: AuditRecord) -> pd.DataFrame:
+    """Returns the folders of the external datasets with the images found in them; folders in no class map come first."""
+    rows = [
+        (plain(name), plain(folder.name), class_name(folder.label), number(folder.images))
+        for name, found in audit.external.items()
+        for folder in sorted(found.folders, key=lambda folder: folder.label is not None)
+    ]
+    return table(("External dataset", "Folder", "Class", "Images"), rows)
+
+
+def excluded(audit: AuditRecord) -> pd.DataFrame:
+    """Returns every image of the external datasets that is not evaluated, with the reason."""
+    rows = [
+        (plain(name), plain(image.path), plain(image.excluded))
+        for name, found in audit.external.items()
+        for image in found.images
+        if image.excluded
+    ]
+    return table(("External dataset", "File", "Reason"), rows)
 
 
 def figures(inside: Metrics, found: ExternalEvaluation) -> pd.DataFrame:

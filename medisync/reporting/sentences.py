@@ -21,8 +21,10 @@ from medisync.schemas import (
     AuditRecord,
     CopyPair,
     DatasetStats,
+    ExternalAudit,
     ExternalEvaluation,
     HistoryEntry,
+    HospitalAudit,
     LabelConflict,
     ModelMeta,
     Progress,
@@ -105,15 +107,17 @@ def hospital_summary(name: str, stats: DatasetStats) -> str:
 
 
 def audit_warnings(audit: AuditRecord) -> list[str]:
-    """Returns what was left out and what is not known about patients, one sentence each, with the hospital's name."""
-    return [
-        f"**{escape(name)}:** {sentence(each)}" for name, found in audit.hospitals.items() for each in found.warnings
-    ]
+    """Returns what was left out and what is not known about patients, one sentence each, with the name of hospital or dataset."""
+    return [f"**{escape(name)}:** {sentence(each)}" for name, found in _audited(audit) for each in found.warnings]
 
 
 def audit_notes(audit: AuditRecord) -> list[str]:
-    """Returns the audit's notes, one sentence each, with the hospital's name."""
-    return [f"**{escape(name)}:** {sentence(note)}" for name, found in audit.hospitals.items() for note in found.notes]
+    """Returns the audit's notes, one sentence each, with the name of the hospital or the external dataset."""
+    return [f"**{escape(name)}:** {sentence(note)}" for name, found in _audited(audit) for note in found.notes]
+
+
+def _audited(audit: AuditRecord) -> list[tuple[str, HospitalAudit | ExternalAudit]]:
+    return [*audit.hospitals.items(), *audit.external.items()]
 
 
 def pair_name(pair: CopyPair) -> str:

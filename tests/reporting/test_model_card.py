@@ -109,7 +109,7 @@ def test_a_note_on_the_data_and_the_comparison_are_in_it(meta: ModelMeta) -> Non
 
 def test_it_says_what_holds_outside_the_hospitals(meta: ModelMeta) -> None:
     text = card(meta, external=factories.external())
-    assert "Of 7 figures that this project aims at outside the hospitals, 0 are reached:" in text
+    assert "0 of 7 aims of this project outside the hospitals are reached:" in text
     assert "| Accuracy | at least 75.0\N{NO-BREAK SPACE}% | 45.0\N{NO-BREAK SPACE}% | no |" in text
     assert "70 scans evaluated; excluded: 3 copies of hospitals' scans, 1 unreadable" in text
     assert "Comparison, by hospital; Outside its hospitals" in text
@@ -120,3 +120,17 @@ def test_it_says_that_there_is_no_external_test_set_only_where_there_is_none(met
     text = card(meta)
     assert "## Outside its hospitals\n\nThis run has no external test set" in text
     assert "Comparison, by hospital; no external test set" in text
+
+
+def test_an_external_dataset_without_a_scan_to_evaluate_is_one_sentence(meta: ModelMeta) -> None:
+    (found,) = factories.external().values()
+    figures = dict.fromkeys(type(found).model_fields.keys() - {"source", "licence", "folders", "excluded"})
+    text = card(meta, external={"empty": found.model_copy(update={**figures, "folders": []})})
+    section = text.split("## Outside its hospitals\n\n")[1].split("\n\n##")[0]
+    assert section.startswith("**empty** (A collection; CC0): 0 scans evaluated; excluded: ")
+    assert "|" not in section
+
+
+def test_the_lowest_accuracy_of_a_hospital_is_named(meta: ModelMeta) -> None:
+    # (21 + 16 + 2) / 51
+    assert "Lowest accuracy of a hospital: 76.5\N{NO-BREAK SPACE}% at Tata Memorial Mumbai." in card(meta)

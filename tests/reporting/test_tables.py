@@ -31,6 +31,8 @@ def everything() -> dict[str, pd.DataFrame]:
         "models": tables.model_accuracies(factories.baselines()),
         "claims": outside.claim_table(factories.external()["other clinic"]),
         "inside and outside": outside.figures(test, factories.external()["other clinic"]),
+        "external audit": outside.audited(audit),
+        "excluded": outside.excluded(audit),
         "external folders": outside.scans(factories.external()["other clinic"]),
         "differences": tables.differences(factories.baselines()),
     }

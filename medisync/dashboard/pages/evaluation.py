@@ -96,6 +96,8 @@ def draw_outside(inside: Metrics, external: Mapping[str, ExternalEvaluation]) ->
         name = st.selectbox("External dataset", list(external), format_func=formatting.plain, width=320)
     found = external[name]
     st.markdown(sentences.external_set(name, found))
+    if not outside.claims(found):
+        return
     components.heading("What holds outside")
     components.table(outside.claim_table(found), "What this project aims at outside the hospitals, and what was found")
     components.heading("Inside and outside")
