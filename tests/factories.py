@@ -20,6 +20,9 @@ from medisync.schemas import (
     ClassMetrics,
     CopyPair,
     DatasetStats,
+    ExternalAudit,
+    ExternalEvaluation,
+    ExternalImage,
     FolderAudit,
     HistoryEntry,
     HospitalAudit,
@@ -37,6 +40,8 @@ from medisync.schemas import (
     PairedDifference,
     Refusal,
     ReliabilityBin,
+    SelectiveMetrics,
+    SelectivePoint,
     SplitImage,
     SplitRecord,
     StoredModel,
@@ -102,6 +107,7 @@ def make_run(
         artifacts.HISTORY: history(),
         artifacts.LABEL_MAP: LabelMap(),
         artifacts.BASELINES: compared,
+        artifacts.EXTERNAL: external(),
         artifacts.META: described.model_copy(update=digests),
     }
     if splits is not None:
@@ -175,6 +181,7 @@ def metrics(matrix: list[list[int]]) -> Metrics:
         coverage=0.914,
         set_size=1.21,
         unlike_training=0.043,
+        selective=selective(total, flagged=0.05, wrong=1 - accuracy, sure=0.01),
         reliability=[
             ReliabilityBin(images=0, confidence=0, accuracy=0),
             ReliabilityBin(images=total // 6, confidence=0.56, accuracy=0.52),
@@ -186,6 +193,61 @@ def metrics(matrix: list[list[int]]) -> Metrics:
             for name, value in {"accuracy": accuracy, "balanced_accuracy": balanced, "macro_f1": f1}.items()
         },
     )
+
+
+def selective(n: int, *, flagged: float, wrong: float, sure: float) -> SelectiveMetrics:
+    """Returns a curve of three points: half of the answers, four fifths and all of them, of which `wrong` are wrong."""
+    answered = 1 - flagged
+    points = ((0.5, 0.2, 0.97), (0.8, 0.5, 0.81), (1.0, 1.0, 0.34))
+    return SelectiveMetrics(
+        n=n,
+        flagged=flagged,
+        confidently_wrong=sure,
+        intervals={"flagged": Interval(low=flagged - 0.02, high=flagged + 0.02)},
+        points=[
+            SelectivePoint(coverage=part * answered, risk=fraction * wrong, confidence=confidence)
+            for part, fraction, confidence in points
+        ],
+    )
+
+
+def external() -> dict[str, ExternalEvaluation]:
+    """Returns one external dataset: 40 scans of the four classes, of which 18 are right, and 30 of none of them."""
+    overconfident = [
+        ReliabilityBin(images=20, confidence=0.6, accuracy=0.35),
+        ReliabilityBin(images=20, confidence=0.95, accuracy=0.55),
+    ]
+    known = metrics([[2, 0, 0, 0], [0, 2, 0, 0], [0, 0, 0, 0], [14, 8, 0, 14]]).model_copy(
+        update={
+            "ece": 0.38,
+            "reliability": overconfident,
+            "selective": selective(40, flagged=0.1, wrong=0.5, sure=0.125),
+        }
+    )
+    return {
+        "other clinic": ExternalEvaluation(
+            source="A collection",
+            licence="CC0",
+            folders=[
+                FolderAudit(name="healthy", label="notumor", images=36),
+                FolderAudit(name="glioma", label="glioma", images=2),
+                FolderAudit(name="meningioma", label="meningioma", images=2),
+                FolderAudit(name="other_tumours", label="other", images=30),
+            ],
+            excluded={"copies of hospitals' scans": 3, "unreadable": 1},
+            known=known,
+            other_selective=selective(30, flagged=0.2, wrong=1.0, sure=0.2).model_copy(
+                update={"points": [SelectivePoint(coverage=0.8, risk=1, confidence=0.31)]}
+            ),
+            tumour_auc=0.71,
+            tumour_auc_external_healthy=0.68,
+            tumour_auc_external_tumours=None,
+            ood_auc_known=0.7,
+            ood_fpr95_known=0.81,
+            ood_auc_other=0.69,
+            ood_fpr95_other=0.77,
+        )
+    }
 
 
 def _class_metrics(matrix: list[list[int]], index: int) -> ClassMetrics:
@@ -331,6 +393,29 @@ def audit(synthetic: bool = True) -> AuditRecord:
                 status="unresolved",
                 reason="folder 'scans_*misc*' is not in the class map",
             ),
+        ],
+        external={"other clinic": external_audit()},
+    )
+
+
+def external_audit() -> ExternalAudit:
+    """Returns 70 scans to evaluate, and one image of each of two that are not."""
+    copy = ExternalImage(path="other/glioma/7.png", label="glioma", group=1, excluded="copies of hospitals' scans")
+    return ExternalAudit(
+        path="other",
+        folders=[
+            *next(iter(external().values())).folders,
+            FolderAudit(name="*misc*", label=None, images=1),
+        ],
+        total=70,
+        excluded={"copies of hospitals' scans": 1, "in no class folder": 1},
+        skipped={},
+        notes=["1 folder is not in the class map and was left out: *misc*"],
+        warnings=[],
+        images=[
+            copy,
+            ExternalImage(path="other/*misc*/1.png", label=None, group=2, excluded="in no class folder"),
+            ExternalImage(path="other/healthy/1.png", label="notumor", group=3),
         ],
     )
 

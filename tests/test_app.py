@@ -1,5 +1,6 @@
 """Every page of the dashboard with a run, without one, and with an unreadable one; no browser needed."""
 
+import ast
 import io
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from PIL import Image
 from scans import save, texture
 from streamlit.testing.v1 import AppTest
 
+from medisync import notebook
 from medisync.dashboard import data, predictions, session_uploads
 from medisync.inference import predictor
 from medisync.model import local_batchnorm
@@ -149,6 +151,14 @@ def test_headline_figures_carry_their_intervals(workspace: Workspace) -> None:
     assert accuracy.delta == "86.6 to 92.1\N{NO-BREAK SPACE}%"
 
 
+@pytest.mark.parametrize("name", ["overview", "evaluation"])
+def test_the_lowest_accuracy_of_a_hospital_stands_beside_the_mean(workspace: Workspace, name: str) -> None:
+    factories.make_run(workspace)
+    lowest = open_page(name).metric[1]
+    assert (lowest.label, lowest.value) == ("Lowest accuracy", "76.5\N{NO-BREAK SPACE}%")  # (21 + 16 + 2) / 51
+    assert lowest.proto.delta_description == "Tata Memorial Mumbai"
+
+
 def test_evaluation_compares_with_the_alternatives(workspace: Workspace) -> None:
     factories.make_run(workspace)
     app = open_page("evaluation")
@@ -156,7 +166,8 @@ def test_evaluation_compares_with_the_alternatives(workspace: Workspace) -> None
         "Federated: more accurate than 1 of 1 local model; 1.2 points below the pooled model (95 % interval includes 0)"
     )
     assert f"##### {formatting.escape(title)}" in words(app)
-    table = app.expander[0].table[0].value
+    (differences,) = (each for each in app.expander if each.label.startswith("Federated minus"))
+    table = differences.table[0].value
     assert table["Federated minus"].tolist() == ["AIIMS Delhi alone", "Pooled"]
     assert table["Points"].tolist() == ["+14.0", "-1.2"]
     assert table[formatting.escape("95 % interval")].tolist() == ["+9.0 to +19.0", "-3.0 to +0.6"]
@@ -167,6 +178,49 @@ def test_evaluation_compares_with_the_alternatives(workspace: Workspace) -> None
 def test_evaluation_without_a_comparison_shows_the_rest(workspace: Workspace) -> None:
     factories.make_run(workspace, without=artifacts.BASELINES)
     assert "Comparison with local and pooled training" not in words(open_page("evaluation"))
+
+
+def test_evaluation_shows_how_the_model_does_outside_the_hospitals(workspace: Workspace) -> None:
+    factories.make_run(workspace)
+    app = open_page("evaluation")
+    said = words(app)
+    assert (
+        formatting.escape("Confidently wrong: up to 20.0\N{NO-BREAK SPACE}% (other clinic: none of the classes)")
+        in said
+    )
+    assert "70 scans evaluated; excluded: 3 copies of hospitals' scans, 1 unreadable" in said
+    claims = next(table.value for table in app.table if "Wanted" in table.value)
+    assert set(claims["Holds"]) == {"no"}
+    assert "no external test set" not in said
+    overview = words(open_page("overview"))
+    assert (
+        "Outside the hospitals, on other clinic: 45.0\N{NO-BREAK SPACE}% of 40 scans are given the right class"
+        in overview
+    )
+
+
+def test_one_of_several_external_datasets_is_chosen(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    (found,) = factories.external().values()
+    others = found.model_copy(update={"known": None, "excluded": {}})
+    monkeypatch.setattr(factories, "external", lambda: {"first": found, "*second*": others})
+    factories.make_run(workspace)
+    app = open_page("evaluation")
+    assert "**first** (A collection; CC0)" in words(app)
+    (box,) = (box for box in app.main.selectbox if box.label == "External dataset")
+    box.set_value("*second*").run()
+    assert not app.exception
+    assert r"**\*second\*** (A collection; CC0)" in words(app)
+
+
+def test_a_run_without_external_scans_says_how_to_add_them(workspace: Workspace) -> None:
+    factories.make_run(workspace, without=artifacts.EXTERNAL)
+    app = open_page("evaluation")
+    assert "This run has no external test set" in app.info[0].value
+    (entry,) = (code.value for code in app.code)
+    names = notebook.literals()
+    configuration = notebook.configuration({"DATASETS": {**names["DATASETS"], **ast.literal_eval("{" + entry + "}")}})
+    assert [each.class_map["metastasis"] for each in configuration.external] == ["other"]
+    assert "This run has no external test set" in words(open_page("overview"))
 
 
 def test_evaluation_of_one_hospital_leaves_undefined_metrics_undefined(workspace: Workspace) -> None:
@@ -258,6 +312,21 @@ def test_what_the_audit_does_not_know_of_patients_is_a_warning(workspace: Worksp
     factories.make_run(workspace)
     warnings = [each.value for each in open_page("data_audit").warning]
     assert any(each.startswith("**NIMHANS Bengaluru:** The patient list covers 90 of ") for each in warnings)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_the_audit_of_external_datasets_says_what_is_evaluated_and_what_is_not(
+    workspace: Workspace, apart: bool
+) -> None:
+    factories.make_run(workspace, apart=apart)
+    app = open_page("data_audit")
+    assert "External datasets" in words(app)
+    excluded = app.dataframe[-1].value
+    assert excluded["File"].tolist() == ["other/glioma/7.png", "other/*misc*/1.png"]
+    assert excluded["Reason"].tolist() == ["copies of hospitals' scans", "in no class folder"]
+    folders = next(table.value for table in app.table if "External dataset" in table.value)
+    assert folders["Class"].tolist()[:2] == ["unresolved, left out", "No tumour"]
+    assert any(each.value.startswith("**other clinic:** 1 folder is not in the class map") for each in app.info)
 
 
 def test_a_networked_run_does_not_claim_that_hospitals_share_nothing(workspace: Workspace) -> None:

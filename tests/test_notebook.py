@@ -171,7 +171,7 @@ def test_the_executed_notebook_shows_pictures_that_need_no_browser_to_be_seen(wo
         for output in cell.get("outputs", [])
         if "application/vnd.plotly.v1+json" in output.get("data", {})
     ]
-    assert len(charts) == 8
+    assert len(charts) == 10
     if Chromium.find_browser(skip_local=False) is None:
         pytest.skip("neither Chrome nor Chromium is installed, so charts have no static pictures")
     for chart in charts:

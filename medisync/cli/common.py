@@ -84,11 +84,14 @@ def _parameters_of(workspace: "Workspace", run: str) -> dict[str, Any]:
 def print_result(workspace: "Workspace", run: str) -> None:
     """Prints a completed run's test figures and where its files are."""
     from medisync.reporting.formatting import count, percent, with_interval
+    from medisync.reporting.headlines import lowest_in_words
     from medisync.workspace import artifacts
 
-    test = artifacts.read(workspace.artifacts / run, artifacts.META).metrics.test
+    metrics = artifacts.read(workspace.artifacts / run, artifacts.META).metrics
+    test = metrics.test
     print(
         f"\n{run}: test accuracy {with_interval(test, 'accuracy')}, 95 % interval in brackets; "
+        f"lowest of a hospital {lowest_in_words(metrics.hospitals)}; "
         f"macro F1 {percent(test.macro_f1)}; {count(test.n, 'test scan')}\n"
         f"artifacts in {shown(workspace.artifacts / run)}, model in {shown(workspace.models)}"
     )

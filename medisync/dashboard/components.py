@@ -131,6 +131,7 @@ def headlines(figures: Sequence[Headline]) -> None:
                 delta=figure.interval or None,
                 delta_color="off",
                 delta_arrow="off",
+                delta_description=escape(figure.where) or None,
                 help=figure.help or None,
                 border=True,
                 height="stretch",

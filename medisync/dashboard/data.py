@@ -17,6 +17,7 @@ from medisync.schemas import (
     LABELS,
     AuditRecord,
     BaselineRecord,
+    ExternalEvaluation,
     HistoryEntry,
     Label,
     ModelMeta,
@@ -140,6 +141,11 @@ def history(run: RunListing) -> list[HistoryEntry]:
 def baselines(run: RunListing) -> BaselineRecord | None:
     """Returns the comparison with other models; None for a run without one."""
     return _fetch(run, artifacts.BASELINES) if artifacts.BASELINES in record(run).files else None
+
+
+def external(run: RunListing) -> dict[str, ExternalEvaluation]:
+    """Returns the evaluation of each external dataset, by its name; empty for a run without any."""
+    return _fetch(run, artifacts.EXTERNAL) if artifacts.EXTERNAL in record(run).files else {}
 
 
 def progress(run: RunListing) -> Progress | None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from html import escape as escape_html
 
-from medisync.schemas import ClassMetrics, Interval, Label, Metrics
+from medisync.schemas import ClassMetrics, Interval, Label, Metrics, SelectiveMetrics
 
 NO_VALUE = "–"
 """Stands for an undefined or missing value everywhere."""
@@ -53,7 +53,7 @@ def interval(found: Interval | None) -> str:
     return f"{found.low * 100:.1f} to {percent(found.high)}" if found else ""
 
 
-def with_interval(metrics: Metrics | ClassMetrics | None, name: str) -> str:
+def with_interval(metrics: Metrics | ClassMetrics | SelectiveMetrics | None, name: str) -> str:
     """Returns a fraction of `metrics` with its interval, such as `89.6 % (86.6 to 92.1)`."""
     if metrics is None:
         return NO_VALUE

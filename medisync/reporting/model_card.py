@@ -9,9 +9,11 @@ from typing import Any
 import pandas as pd
 
 from medisync.config import Configuration, Hospital, Normalisation, TrainingConfig
-from medisync.reporting import tables
-from medisync.reporting.formatting import CLASS_NAMES, NO_VALUE, decimal, listed, moment, number, percent
-from medisync.schemas import BaselineRecord, DatasetStats, ExternalEvaluation, ModelMeta, Transport
+from medisync.reporting import outside, sentences, tables
+from medisync.reporting.formatting import CLASS_NAMES, NO_VALUE, count, decimal, listed, moment, number, percent
+from medisync.reporting.headlines import lowest_in_words
+from medisync.reporting.outside import Claim
+from medisync.schemas import BaselineRecord, DatasetStats, ExternalEvaluation, Metrics, ModelMeta, Transport
 
 PURPOSE = """For research use only, non-commercial. This is not a medical device, and its output is not a diagnosis. It shows what
 federated learning does for one task: to assign a single brain MRI slice to one of four classes. It does not detect or
@@ -46,6 +48,10 @@ LEFT_OUT: Mapping[str, str] = {
     "skipped": "files that are no images",
 }
 
+LEFT_OUT_HOSPITALS = (
+    "Accuracy at a hospital, trained with it and without it: the second is what it could expect before joining."
+)
+
 NORMALISATIONS: Mapping[Normalisation, str] = {
     "group": "GroupNorm with weight-standardised convolution kernels",
     "averaged": "BatchNorm with averaged running statistics",
@@ -59,9 +65,9 @@ def write(
     software: Mapping[str, str],
     baselines: BaselineRecord | None,
     transport: Transport = "in one process",
-    external: Mapping[str, ExternalEvaluation] | None = None,  # noqa: ARG001
+    external: Mapping[str, ExternalEvaluation] | None = None,
 ) -> str:
-    """Returns the model card of a run."""
+    """Returns the model card of a run; `external` has the evaluation of each external dataset, by its name."""
     test = meta.metrics.test
     sections = [
         f"# Model card: {meta.run}",
@@ -69,12 +75,13 @@ def write(
         f"## Intended use\n\n{PURPOSE}",
         f"## Model\n\n{_model(meta, software, configuration)}",
         f"## Data\n\n{_data(meta, configuration, transport)}",
-        f"## Test results\n\n{_frame(tables.metrics(test, meta.metrics.hospitals))}\n\n{_test_note()}",
+        f"## Test results\n\n{_frame(tables.metrics(test, meta.metrics.hospitals))}\n\n{_test_note(meta)}",
         f"## Results by class\n\n{_frame(tables.per_class(test))}",
         f"## Calibration and uncertainty\n\n{_uncertainty(meta)}",
+        f"## Outside its hospitals\n\n{_outside(test, external or {}, baselines)}",
         f"## Comparison\n\nTest accuracy.\n\n{_frame(tables.model_accuracies(baselines))}" if baselines else "",
         f"## Limitations\n\n{LIMITS}",
-        f"## CLAIM 2024\n\n{_checklist(meta)}",
+        f"## CLAIM 2024\n\n{_checklist(meta, bool(external))}",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -175,10 +182,38 @@ def _hospital_row(hospital: Hospital, stats: DatasetStats) -> tuple[str, ...]:
     )
 
 
-def _test_note() -> str:
+def _test_note(meta: ModelMeta) -> str:
     return (
+        f"Lowest accuracy of a hospital: {lowest_in_words(meta.metrics.hospitals)}. "
         "Test images were held out from training, calibration and model selection within the run, and read once, at its "
         "end. In brackets: 95 % confidence intervals over groups of related images."
+    )
+
+
+def _outside(inside: Metrics, external: Mapping[str, ExternalEvaluation], compared: BaselineRecord | None) -> str:
+    """Returns what holds on scans from elsewhere, and at a hospital that the model was not trained at."""
+    parts = [_external_set(inside, name, found) for name, found in external.items()] or [sentences.NO_EXTERNAL_SET]
+    without = outside.left_out_hospitals(compared) if compared else None
+    if without is not None and not without.empty:
+        parts.append(f"{LEFT_OUT_HOSPITALS}\n\n{_frame(without)}")
+    return "\n\n".join(parts)
+
+
+def _external_set(inside: Metrics, name: str, found: ExternalEvaluation) -> str:
+    said, claims = sentences.external_set(name, found), outside.claims(found)
+    if not claims:
+        return said
+    parts = [said, _holds(claims), _frame(outside.claim_table(found)), _frame(outside.figures(inside, found))]
+    if found.known:
+        parts.append(f"By class:\n\n{_frame(tables.per_class(found.known))}")
+    return "\n\n".join(parts)
+
+
+def _holds(claims: Sequence[Claim]) -> str:
+    kept = sum(each.holds for each in claims)
+    return (
+        f"{number(kept)} of {count(len(claims), 'aim')} of this project outside the hospitals "
+        f"{'is' if kept == 1 else 'are'} reached:"
     )
 
 
@@ -195,7 +230,7 @@ def _uncertainty(meta: ModelMeta) -> str:
     return _table(("Measure", "Split", "Value"), [*rows, *((name, "test", value) for name, value in tested)])
 
 
-def _checklist(meta: ModelMeta) -> str:
+def _checklist(meta: ModelMeta, has_external_set: bool) -> str:
     """Returns the checklist's items in our words, and where each is answered."""
     answers = {
         "Type of AI, intended use": "Intended use",
@@ -208,7 +243,8 @@ def _checklist(meta: ModelMeta) -> str:
         "Architecture, initialisation, training, selection": "Model; run.json holds every parameter",
         "Metrics with uncertainty": "Test results, Results by class",
         "Calibration, abstention": "Calibration and uncertainty",
-        "Robustness, external testing": "Comparison, by hospital; no external test set",
+        "Robustness, external testing": "Comparison, by hospital; "
+        + ("Outside its hospitals" if has_external_set else "no external test set"),
         "Explainability": "heat maps in the dashboard, checked against phantom lesions",
         "Failure analysis": "the dashboard's confusion matrices and most confident errors",
         "Code and model": f"this repository; {meta.run} with hashes in run.json",

@@ -17,6 +17,7 @@ from medisync.reporting.formatting import (
     plain,
     with_interval,
 )
+from medisync.reporting.headlines import lowest_in_words
 from medisync.reporting.tables import table
 from medisync.reporting.text_columns import display_width, lined_up, pad
 from medisync.schemas import BaselineRecord, Metrics, ModelMeta, RunRecord
@@ -28,7 +29,18 @@ FIGURES: Mapping[str, str] = {"accuracy": "test accuracy", "macro_f1": "macro F1
 
 def runs(found: Iterable[tuple[RunRecord, ModelMeta]]) -> pd.DataFrame:
     """Returns one row per finished run: when, on what, how good."""
-    columns = ("Run", "Finished", "Hospitals", "Scans", "Rounds", "Test accuracy", "Macro F1", "Data", "Transport")
+    columns = (
+        "Run",
+        "Finished",
+        "Hospitals",
+        "Scans",
+        "Rounds",
+        "Test accuracy",
+        "Lowest of a hospital",
+        "Macro F1",
+        "Data",
+        "Transport",
+    )
     return table(columns, [_run_row(record, meta) for record, meta in found])
 
 
@@ -40,6 +52,7 @@ def _run_row(record: RunRecord, meta: ModelMeta) -> tuple[str, ...]:
         number(sum(stats.total for stats in meta.datasets.values())),
         number(meta.num_epochs),
         with_interval(meta.metrics.test, "accuracy"),
+        lowest_in_words(meta.metrics.hospitals),
         percent(meta.metrics.test.macro_f1),
         "synthetic" if record.synthetic else "real scans",
         record.transport,
@@ -115,6 +128,7 @@ def _line(run: RunListing) -> str:
     note = f"  ({plain(run.note)})" if run.note else ""
     return (
         f"{moment(run.record.finished_at)}  test accuracy {with_interval(meta.metrics.test, 'accuracy')}  "
+        f"lowest of a hospital {lowest_in_words(meta.metrics.hospitals)}  "
         f"macro F1 {percent(meta.metrics.test.macro_f1)}  round {meta.best_epoch} of {meta.num_epochs} selected{kind}{note}"
     )
 

@@ -11,6 +11,7 @@ from medisync.reporting.formatting import (
     listed,
     moment,
     number,
+    percent,
     plain,
     sentence,
 )
@@ -20,7 +21,10 @@ from medisync.schemas import (
     AuditRecord,
     CopyPair,
     DatasetStats,
+    ExternalAudit,
+    ExternalEvaluation,
     HistoryEntry,
+    HospitalAudit,
     LabelConflict,
     ModelMeta,
     Progress,
@@ -54,6 +58,42 @@ def test_set_note(meta: ModelMeta) -> str:
     )
 
 
+NO_EXTERNAL_SET = (
+    "This run has no external test set: how the model does on scans from elsewhere was not measured. Its figures hold for "
+    "scans like those of its hospitals."
+)
+
+
+def external_set(name: str, found: ExternalEvaluation) -> str:
+    """Returns where an external dataset comes from, how many of its scans were evaluated and which were not."""
+    images = sum(folder.images for folder in found.folders)
+    origin = "; ".join(escape(each) for each in (found.source, found.licence) if each)
+    excluded = ", ".join(f"{number(scans)} {escape(reason)}" for reason, scans in found.excluded.items() if scans)
+    return (
+        f"**{escape(name)}**{f' ({origin})' if origin else ''}: {count(images, 'scan')} evaluated"
+        f"{f'; excluded: {excluded}' if excluded else ''}. Nothing was trained, calibrated or selected on them."
+    )
+
+
+def outside_in_short(external: Mapping[str, ExternalEvaluation]) -> str:
+    """Returns how accurate and how often confidently wrong the model is on each external dataset, or that it has none."""
+    return " ".join(_outside(name, found) for name, found in external.items()) or NO_EXTERNAL_SET
+
+
+def _outside(name: str, found: ExternalEvaluation) -> str:
+    known, other, said = found.known, found.other_selective, []
+    if known:
+        said.append(f"{percent(known.accuracy)} of {count(known.n, 'scan')} are given the right class")
+    if known and known.selective:
+        said.append(
+            f"{percent(known.selective.confidently_wrong)} a wrong one with confidence over 90 % and no warning"
+        )
+    if other:
+        sure = percent(other.confidently_wrong)
+        said.append(f"of {count(other.n, 'scan')} of none of the classes, {sure} are given one with such confidence")
+    return f"Outside the hospitals, on {escape(name)}: {'; '.join(said)}."
+
+
 def hospital_summary(name: str, stats: DatasetStats) -> str:
     """Returns a hospital's name and specialty, the classes that it lacks and the sizes of its splits."""
     missing = missing_classes(stats)
@@ -67,15 +107,17 @@ def hospital_summary(name: str, stats: DatasetStats) -> str:
 
 
 def audit_warnings(audit: AuditRecord) -> list[str]:
-    """Returns what was left out and what is not known about patients, one sentence each, with the hospital's name."""
-    return [
-        f"**{escape(name)}:** {sentence(each)}" for name, found in audit.hospitals.items() for each in found.warnings
-    ]
+    """Returns what was left out and what is not known about patients, one sentence each, with the name of hospital or dataset."""
+    return [f"**{escape(name)}:** {sentence(each)}" for name, found in _audited(audit) for each in found.warnings]
 
 
 def audit_notes(audit: AuditRecord) -> list[str]:
-    """Returns the audit's notes, one sentence each, with the hospital's name."""
-    return [f"**{escape(name)}:** {sentence(note)}" for name, found in audit.hospitals.items() for note in found.notes]
+    """Returns the audit's notes, one sentence each, with the name of the hospital or the external dataset."""
+    return [f"**{escape(name)}:** {sentence(note)}" for name, found in _audited(audit) for note in found.notes]
+
+
+def _audited(audit: AuditRecord) -> list[tuple[str, HospitalAudit | ExternalAudit]]:
+    return [*audit.hospitals.items(), *audit.external.items()]
 
 
 def pair_name(pair: CopyPair) -> str:

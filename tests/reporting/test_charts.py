@@ -45,7 +45,7 @@ def test_confusion_matrix_shows_counts_and_row_fractions() -> None:
 def test_undefined_metrics_are_drawn_as_nothing() -> None:
     assert performance.confusion(UNDEFINED).title == "No scan was misclassified"
     assert performance.reliability(UNDEFINED).title == "Reliability diagram"
-    assert [figure.value for figure in headlines.test_metrics(UNDEFINED)] == ["–"] * 4
+    assert [figure.value for figure in headlines.test_metrics(UNDEFINED, {"A": UNDEFINED, "B": UNDEFINED})] == ["–"] * 4
 
 
 def test_class_distribution_says_who_lacks_a_class() -> None:

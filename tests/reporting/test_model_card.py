@@ -8,7 +8,7 @@ import pytest
 from medisync import notebook
 from medisync.reporting import model_card
 from medisync.reporting.formatting import number, percent
-from medisync.schemas import BaselineModel, BaselineRecord, ModelMeta
+from medisync.schemas import BaselineModel, BaselineRecord, ExternalEvaluation, ModelMeta
 from medisync.workspace import artifacts
 
 
@@ -19,8 +19,14 @@ def meta(tmp_path: Path) -> ModelMeta:
     return record
 
 
-def card(meta: ModelMeta, compared: BaselineRecord | None = None, **parameters: object) -> str:
-    return model_card.write(meta, notebook.configuration(parameters), {"torch": "1.2.3"}, compared)
+def card(
+    meta: ModelMeta,
+    compared: BaselineRecord | None = None,
+    external: dict[str, ExternalEvaluation] | None = None,
+    **parameters: object,
+) -> str:
+    configuration = notebook.configuration(parameters)
+    return model_card.write(meta, configuration, {"torch": "1.2.3"}, compared, external=external)
 
 
 def test_figures_are_those_of_the_records(meta: ModelMeta) -> None:
@@ -77,9 +83,10 @@ def test_it_says_who_holds_slices_of_several_hospitals(meta: ModelMeta) -> None:
     assert "was assigned to one of them" not in card(meta, CROSS_HOSPITAL_DUPLICATES="keep")
 
 
-def test_every_table_is_rectangular(meta: ModelMeta) -> None:
-    tables = [block for block in card(meta).split("\n\n") if block.startswith("|")]
-    assert len(tables) == 6
+@pytest.mark.parametrize(("external", "number"), [({}, 6), (factories.external(), 9)], ids=["inside", "outside"])
+def test_every_table_is_rectangular(meta: ModelMeta, external: dict[str, ExternalEvaluation], number: int) -> None:
+    tables = [block for block in card(meta, external=external).split("\n\n") if block.startswith("|")]
+    assert len(tables) == number
     for table in tables:
         assert len({line.count(" |") for line in table.splitlines()[2:]}) == 1
 
@@ -98,3 +105,32 @@ def test_a_note_on_the_data_and_the_comparison_are_in_it(meta: ModelMeta) -> Non
     assert "Tata is a stand-in." in text
     assert "| Federated |" in text
     assert "## Comparison" not in card(meta)
+
+
+def test_it_says_what_holds_outside_the_hospitals(meta: ModelMeta) -> None:
+    text = card(meta, external=factories.external())
+    assert "0 of 7 aims of this project outside the hospitals are reached:" in text
+    assert "| Accuracy | at least 75.0\N{NO-BREAK SPACE}% | 45.0\N{NO-BREAK SPACE}% | no |" in text
+    assert "70 scans evaluated; excluded: 3 copies of hospitals' scans, 1 unreadable" in text
+    assert "Comparison, by hospital; Outside its hospitals" in text
+    assert "no external test set" not in text
+
+
+def test_it_says_that_there_is_no_external_test_set_only_where_there_is_none(meta: ModelMeta) -> None:
+    text = card(meta)
+    assert "## Outside its hospitals\n\nThis run has no external test set" in text
+    assert "Comparison, by hospital; no external test set" in text
+
+
+def test_an_external_dataset_without_a_scan_to_evaluate_is_one_sentence(meta: ModelMeta) -> None:
+    (found,) = factories.external().values()
+    figures = dict.fromkeys(type(found).model_fields.keys() - {"source", "licence", "folders", "excluded"})
+    text = card(meta, external={"empty": found.model_copy(update={**figures, "folders": []})})
+    section = text.split("## Outside its hospitals\n\n")[1].split("\n\n##")[0]
+    assert section.startswith("**empty** (A collection; CC0): 0 scans evaluated; excluded: ")
+    assert "|" not in section
+
+
+def test_the_lowest_accuracy_of_a_hospital_is_named(meta: ModelMeta) -> None:
+    # (21 + 16 + 2) / 51
+    assert "Lowest accuracy of a hospital: 76.5\N{NO-BREAK SPACE}% at Tata Memorial Mumbai." in card(meta)

@@ -44,6 +44,8 @@ def test_text_names_the_run_its_accuracy_and_what_differs(tmp_path: Path) -> Non
     factories.make_run(workspace)
     factories.make_run(workspace, rounds=7)
     assert f"test accuracy 89.6{SPACE}% (86.6{SPACE}to{SPACE}92.1)" in run_comparison.listing(workspace)
+    lowest = f"lowest of a hospital 76.5{SPACE}% at Tata Memorial Mumbai"  # (21 + 16 + 2) / 51
+    assert lowest in run_comparison.listing(workspace)
     lines = run_comparison.difference(workspace, "run-001", "run-002").splitlines()
     assert [line.split() for line in lines] == [["run-001", "run-002"], ["rounds", "6", "7"]]
     assert run_comparison.difference(workspace, "run-001", "run-001") == "run-001 and run-001 do not differ"

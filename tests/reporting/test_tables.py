@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from pandas.api.types import is_string_dtype
 
-from medisync.reporting import tables
+from medisync.reporting import outside, tables
 from medisync.schemas import AuditedImage
 
 SPACE = "\N{NO-BREAK SPACE}"
@@ -29,6 +29,11 @@ def everything() -> dict[str, pd.DataFrame]:
         "per class": tables.per_class(test),
         "uncertainty": tables.uncertainty(test),
         "models": tables.model_accuracies(factories.baselines()),
+        "claims": outside.claim_table(factories.external()["other clinic"]),
+        "inside and outside": outside.figures(test, factories.external()["other clinic"]),
+        "external audit": outside.audited(audit),
+        "excluded": outside.excluded(audit),
+        "external folders": outside.scans(factories.external()["other clinic"]),
         "differences": tables.differences(factories.baselines()),
     }
 

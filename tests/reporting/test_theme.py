@@ -25,7 +25,15 @@ def _luminance(colour: str) -> float:
 
 
 @pytest.mark.parametrize("background", ["light", "dark"])
-@pytest.mark.parametrize("colour", [*theme.HOSPITAL_COLOURS, *theme.CLASS_COLOURS.values(), theme.GLOBAL])
+@pytest.mark.parametrize(
+    "colour",
+    [
+        *theme.HOSPITAL_COLOURS,
+        *theme.CLASS_COLOURS.values(),
+        *theme.OUTSIDE_COLOURS,
+        *theme.ANSWER_COLOURS.values(),
+    ],
+)
 def test_every_colour_stands_out_from_both_backgrounds(background: str, colour: str) -> None:
     assert contrast(colour, THEME[background]["backgroundColor"]) >= 3
 
@@ -62,7 +70,14 @@ def oklab(colour: str, seen: object) -> np.ndarray:
 
 @pytest.mark.parametrize("lacking", LACKING)
 @pytest.mark.parametrize(
-    "palette", [list(theme.CLASS_COLOURS.values()), list(theme.HOSPITAL_COLOURS[:3])], ids=["classes", "hospitals"]
+    "palette",
+    [
+        list(theme.CLASS_COLOURS.values()),
+        list(theme.HOSPITAL_COLOURS[:3]),
+        [theme.GLOBAL, *theme.OUTSIDE_COLOURS],
+        list(theme.ANSWER_COLOURS.values())[:3],  # the fourth is hatched
+    ],
+    ids=["classes", "hospitals", "outside", "answers"],
 )
 def test_colours_can_be_told_apart_with_colour_vision_deficiency(palette: list[str], lacking: str) -> None:
     # 0.02 is a just noticeable difference; red and olive were 0.06 apart and hard to match with a legend
@@ -70,7 +85,9 @@ def test_colours_can_be_told_apart_with_colour_vision_deficiency(palette: list[s
     assert min(np.linalg.norm(one - other) for one, other in itertools.combinations(seen, 2)) > 0.09
 
 
-@pytest.mark.parametrize("colour", [*theme.HOSPITAL_COLOURS, *theme.CLASS_COLOURS.values()])
+@pytest.mark.parametrize(
+    "colour", [*theme.HOSPITAL_COLOURS, *theme.CLASS_COLOURS.values(), *theme.ANSWER_COLOURS.values()]
+)
 def test_numbers_on_bars_are_legible(colour: str) -> None:
     ink = {"black": "#000000", "white": "#FFFFFF"}[theme.ink_on(colour)]
     assert contrast(ink, colour) >= 4.5

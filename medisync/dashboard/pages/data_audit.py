@@ -3,7 +3,7 @@
 import streamlit as st
 
 from medisync.dashboard import components, data
-from medisync.reporting import headlines, sentences, tables
+from medisync.reporting import headlines, outside, sentences, tables
 from medisync.reporting.charts import dataset_composition
 from medisync.schemas import AuditRecord
 
@@ -34,6 +34,17 @@ def show_conflict(audit: AuditRecord) -> None:
     components.pictures(found, width=300)
 
 
+def show_external(audit: AuditRecord) -> None:
+    """Draws what the external datasets hold, and which of their images a hospital has too or cannot be used."""
+    st.subheader("External datasets")
+    st.markdown("Scans from outside the hospitals, which are only evaluated.")
+    components.table(outside.audited(audit), "Folders of the external datasets and their classes")
+    excluded = outside.excluded(audit)
+    if not excluded.empty:
+        components.heading("Excluded")
+        components.grid(excluded, "Images of external datasets that are not evaluated, with the reason")
+
+
 run = components.require_run()
 audit = data.audit(run)
 
@@ -50,6 +61,8 @@ components.table(tables.audit_summary(audit), "What was found at each hospital")
 if data.record(run).transport == "over the network":
     st.info(APART, icon=":material/lan:")
     show_folders(audit)
+    if audit.external:
+        show_external(audit)
     st.stop()
 
 left, right = st.columns(2, gap="large")
@@ -75,3 +88,5 @@ else:
 if audit.conflicts:
     components.heading("Quarantined: slices that occur under several labels")
     show_conflict(audit)
+if audit.external:
+    show_external(audit)

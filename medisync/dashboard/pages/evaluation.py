@@ -1,13 +1,14 @@
 """Evaluation: the global model on held-out test scans, beside other models, and its most confident errors."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
 from medisync.dashboard import components, data, predictions
 from medisync.errors import ModelError
-from medisync.reporting import formatting, headlines, prediction_tables, sentences, tables
-from medisync.reporting.charts import model_comparison, performance
+from medisync.reporting import formatting, headlines, outside, prediction_tables, sentences, tables
+from medisync.reporting.charts import model_comparison, performance, selective_prediction
+from medisync.schemas import BaselineRecord, ExternalEvaluation, Metrics
 from medisync.workspace.artifacts import RunListing
 
 SHOWN = 12
@@ -51,6 +52,62 @@ def draw_mistakes(mistakes: Sequence[data.Mistake]) -> None:
                 st.caption(formatting.escape(mistake.hospital), help=formatting.escape(mistake.path))
 
 
+EXAMPLE = """"elsewhere": {
+    "role": "external",
+    "path": "elsewhere",
+    "source": "where they come from",
+    "licence": "CC0",
+    "class_map": {"glioma": "glioma", "healthy": "notumor", "metastasis": "other"},
+},"""
+
+
+def show_outside(inside: Metrics, external: Mapping[str, ExternalEvaluation], compared: BaselineRecord | None) -> None:
+    """Draws how the model does on scans from outside the hospitals, or says how to measure it."""
+    st.subheader("Outside the hospitals")
+    if external:
+        draw_outside(inside, external)
+    else:
+        st.info(sentences.NO_EXTERNAL_SET, icon=":material/info:")
+        st.markdown(
+            "To measure it, put class folders of scans from elsewhere under `dataset/`, add an entry such as this to "
+            "`DATASETS` in `notebook.ipynb`, and train again. Such scans are only evaluated, once, at the end. `other` "
+            "stands for scans that are of none of the classes."
+        )
+        st.code(EXAMPLE, language="python")
+    without = outside.left_out_hospitals(compared) if compared else None
+    if without is not None and not without.empty:
+        components.heading("A hospital that the model was not trained at")
+        components.table(without, "Accuracy at each hospital, trained with and without it")
+
+
+def draw_outside(inside: Metrics, external: Mapping[str, ExternalEvaluation]) -> None:
+    components.chart(selective_prediction.answers(inside, external))
+    st.caption(
+        "Flagged scans are out of distribution: their predictions come with a warning not to rely on them. A prediction for a "
+        "scan of none of the classes is always wrong."
+    )
+    left, right = st.columns(2, gap="large")
+    with left:
+        components.chart(selective_prediction.risk_coverage(inside, external))
+    with right:
+        components.chart(selective_prediction.reliability(inside, external))
+    name = next(iter(external))
+    if len(external) > 1:
+        name = st.selectbox("External dataset", list(external), format_func=formatting.plain, width=320)
+    found = external[name]
+    st.markdown(sentences.external_set(name, found))
+    if not outside.claims(found):
+        return
+    components.heading("What holds outside")
+    components.table(outside.claim_table(found), "What this project aims at outside the hospitals, and what was found")
+    components.heading("Inside and outside")
+    components.table(outside.figures(inside, found), "The hospitals' test scans and those from outside")
+    with st.expander("Outside, by class and by folder"):
+        if found.known:
+            components.table(tables.per_class(found.known), "Metrics of each class outside, with 95 % intervals")
+        components.table(outside.scans(found), "Folders and their classes")
+
+
 run = components.require_run()
 meta = data.meta(run)
 
@@ -61,7 +118,7 @@ metrics = meta.metrics.test if scope is None else meta.metrics.hospitals[scope]
 if not metrics.n:
     st.info("This hospital has no test scans, so its metrics are undefined.", icon=":material/info:")
     st.stop()
-components.headlines(headlines.test_metrics(metrics))
+components.headlines(headlines.test_metrics(metrics, meta.metrics.hospitals if scope is None else {}))
 
 left, right = st.columns(2, gap="large")
 with left:
@@ -86,6 +143,8 @@ components.table(
 )
 
 compared = data.baselines(run)
+show_outside(meta.metrics.test, data.external(run), compared)
+
 if compared and len(compared.models) > 1:
     st.subheader("Comparison with local and pooled training")
     left, right = st.columns(2, gap="large")

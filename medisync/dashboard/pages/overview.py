@@ -38,8 +38,9 @@ st.title("Overview")
 st.markdown(sentences.run_summary(data.record(run), meta))
 
 st.subheader("Performance of the global model")
-components.headlines(headlines.test_metrics(meta.metrics.test))
+components.headlines(headlines.test_metrics(meta.metrics.test, meta.metrics.hospitals))
 st.caption(sentences.test_set_note(meta))
+st.caption(sentences.outside_in_short(data.external(run)))
 
 left, right = st.columns(2, gap="large")
 with left:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -82,7 +83,8 @@ def _confusion_title(metrics: Metrics) -> str:
     return f"Most frequent error: {names} ({count(most, 'scan')})"
 
 
-def _diagonal() -> go.Figure:
+def diagonal() -> go.Figure:
+    """Returns a plot of percentages on both axes with its diagonal."""
     line = {"color": NEUTRAL, "dash": "dot"}
     figure = go.Figure(go.Scatter(x=[0, 100], y=[0, 100], mode="lines", line=line, hoverinfo="skip", showlegend=False))
     figure.update_xaxes(**WHOLE_PERCENT_AXIS)
@@ -93,8 +95,8 @@ def _diagonal() -> go.Figure:
 def reliability(metrics: Metrics) -> Chart:
     """Returns a reliability diagram: accuracy against confidence, which agree on the diagonal."""
     bins = [found for found in metrics.reliability if found.images]
-    figure = _diagonal()
-    figure.add_scatter(**_reliability_points(bins))
+    figure = diagonal()
+    figure.add_scatter(**reliability_points(bins, GLOBAL))
     return Chart(
         "Reliability diagram"
         if metrics.ece is None
@@ -105,14 +107,15 @@ def reliability(metrics: Metrics) -> Chart:
     )
 
 
-def _reliability_points(bins: Sequence[ReliabilityBin]) -> dict[str, object]:
+def reliability_points(bins: Sequence[ReliabilityBin], colour: str) -> dict[str, Any]:
+    """Returns the options of a line through the bins of a reliability diagram, with points by the number of scans."""
     largest = max((found.images for found in bins), default=1)
     return {
         "x": percents(found.confidence for found in bins),
         "y": percents(found.accuracy for found in bins),
         "customdata": [found.images for found in bins],
         "mode": "lines+markers",
-        "line_color": GLOBAL,
+        "line_color": colour,
         "marker": {"size": [6 + 16 * math.sqrt(found.images / largest) for found in bins], "opacity": 0.9},
         "cliponaxis": False,
         "hovertemplate": "confidence %{x:.1f} %<br>accuracy %{y:.1f} %<br>%{customdata:,} scans<extra></extra>",
@@ -122,7 +125,7 @@ def _reliability_points(bins: Sequence[ReliabilityBin]) -> dict[str, object]:
 def roc(metrics: Metrics) -> Chart:
     """Returns one ROC curve per class, the class against the rest; the diagonal is chance."""
     known = {label: found for label, found in metrics.per_class.items() if found.roc}
-    figure = _diagonal()
+    figure = diagonal()
     for label, found in known.items():
         figure.add_scatter(
             name=f"{CLASS_NAMES[label]} {decimal(found.auc)}",

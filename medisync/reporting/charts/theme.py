@@ -39,6 +39,19 @@ NEUTRAL = "#80868E"
 GLOBAL = "#0B8793"
 """The global model, in the theme's own hue."""
 
+OUTSIDE_COLOURS = ("#8855CC", "#B97A00", "#A84830")
+"""External datasets, which stand beside the global model's figures at the hospitals and not beside single hospitals."""
+
+OUTSIDE_DASHES = ("dash", "dashdot", "dot")
+
+ANSWER_COLOURS: Mapping[str, str] = {
+    "Right": GLOBAL,
+    "Wrong": "#D87818",
+    "Wrong, confidence over 90\N{NO-BREAK SPACE}%": "#C03048",
+    "Flagged": NEUTRAL,
+}
+"""What a user gets for a scan: the right answer, a wrong one, or none, which is hatched too because grey resembles teal."""
+
 GLOBAL_SYMBOL, NEUTRAL_SYMBOL = "star", "circle-open"
 
 INK: Mapping[str, str] = {"light": "#56646A", "dark": "#B4C2C6"}
