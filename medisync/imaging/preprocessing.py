@@ -19,7 +19,7 @@ from medisync.imaging.limits import MIN_SIDE
 if TYPE_CHECKING:
     import torch
 
-PIPELINE_VERSION = 2
+PIPELINE_VERSION = 3
 """Part of the cache's key: increase it with any change to `decode` or `standardise`."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
