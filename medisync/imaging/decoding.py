@@ -212,8 +212,7 @@ def _with_square_pixels(pixels: Pixels, rows: float, columns: float) -> tuple[Pi
     if ratio > MAX_PIXEL_ASPECT or _aspect(*square) > MAX_ASPECT >= _aspect(height, width):
         return pixels, [f"its pixel spacing, {ratio:.3g} : 1, makes no sense and was not used"]
     note = f"pixels of {ratio:.3g} : 1 resampled to square"
-    # bilinear, as in the next step: a sharper filter overshoots at the skull, which the network notices
-    return np.asarray(Image.fromarray(pixels).resize(square, Image.Resampling.BILINEAR)), [note]
+    return np.asarray(Image.fromarray(pixels).resize(square, Image.Resampling.LANCZOS)), [note]
 
 
 def _square_size(height: int, width: int, ratio: float) -> tuple[int, int]:
