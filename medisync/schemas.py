@@ -13,7 +13,10 @@ LABELS: tuple[Label, ...] = get_args(Label)
 """The classes; the position of a label is its index in the model's output."""
 
 ExternalLabel = Literal[Label, "other"]
-"""Label of a folder of an external dataset; "other" for scans that are of none of the classes."""
+"""Label of a folder of an external dataset."""
+
+OTHER: Literal["other"] = "other"
+"""Label of scans that are of none of the classes."""
 
 FORMAT = 1
 """Version of the artifacts' format, increased with changes that older programs would misread; new keys are not such."""

@@ -19,7 +19,7 @@ from medisync.data.parallel import map_files
 from medisync.data.related_images import relate
 from medisync.errors import DataError, printable
 from medisync.imaging.file_tree import HIDDEN
-from medisync.schemas import PHANTOM_MARKER, AuditedImage, AuditRecord, ExternalAudit, HospitalAudit, ImageStatus
+from medisync.schemas import OTHER, PHANTOM_MARKER, AuditedImage, AuditRecord, ExternalAudit, HospitalAudit, ImageStatus
 
 UNRESOLVED = Fingerprint(reason="its folder is not in the class map")
 
@@ -97,7 +97,7 @@ def _audited(entry: Entry, numbers: tuple[int, int] | None, quarantined: set[int
     return AuditedImage(
         hospital=entry.hospital,
         path=entry.file.path,
-        label=None if entry.file.label == "other" else entry.file.label,
+        label=None if entry.file.label == OTHER else entry.file.label,
         group=group,
         slice=slice_number,
         status=status,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from medisync.config import normalise_folder
 from medisync.schemas import ExternalLabel, Label
 
-STEMS: Mapping[str, Label] = {"gliom": "glioma", "mening": "meningioma", "menin": "meningioma", "pituit": "pituitary"}
+STEMS: Mapping[str, Label] = {"gliom": "glioma", "menin": "meningioma", "pituit": "pituitary"}
 """Beginnings of words in the folder names of public collections."""
 
 WITHOUT_TUMOUR = frozenset(

@@ -9,7 +9,7 @@ from typing import TypeVar
 from medisync.config import ExternalDataset, Hospital, normalise_folder
 from medisync.data import class_names, patient_list
 from medisync.data.patient_list import PATIENTS
-from medisync.imaging.file_tree import LeftOut, walk, why_not_a_file
+from medisync.imaging.file_tree import LeftOut, counted, walk, why_not_a_file
 from medisync.imaging.formats import (
     HEAD_BYTES,
     claims_to_be_a_scan,
@@ -167,17 +167,13 @@ def _unresolved(folders: list[FolderAudit], class_map: Mapping[str, ExternalLabe
     warnings = [_unresolved_folder(folder, class_map) for folder in left_out[:NAMED_FOLDERS]]
     if rest := left_out[NAMED_FOLDERS:]:
         images = sum(folder.images for folder in rest)
-        warnings.append(f"{len(rest):,} more folders are not in the class map: {_images(images)} left out")
+        warnings.append(f"{len(rest):,} more folders are not in the class map: {counted(images, 'image')} left out")
     return warnings
 
 
 def _unresolved_folder(folder: FolderAudit, class_map: Mapping[str, ExternalLabel]) -> str:
     if folder.name == ".":
-        return f"{_images(folder.images)} left out: directly in the dataset's folder, not in a class folder"
+        return f"{counted(folder.images, 'image')} left out: directly in the dataset's folder, not in a class folder"
     hint = class_names.suggest(PurePosixPath(folder.name).name, class_map)
-    said = f"folder {folder.name!r} is not in the class map: {_images(folder.images)} left out"
+    said = f"folder {folder.name!r} is not in the class map: {counted(folder.images, 'image')} left out"
     return f"{said}; {hint}" if hint else said
-
-
-def _images(number: int) -> str:
-    return f"{number:,} image{'s' * (number != 1)}"

@@ -17,6 +17,7 @@ from medisync.config import normalise_folder
 from medisync.data import patient_table
 from medisync.data.patient_table import Row
 from medisync.errors import DataError
+from medisync.imaging.file_tree import counted
 
 PATIENTS = "patients.csv"
 """Optional, in the hospital's folder: columns `path` (relative to that folder) and `patient`."""
@@ -186,30 +187,26 @@ def _spelling_notes(matches: Sequence[_Match], patients: Mapping[str, str]) -> I
     other = [match for match in used if unicodedata.normalize("NFC", match.files[0]) != match.row.path]
     if other:
         said, meant = other[0].row.path, other[0].files[0]
-        yield f"{PATIENTS} spells {len(other):,} path{'s' * (len(other) != 1)} in another way, such as {said!r} for {meant!r}"
+        yield f"{PATIENTS} spells {counted(len(other), 'path')} in another way, such as {said!r} for {meant!r}"
     similar = Counter("".join(patient.casefold().split()) for patient in set(patients.values()))
     if count := sum(number for number in similar.values() if number > 1):
         yield f"{count} patient ids in {PATIENTS} differ only in case or spaces; they count as different patients"
 
 
 def _warnings(table: patient_table.Table, absent: Sequence[Row], unsure: Sequence[Row]) -> Iterator[str]:
-    total = len(table.rows) + table.incomplete
+    rows = counted(len(table.rows) + table.incomplete, "row")
     if absent:
-        yield f"{len(absent):,} of {_rows(total)} of {PATIENTS} name no image that is here, such as {absent[0].path!r}"
+        yield f"{len(absent):,} of {rows} of {PATIENTS} name no image that is here, such as {absent[0].path!r}"
     if unsure:
         yield (
-            f"{len(unsure):,} of {_rows(total)} of {PATIENTS} fit several images or contradict another row, such as "
+            f"{len(unsure):,} of {rows} of {PATIENTS} fit several images or contradict another row, such as "
             f"{unsure[0].path!r}, and were not used"
         )
     if table.incomplete:
         yield (
-            f"{table.incomplete:,} of {_rows(total)} of {PATIENTS} lack a path or a patient, or have more cells than the "
+            f"{table.incomplete:,} of {rows} of {PATIENTS} lack a path or a patient, or have more cells than the "
             "first line, and were not used"
         )
-
-
-def _rows(number: int) -> str:
-    return f"{number:,} row{'s' * (number != 1)}"
 
 
 def _misplaced(root: Path, above: Sequence[Path]) -> Iterator[str]:

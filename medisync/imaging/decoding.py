@@ -16,9 +16,17 @@ from PIL import Image
 from medisync.errors import ImageError
 from medisync.imaging.compression import decompress, first_bytes
 from medisync.imaging.formats import GZIP_START, HEAD_BYTES, is_gzip, is_nifti, is_volume
-from medisync.imaging.images import check_geometry, check_pixels, damage_explained, open_image
+from medisync.imaging.images import damage_explained, open_image
 from medisync.imaging.intensities import Pixels, percentiles, reduce_to_bytes, without_fill
-from medisync.imaging.limits import MAX_ASPECT, MAX_BYTES, MAX_PIXEL_ASPECT, MAX_PIXELS, MIN_CONTRAST
+from medisync.imaging.limits import (
+    MAX_ASPECT,
+    MAX_BYTES,
+    MAX_PIXEL_ASPECT,
+    MAX_PIXELS,
+    MIN_CONTRAST,
+    check_geometry,
+    check_pixels,
+)
 from medisync.imaging.slices import BlankError, Slice, Volume
 
 SQUARE = 1.01
@@ -130,8 +138,10 @@ def open_scan(files: Sequence[bytes]) -> Scan:
     if not all(files):
         raise ImageError("the file is empty")
     with damage_explained(files[0]):
-        volume = _open([_uncompressed(data) for data in files])
-    return Scan(volume.count, partial(_decode_slice, volume, files[0]))
+        contents = [_uncompressed(data) for data in files]
+    with damage_explained(contents[0]):
+        volume = _open(contents)
+    return Scan(volume.count, partial(_decode_slice, volume, contents[0]))
 
 
 def _open(files: Sequence[bytes]) -> Volume:

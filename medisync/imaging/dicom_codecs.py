@@ -15,15 +15,13 @@ from pydicom.pixels.decoders.base import DecodeRunner
 
 from medisync.errors import ImageError
 from medisync.imaging.formats import JPEG_END
+from medisync.imaging.jpeg_frames import read_frame
 
 JPEG = (uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEGLosslessSV1)
 JPEG_LS = (uid.JPEGLSLossless, uid.JPEGLSNearLossless)
 
 DECODER_DEPENDENCIES: Mapping[uid.UID, tuple[str, ...]] = dict.fromkeys((*JPEG, *JPEG_LS), ("imagecodecs",))
 """pydicom's protocol for plugins, as the names of the next two functions."""
-
-FRAME_MARKERS = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7)
-"""Second bytes of the markers before the size of a JPEG or JPEG-LS image (ITU T.81, table B.1; T.87)."""
 
 PACKAGES = "pylibjpeg and pylibjpeg-openjpeg"
 """What reads High-Throughput JPEG 2000, the only compression of still images left without a decoder here."""
@@ -37,7 +35,8 @@ def decode_frame(source: bytes, runner: DecodeRunner) -> bytes:
     """Decodes one frame; pydicom calls it. Raises ValueError if its size is not that of the file's fields."""
     import imagecodecs  # here because it is large and few files need it
 
-    if _frame_size(source) != (runner.rows, runner.columns):
+    frame = read_frame(source)  # damaged images may be of any size
+    if frame is None or (frame.height, frame.width) != (runner.rows, runner.columns):
         raise ValueError("the size of the compressed image differs from the file's fields")
     if not source.rstrip(b"\0").endswith(JPEG_END):  # libjpeg fills what is missing with grey
         raise ValueError("the compressed image is cut off")
@@ -49,16 +48,6 @@ def decode_frame(source: bytes, runner: DecodeRunner) -> bytes:
         runner.set_option("planar_configuration", 0)
         runner.set_option("photometric_interpretation", "RGB")
     return pixels.astype(f"<u{runner.bits_allocated // 8}").tobytes()
-
-
-def _frame_size(source: bytes) -> tuple[int, int] | None:
-    """Reads height and width of a JPEG or JPEG-LS image from its header: damaged ones may be of any size."""
-    at = 2
-    while at + 9 <= len(source) and source[at] == 0xFF:
-        if source[at + 1] in FRAME_MARKERS:
-            return int.from_bytes(source[at + 5 : at + 7]), int.from_bytes(source[at + 7 : at + 9])
-        at += 2 + int.from_bytes(source[at + 2 : at + 4])
-    return None
 
 
 for _syntax in DECODER_DEPENDENCIES:

@@ -9,7 +9,7 @@ from medisync.errors import ImageError
 from medisync.imaging.dicom_codecs import require_decoder
 from medisync.imaging.dicom_fields import INTEGERS, REQUIRED, frame_fields, number, require
 from medisync.imaging.dicom_file import PIXELS, Parsed, parse
-from medisync.imaging.limits import MAX_PIXELS
+from medisync.imaging.limits import check_pixels
 
 MAX_FRAMES = 20_000
 """Most frames of a file; the longest functional series have a few thousand images."""
@@ -71,8 +71,7 @@ def _check_fields(file: FileDataset, kind: str) -> None:
     rows, columns = (int(number(fields, name) or 0) for name in ("Rows", "Columns"))
     if rows < 1 or columns < 1:
         raise ImageError(f"it claims an image of {columns} x {rows} pixels")
-    if rows * columns > MAX_PIXELS:
-        raise ImageError(f"{columns} x {rows} pixels, more than the limit of {MAX_PIXELS // 10**6} million pixels")
+    check_pixels(columns, rows)
     for name, allowed in (("SamplesPerPixel", SAMPLES), ("BitsAllocated", BITS)):
         if (found := number(fields, name)) not in allowed:
             raise ImageError(f"its {name} is {found or 0:g}, expected one of {', '.join(map(str, allowed))}")

@@ -16,8 +16,12 @@ IMAGES = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF")
 VOLUMES = ("DICOM", "NIfTI")
 
 JPEG_START, JPEG_END, PNG_START = b"\xff\xd8", b"\xff\xd9", b"\x89PNG\r\n\x1a\n"
-IMAGE_STARTS = (JPEG_START, PNG_START, b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+", b"GIF8", b"RIFF", b"BM")
-"""First bytes of image files."""
+TIFF_STARTS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+IMAGE_STARTS = (JPEG_START, PNG_START, *TIFF_STARTS, b"GIF8")
+"""First bytes of image files; of BMP and WebP more is needed."""
+
+BITMAP_HEADERS = {size.to_bytes(4, "little") for size in (12, 16, 40, 52, 56, 64, 108, 124)}
+"""Sizes of the headers of BMP files, as these give them."""
 
 GZIP_START, ZIP_STARTS = b"\x1f\x8b", (b"PK\x03\x04", b"PK\x05\x06")
 
@@ -33,8 +37,8 @@ DICOM_IMAGE = re.compile(rb"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(?!4\.2(?![.\d]))([
 
 def is_picture(data: bytes) -> bool:
     """Recognises image files, by more than the two letters of a BMP file and the container of a WebP file."""
-    if data.startswith(b"BM"):
-        return data[6:10] == bytes(4) or data[14:18] == b"\x28\x00\x00\x00"  # reserved, or the size of the usual header
+    if data.startswith(b"BM"):  # as many texts do
+        return data[14:18] in BITMAP_HEADERS
     if data.startswith(b"RIFF"):
         return data[8:12] == b"WEBP"
     return data.startswith(IMAGE_STARTS)

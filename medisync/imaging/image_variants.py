@@ -2,26 +2,13 @@
 
 import io
 import re
-from collections.abc import Mapping
 
 from PIL import TiffImagePlugin
 
-from medisync.imaging.formats import JPEG_START
-from medisync.imaging.tiff_pages import TIFF_STARTS
+from medisync.imaging.formats import JPEG_START, TIFF_STARTS
+from medisync.imaging.jpeg_frames import read_frame
 
 ADVICE = "export the image as 8-bit PNG, or as DICOM"
-
-_DIFFERENTIAL, _ARITHMETIC = "hierarchical JPEG", "JPEG with arithmetic coding"
-_FRAMES: Mapping[int, str] = {
-    0xC0: "",
-    0xC1: "",
-    0xC2: "",
-    0xC3: "lossless JPEG",
-    **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), _DIFFERENTIAL),
-    **dict.fromkeys((0xC9, 0xCA, 0xCB), _ARITHMETIC),
-    0xF7: "JPEG-LS",
-}
-"""Markers that begin a JPEG's frame, with the name of the variant; empty for the usual ones (ITU-T T.81, table B.1)."""
 
 _UNSUPPORTED = re.compile("not available|not supported|unsupported|not implemented|cannot handle|unknown", re.I)
 """What Pillow says of variants that it does not read."""
@@ -39,26 +26,14 @@ def unsupported_variant(data: bytes, error: Exception) -> str | None:
 
 
 def _jpeg_variant(data: bytes) -> str | None:
-    frame = _jpeg_frame(data)
+    frame = read_frame(data)
     if frame is None:
         return None
-    marker, bits, colours = frame
-    if _FRAMES[marker]:
-        return _FRAMES[marker]
-    if bits != 8:
-        return f"{bits}-bit JPEG" if bits in (12, 16) else None
-    return None if colours in (1, 3, 4) else f"JPEG with {colours} channels"
-
-
-def _jpeg_frame(data: bytes) -> tuple[int, int, int] | None:
-    """Returns marker, bits per value and number of channels of the frame; None if the file has none."""
-    place = 2
-    while place + 9 < len(data) and data[place] == 0xFF:
-        marker = data[place + 1]
-        if marker in _FRAMES:
-            return marker, data[place + 4], data[place + 9]
-        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big") if marker != 0xFF else 1
-    return None
+    if frame.variant:
+        return frame.variant
+    if frame.bits != 8:
+        return f"{frame.bits}-bit JPEG" if frame.bits in (12, 16) else None
+    return None if frame.channels in (1, 3, 4) else f"JPEG with {frame.channels} channels"
 
 
 def _tiff_variant(data: bytes, error: Exception) -> str | None:

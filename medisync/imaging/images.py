@@ -15,20 +15,17 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from medisync.errors import ImageError
 from medisync.imaging.foreign import foreign_format
-from medisync.imaging.formats import IMAGE_STARTS, IMAGES, JPEG_END, JPEG_START, PNG_START, VOLUMES
+from medisync.imaging.formats import IMAGES, JPEG_END, JPEG_START, PNG_START, VOLUMES, is_picture
 from medisync.imaging.image_variants import unsupported_variant
 from medisync.imaging.intensities import refuse_holes
-from medisync.imaging.limits import MAX_ASPECT, MAX_PIXELS, MIN_SIDE
+from medisync.imaging.limits import MAX_PIXELS, check_geometry, check_pixels
 from medisync.imaging.slices import Slice, Volume
-from medisync.imaging.tiff_pages import TIFF_STARTS, slice_pages
+from medisync.imaging.tiff_pages import slice_pages
 
 logging.getLogger("PIL").setLevel(logging.WARNING)  # its debug lines quote EXIF, which may name a patient
 
 SIMPLEJPEG_COLOURS = {"L": "GRAY", "RGB": "RGB"}
 """simplejpeg's names of those colour modes of Pillow in which both decode to the same bits."""
-
-BITMAP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
-"""Sizes of the headers of BMP files."""
 
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
 """The TIFF tag, and its value for an inverted image (TIFF 6.0, section 8)."""
@@ -37,17 +34,17 @@ PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
 def open_image(data: bytes) -> Volume:
     """Opens an image from its header; the pages of a TIFF stack are slices.
 
-    The kind is Pillow's name of the colour mode. Raises ImageError, with one sentence, if it is no image of sensible size.
+    The kind is Pillow's name of the colour mode. Raises ImageError, with one sentence, if it is no image of sensible size;
+    Pillow may raise anything for a damaged one, here and when a slice is read: see `damage_explained`.
     """
-    with damage_explained(data):
-        image = _open(data)
-        check_pixels(*image.size)
-        pages, notes = slice_pages(image, data) if image.format == "TIFF" else ([0], ())
-        if pages == [0]:
-            check_geometry(*image.size)
-            return Volume(image.mode, 1, lambda index: _read_whole(data), notes=notes)
-        lock = Lock()  # a file of Pillow has one position
-        return Volume(image.mode, len(pages), lambda index: _read_page(image, lock, data, pages[index]), "page", notes)
+    image = _open(data)
+    check_pixels(*image.size)
+    pages, notes = slice_pages(image, data) if image.format == "TIFF" else ([0], ())
+    if pages == [0]:
+        check_geometry(*image.size)
+        return Volume(image.mode, 1, lambda index: _read_whole(data), notes=notes)
+    lock = Lock()  # a file of Pillow has one position
+    return Volume(image.mode, len(pages), lambda index: _read_page(image, lock, pages[index]), "page", notes)
 
 
 @contextmanager
@@ -68,24 +65,9 @@ def damage_explained(data: bytes) -> Iterator[None]:
         raise ImageError(f"the image is damaged ({reason or type(error).__name__})") from None
 
 
-def check_geometry(width: int, height: int) -> None:
-    """Raises ImageError for a size that no scan has."""
-    check_pixels(width, height)
-    if max(width, height) > MAX_ASPECT * min(width, height):
-        raise ImageError(f"{width} x {height} pixels: one side is over {MAX_ASPECT:g} times the other; not a scan")
-    if min(width, height) < MIN_SIDE:
-        raise ImageError(f"{width} x {height} pixels: too small, at least {MIN_SIDE} x {MIN_SIDE} is needed")
-
-
-def check_pixels(width: int, height: int) -> None:
-    """Raises ImageError for more pixels than the limit."""
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"{width} x {height} pixels, more than the limit of {MAX_PIXELS // 10**6} million pixels")
-
-
 def _open(data: bytes) -> Image.Image:
     """Reads the header only. Raises ImageError for other formats and for decompression bombs."""
-    if not _begins_like_an_image(data):
+    if not is_picture(data) or foreign_format(data):
         raise ImageError(_why_unidentified(data))
     try:
         return Image.open(io.BytesIO(data), formats=IMAGES)
@@ -102,26 +84,19 @@ def _why_unidentified(data: bytes) -> str:
     return f"not an image that can be read here (accepted: {', '.join((*IMAGES, *VOLUMES))})"
 
 
-def _begins_like_an_image(data: bytes) -> bool:
-    if data.startswith(b"BM"):  # as many texts do; a bitmap has the size of its header in the 15th byte
-        return data[14:18] in {size.to_bytes(4, "little") for size in BITMAP_HEADERS}
-    return data.startswith((*IMAGE_STARTS, *TIFF_STARTS)) and not foreign_format(data)
-
-
-def _read_page(image: Image.Image, lock: Lock, data: bytes, page: int) -> Slice:
-    with damage_explained(data), lock:
+def _read_page(image: Image.Image, lock: Lock, page: int) -> Slice:
+    with lock:
         image.seek(page)
         check_geometry(*image.size)
         return _as_slice(image, [])
 
 
 def _read_whole(data: bytes) -> Slice:
-    with damage_explained(data):
-        data, notes = _with_end_marker(data)
-        image = _open_intact(data)
-        if image.format != "TIFF" and getattr(image, "is_animated", False):
-            notes = [*notes, "first of several frames used"]  # counting them in a hostile file would take minutes
-        return _as_slice(image, notes)
+    data, notes = _with_end_marker(data)
+    image = _open_intact(data)
+    if image.format != "TIFF" and getattr(image, "is_animated", False):
+        notes = [*notes, "first of several frames used"]  # counting them in a hostile file would take minutes
+    return _as_slice(image, notes)
 
 
 def _with_end_marker(data: bytes) -> tuple[bytes, list[str]]:

@@ -1,5 +1,7 @@
 """The limits that every input file is held to, whatever its format."""
 
+from medisync.errors import ImageError
+
 MAX_BYTES = 256 * 2**20
 """Largest size of a file, and of a volume once decompressed."""
 
@@ -20,3 +22,18 @@ MAX_PIXEL_ASPECT = 20.0
 
 MIN_CONTRAST = 8
 """Fewest grey levels between the darkest and the brightest percent of the pixels of an image with content."""
+
+
+def check_geometry(width: int, height: int) -> None:
+    """Raises ImageError for a size that no scan has."""
+    check_pixels(width, height)
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise ImageError(f"{width} x {height} pixels: one side is over {MAX_ASPECT:g} times the other; not a scan")
+    if min(width, height) < MIN_SIDE:
+        raise ImageError(f"{width} x {height} pixels: too small, at least {MIN_SIDE} x {MIN_SIDE} is needed")
+
+
+def check_pixels(width: int, height: int) -> None:
+    """Raises ImageError for more pixels than the limit."""
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"{width} x {height} pixels, more than the limit of {MAX_PIXELS // 10**6} million pixels")

@@ -1,6 +1,7 @@
 """Reads NIfTI and Analyze volumes, and of their headers only the geometry."""
 
 import io
+import logging
 import math
 from collections.abc import Sequence
 from functools import partial
@@ -17,6 +18,8 @@ from medisync.imaging.intensities import refuse_holes
 from medisync.imaging.limits import MAX_PIXELS
 from medisync.imaging.planes import Planes, choose_planes
 from medisync.imaging.slices import Slice, Volume
+
+logging.getLogger("nibabel").setLevel(logging.CRITICAL)  # its warnings quote the file, which may name a patient
 
 HEADER_BYTES = 540
 """Size of the NIfTI-2 header, the longer of the two."""

@@ -4,8 +4,6 @@ from typing import Any, Literal
 
 from medisync.errors import ImageError
 
-TIFF_STARTS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
-
 MAX_PAGES, MAX_ENTRIES = 1000, 60_000
 """Most pages of a file, and most entries of all its directories: a hostile file could have millions."""
 

@@ -4,7 +4,6 @@
 hold images only.
 """
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,9 +13,6 @@ from medisync.imaging.dicom import open_dicom
 from medisync.imaging.formats import is_dicom
 from medisync.imaging.nifti import open_nifti
 from medisync.imaging.slices import Slice, Volume
-
-for library in ("pydicom", "nibabel"):
-    logging.getLogger(library).setLevel(logging.CRITICAL)  # their warnings quote the file, which may name a patient
 
 
 def open_volume(files: Sequence[bytes]) -> Volume:

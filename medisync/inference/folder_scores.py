@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from medisync.inference.folders import ScanPrediction, predict_scans
 from medisync.inference.predictor import Classifier
 from medisync.schemas import (
     LABELS,
+    OTHER,
     Calibration,
     ExternalFigures,
     ExternalLabel,
@@ -30,8 +31,6 @@ from medisync.schemas import (
     Prediction,
     ScoreHistograms,
 )
-
-OTHER: Literal["other"] = "other"
 
 FOLDER_LABELS: dict[str, ExternalLabel] = {
     **{label: label for label in LABELS},
@@ -49,8 +48,8 @@ class Conflict:
     meanings: str
 
 
-Meaning = ExternalLabel | Conflict
-FolderLabels = Mapping[str, Meaning]
+FolderMeaning = ExternalLabel | Conflict
+FolderLabels = Mapping[str, FolderMeaning]
 """The label that each normalised folder name stands for."""
 
 
@@ -129,11 +128,11 @@ class ClassFolder:
     """A class folder, or any other that directly holds files, with its scans."""
 
     path: PurePosixPath
-    label: Meaning | None
+    label: FolderMeaning | None
     found: Found
 
 
-Read = tuple[Meaning | None, Prediction]
+Read = tuple[FolderMeaning | None, Prediction]
 """What the folder of a scan stands for, and the prediction for the scan."""
 
 
@@ -161,15 +160,15 @@ def score_folder(classifier: Classifier, root: Path, labels: FolderLabels) -> Fo
         raise DataError(f"{root}: no scan in its class folders can be read; the first: {unreadable[0].problem}")
     flagged = sum(prediction.unlike_training for _, prediction in read) / len(read)
     known, other = _tally(read, classifier.meta.calibration), _tally_others(read, classifier.meta.calibration)
-    metrics = compute_metrics(known, classifier.meta.calibration)
     figures = external_figures(known, other, _histograms(classifier), classifier.meta.calibration)
+    metrics = figures.known or compute_metrics(known, classifier.meta.calibration)  # the latter of no scan at all
     return FolderScores(_figures(metrics, figures, flagged), _details(metrics, figures), left_out, files, unreadable)
 
 
 def sort_by_class(entries: Iterable[Entry], root: Path, labels: FolderLabels) -> list[ClassFolder]:
     """Sorts files by the innermost folder with a label, so that no scan stands in two classes."""
     inside: dict[PurePosixPath, list[Entry]] = {}
-    meanings: dict[PurePosixPath, Meaning | None] = {}
+    meanings: dict[PurePosixPath, FolderMeaning | None] = {}
     for entry in entries:
         path, meaning = class_folder(PurePosixPath(entry.name).relative_to(root).parent, labels)
         inside.setdefault(path, []).append(entry)

@@ -2,26 +2,25 @@
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from threading import Lock
 from typing import Literal
 
 import numpy as np
 
 from medisync.errors import DataError, ImageError
 from medisync.imaging.archives import Limits, is_zip, list_archive
-from medisync.imaging.decoding import Decoded, Scan
+from medisync.imaging.decoding import Decoded
 from medisync.imaging.file_tree import LeftOut
 from medisync.imaging.formats import HEAD_BYTES, other_halves
 from medisync.imaging.intensities import Pixels
 from medisync.imaging.preprocessing import standardise
 from medisync.imaging.scan_files import Entry, Found, ScanFiles, file_on_disk, list_folder, sort_files
-from medisync.inference.predictor import Classifier, predict_batch, with_file_checks
+from medisync.inference.predictor import Classifier, predict_batch, predict_slices, with_file_checks
 from medisync.model.device import memory_kept
 from medisync.schemas import Prediction
 
@@ -107,12 +106,33 @@ def predict_scans(
 ) -> Iterator[ScanPrediction]:
     """Yields the predictions for scans, in order; one with a problem for a scan, or a slice, that cannot be read.
 
-    `wanted` is the number of the slice, from 1, or EVERY; without it a volume chooses one itself. A batch is decoded on all
-    cores, then predicted on all cores: decoding and prediction at the same time would wait for each other.
+    `wanted` is the number of the slice, from 1, or EVERY; without it a volume chooses one itself.
     """
-    remaining = iter(_tasks(scans, wanted))
+    if wanted == EVERY:
+        for scan in scans:
+            yield from _predict_every_slice(classifier, scan)
+    else:
+        yield from _predict_one_slice_each(classifier, scans, wanted)
+
+
+def _predict_every_slice(classifier: Classifier, scan: ScanFiles) -> Iterator[ScanPrediction]:
+    try:
+        opened = scan.open()
+    except ImageError as problem:
+        yield ScanPrediction(scan, None, str(problem))
+        return
+    for number, found in enumerate(predict_slices(classifier, opened), start=1):
+        place = ScanPrediction(scan, None, slice_number=number, slices=opened.count)
+        yield replace(place, problem=found) if isinstance(found, str) else replace(place, prediction=found)
+
+
+def _predict_one_slice_each(
+    classifier: Classifier, scans: Iterable[ScanFiles], wanted: int | None
+) -> Iterator[ScanPrediction]:
+    """Decodes a batch on all cores, then predicts it on all cores: both at the same time would wait for each other."""
+    remaining = iter(scans)
     with ThreadPoolExecutor(os.cpu_count()) as pool, memory_kept():
-        while read := _read_all(pool, list(islice(remaining, BATCH)), classifier.meta.image_size):
+        while read := _read_all(pool, list(islice(remaining, BATCH)), wanted, classifier.meta.image_size):
             images = [each.pixels for each in read if isinstance(each, _Image)]
             predictions = iter(predict_batch(classifier, np.stack(images)) if images else [])
             for each in read:
@@ -123,55 +143,26 @@ def predict_scans(
 
 
 @dataclass(frozen=True)
-class _Task:
-    place: ScanPrediction
-    """What is predicted, as yet without a prediction."""
-    decode: Callable[[], Decoded]
-
-
-@dataclass(frozen=True)
 class _Image:
     place: ScanPrediction
+    """What is predicted, as yet without a prediction."""
     decoded: Decoded
     pixels: Pixels
     """The network's input, uint8 [S, S]."""
 
 
-def _tasks(scans: Iterable[ScanFiles], wanted: int | Literal["every"] | None) -> Iterator[_Task]:
-    for scan in scans:
-        if wanted == EVERY:
-            yield from _tasks_of_slices(scan)
-        else:
-            place = ScanPrediction(scan, None, slice_number=wanted)
-            yield _Task(place, lambda scan=scan: scan.open().decode(wanted))  # type: ignore[misc]
-
-
-def _tasks_of_slices(scan: ScanFiles) -> Iterator[_Task]:
-    try:
-        opened = scan.open()
-    except ImageError:
-        yield _Task(ScanPrediction(scan, None), lambda: scan.open().decode())  # fails again, in its turn
-        return
-    lock = Lock()  # the slices of a volume share its reader
-    for number in range(1, opened.count + 1):
-        place = ScanPrediction(scan, None, slice_number=number, slices=opened.count)
-        yield _Task(place, partial(_decode_alone, opened, number, lock))
-
-
-def _decode_alone(opened: Scan, number: int, lock: Lock) -> Decoded:
-    with lock:
-        return opened.decode(number)
-
-
-def _read_all(pool: Executor, tasks: Sequence[_Task], size: int) -> list[_Image | ScanPrediction]:
+def _read_all(
+    pool: Executor, scans: Sequence[ScanFiles], wanted: int | None, size: int
+) -> list[_Image | ScanPrediction]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as decoding does: threads share the setting, and one would end the other's
-        return list(pool.map(partial(_read, size=size), tasks))
+        return list(pool.map(partial(_read, wanted=wanted, size=size), scans))
 
 
-def _read(task: _Task, size: int) -> _Image | ScanPrediction:
+def _read(scan: ScanFiles, wanted: int | None, size: int) -> _Image | ScanPrediction:
+    place = ScanPrediction(scan, None, slice_number=wanted)
     try:
-        decoded = task.decode()
+        decoded = scan.open().decode(wanted)
     except ImageError as problem:
-        return replace(task.place, problem=str(problem))
-    return _Image(task.place, decoded, standardise(decoded.pixels, size))
+        return replace(place, problem=str(problem))
+    return _Image(place, decoded, standardise(decoded.pixels, size))

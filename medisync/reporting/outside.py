@@ -22,6 +22,7 @@ from medisync.reporting.formatting import (
 )
 from medisync.reporting.tables import table
 from medisync.schemas import (
+    OTHER,
     AuditRecord,
     BaselineRecord,
     ExternalEvaluation,
@@ -34,14 +35,18 @@ CONFIDENTLY_WRONG = "Wrong with confidence over 90 %, not flagged"
 
 NONE_OF_THE_CLASSES = "None of the classes"
 
-TUMOUR_AUC = "Tumour against no tumour, AUROC"
+TUMOUR_AUC, SAME = "Tumour against no tumour, AUROC", "The same"
+OOD_AUC = "OOD score against the hospitals' scans, AUROC"
+FPR95 = "The hospitals' scans flagged where 95 % of these are"
+
+COLUMNS = ("Measure", "Hospitals' test scans", "Outside, the four classes", "Outside, none of the classes")
 
 
 def class_name(label: ExternalLabel | None) -> str:
     """Returns the name of the class that an external folder stands for."""
     names: Mapping[str, str] = {
         **{str(known): name for known, name in CLASS_NAMES.items()},
-        "other": NONE_OF_THE_CLASSES,
+        OTHER: NONE_OF_THE_CLASSES,
     }
     return names[label] if label else "unresolved, left out"
 
@@ -76,61 +81,41 @@ def excluded(audit: AuditRecord) -> pd.DataFrame:
 def figures(inside: Metrics, found: ExternalEvaluation) -> pd.DataFrame:
     """Returns the figures of the hospitals' test scans beside those of an external dataset's scans."""
     known, other = found.known, found.other_selective
-    ours, theirs = inside.selective, known.selective if known else None
+    answered = (inside.selective, known.selective if known else None, other)
     healthy = inside.per_class.get("notumor")
     rows = [
-        ("Scans", number(inside.n), number(known.n if known else 0), number(other.n if other else 0)),
-        ("Accuracy", with_interval(inside, "accuracy"), with_interval(known, "accuracy"), NO_VALUE),
-        ("Balanced accuracy", *(with_interval(each, "balanced_accuracy") for each in (inside, known)), NO_VALUE),
+        _row("Scans", number(inside.n), number(known.n if known else 0), number(other.n if other else 0)),
+        _row("Accuracy", *(with_interval(each, "accuracy") for each in (inside, known))),
+        _row("Balanced accuracy", *(with_interval(each, "balanced_accuracy") for each in (inside, known))),
         *_sensitivities(inside, known),
-        (
-            TUMOUR_AUC,
-            auc_with_interval(healthy, "auc") if healthy else NO_VALUE,
-            decimal(found.tumour_auc),
-            NO_VALUE,
+        _row(TUMOUR_AUC, auc_with_interval(healthy, "auc") if healthy else NO_VALUE, decimal(found.tumour_auc)),
+        _row(
+            f"{SAME}, healthy from outside, tumours of the hospitals", known=decimal(found.tumour_auc_external_healthy)
         ),
-        (
-            "The same, healthy from outside, tumours of the hospitals",
-            NO_VALUE,
-            decimal(found.tumour_auc_external_healthy),
-            NO_VALUE,
+        _row(
+            f"{SAME}, tumours from outside, healthy of the hospitals", known=decimal(found.tumour_auc_external_tumours)
         ),
-        (
-            "The same, tumours from outside, healthy of the hospitals",
-            NO_VALUE,
-            decimal(found.tumour_auc_external_tumours),
-            NO_VALUE,
-        ),
-        ("Calibration error (ECE)", percent(inside.ece), percent(known.ece if known else None), NO_VALUE),
-        (CONFIDENTLY_WRONG, *(with_interval(each, "confidently_wrong") for each in (ours, theirs, other))),
-        ("Flagged as out of distribution", *(with_interval(each, "flagged") for each in (ours, theirs, other))),
-        ("Wrong among those not flagged", *(percent(risk(each)) for each in (ours, theirs, other))),
-        (
-            "OOD score against the hospitals' scans, AUROC",
-            NO_VALUE,
-            *map(decimal, (found.ood_auc_known, found.ood_auc_other)),
-        ),
-        (
-            "The hospitals' scans flagged where 95 % of these are",
-            NO_VALUE,
-            *map(percent, (found.ood_fpr95_known, found.ood_fpr95_other)),
-        ),
+        _row("Calibration error (ECE)", percent(inside.ece), percent(known.ece if known else None)),
+        _row(CONFIDENTLY_WRONG, *(with_interval(each, "confidently_wrong") for each in answered)),
+        _row("Flagged as out of distribution", *(with_interval(each, "flagged") for each in answered)),
+        _row("Wrong among those not flagged", *(percent(risk(each)) for each in answered)),
+        _row(OOD_AUC, NO_VALUE, *map(decimal, (found.ood_auc_known, found.ood_auc_other))),
+        _row(FPR95, NO_VALUE, *map(percent, (found.ood_fpr95_known, found.ood_fpr95_other))),
     ]
-    columns = ("Measure", "Hospitals' test scans", "Outside, the four classes", "Outside, none of the classes")
-    shown = table(columns, [row for row in rows if set(row[1:]) != {NO_VALUE}])
+    shown = table(COLUMNS, [row for row in rows if set(row[1:]) != {NO_VALUE}])
     return shown.loc[:, shown.loc["Scans"] != "0"]
+
+
+def _row(measure: str, inside: str = NO_VALUE, known: str = NO_VALUE, other: str = NO_VALUE) -> tuple[str, ...]:
+    return measure, inside, known, other
 
 
 def _sensitivities(inside: Metrics, known: Metrics | None) -> Iterator[tuple[str, ...]]:
     """Yields a row for each class of which there are scans from outside."""
     for label, each in known.per_class.items() if known else ():
         if each.support:
-            ours = inside.per_class.get(label)
-            yield (
-                f"Sensitivity, {CLASS_NAMES[label].lower()}",
-                *(with_interval(of, "recall") for of in (ours, each)),
-                NO_VALUE,
-            )
+            both = (inside.per_class.get(label), each)
+            yield _row(f"Sensitivity, {CLASS_NAMES[label].lower()}", *(with_interval(of, "recall") for of in both))
 
 
 def risk(found: SelectiveMetrics | None) -> float | None:

@@ -9,10 +9,17 @@ from numpy.typing import NDArray
 
 from medisync.data.cache import open_cache
 from medisync.imaging.intensities import Pixels
-from medisync.schemas import LABELS, SPLITS, ExternalAudit, ExternalImage, HospitalSplit, Split, SplitImage, SplitRecord
-
-OTHER = "other"
-"""Label of external images that are of none of the classes."""
+from medisync.schemas import (
+    LABELS,
+    OTHER,
+    SPLITS,
+    ExternalAudit,
+    ExternalImage,
+    HospitalSplit,
+    Split,
+    SplitImage,
+    SplitRecord,
+)
 
 
 @dataclass(frozen=True)
