@@ -49,7 +49,7 @@ from medisync.schemas import (
 from medisync.workspace import artifacts
 from medisync.workspace.atomic import write_bytes
 
-FEATURES = 256
+FEATURES = 640
 """Number of features of the network; `model.resnet.FEATURES` would import torch."""
 
 HOSPITALS = {

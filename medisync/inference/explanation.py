@@ -60,7 +60,8 @@ def _layer_maps(classifier: Classifier, batch: Tensor, index: int) -> list[Tenso
     """[V, 1, h, w] per stage: activations weighted by the log probability's positive gradient, summed over channels."""
     with torch.enable_grad():
         batch.requires_grad_(True)
-        logits, activations = forward_with_stages(classifier.network, batch, classifier.device, STAGES)
+        logits, maps = forward_with_stages(classifier.network, batch, classifier.device, STAGES)
+        activations = [maps[stage] for stage in STAGES]
         gradients = torch.autograd.grad(functional.log_softmax(logits, dim=1)[:, index].sum(), activations)
     return [
         (activation.detach() * gradient.relu()).float().sum(dim=1, keepdim=True).relu()

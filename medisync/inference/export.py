@@ -43,7 +43,7 @@ def to_onnx(classifier: Classifier) -> bytes:
 
     Input `pixels`: uint8 [N, S, S], grey, as `medisync.imaging.preprocessing.standardise` makes them. Outputs, float32
     whatever the device computes in: `probabilities` [N, classes], calibrated, in the order of `labels`; `logits` [N,
-    classes]; `features` [N, FEATURES], from which the OOD score is computed.
+    classes]; `features` [N, D], from which the OOD score is computed.
 
     Raises ConfigError if a package is missing, ModelError if onnxruntime does not compute what this program computes.
     """
@@ -92,10 +92,11 @@ class _Computation(nn.Module):
         self.device = Device("cpu", bfloat16=False)
         self.network = restore_network(classifier.network.state_dict(), self.device).eval()
         self.side = classifier.meta.image_size
+        self.features = classifier.distribution.features
         self.temperature = classifier.meta.calibration.temperature
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        logits, features = forward_with_features(self.network, normalise(pixels), self.device)
+        logits, features = forward_with_features(self.network, normalise(pixels), self.device, self.features)
         return (logits / self.temperature).softmax(dim=1), logits, features
 
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from medisync.errors import ConfigError, ImageError
+from medisync.errors import ConfigError, ImageError, ModelError
 from medisync.evaluation.calibration import prediction_set
 from medisync.evaluation.ood import FeatureDistribution
 from medisync.evaluation.totals import Floats, softmax
@@ -21,7 +21,7 @@ from medisync.imaging.intensities import Pixels
 from medisync.imaging.preprocessing import normalise, standardise
 from medisync.model import local_batchnorm
 from medisync.model.device import Device, memory_kept, select_device
-from medisync.model.resnet import forward_with_features, load_weights, restore_network
+from medisync.model.resnet import FEATURE_LAYOUTS, forward_with_features, load_weights, restore_network
 from medisync.model.weights import State, read_checked
 from medisync.schemas import LABELS, ImageCheck, Prediction, StoredModel
 from medisync.workspace import artifacts
@@ -70,6 +70,9 @@ def load(model_file: Path, distribution_file: Path, meta: StoredModel, hospital:
     if hospital:
         state.update(_own_statistics(model_file.parent, meta, hospital))
     distribution = FeatureDistribution.from_bytes(read_checked(distribution_file, meta.distribution_sha256))
+    if distribution.features not in FEATURE_LAYOUTS:
+        known = " or ".join(map(str, FEATURE_LAYOUTS))
+        raise ModelError(f"the feature distribution is of {distribution.features} features, expected {known}")
     device = select_device("auto")
     return Classifier(restore_network(state, device).eval(), device, distribution, meta, hospital)
 
@@ -146,7 +149,8 @@ def forward(classifier: Classifier, pixels: Pixels) -> tuple[NDArray[np.float32]
     """Logits [N, classes] and OOD scores [N] of standardised images uint8 [N, S, S]."""
     with torch.inference_mode():
         batch = normalise(torch.from_numpy(np.ascontiguousarray(pixels)).to(classifier.device.kind))
-        logits, features = forward_with_features(classifier.network, batch, classifier.device)
+        number = classifier.distribution.features
+        logits, features = forward_with_features(classifier.network, batch, classifier.device, number)
     return logits.cpu().numpy(), classifier.distribution.ood_scores(features.cpu().numpy())
 
 

@@ -2,7 +2,7 @@
 
 import copy
 import functools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -16,12 +16,33 @@ from medisync.model.device import Device
 from medisync.model.weights import State, cpu_copy, find_problem, has_batchnorm, read_state
 from medisync.schemas import LABELS
 
-FEATURE_LAYER = "layer3"
-"""The stage whose channel means are an image's features: it still sees what kind of picture it is, while the last stage
-has kept little but the classes."""
+Pooling = Callable[[Tensor], Tensor]
+"""Feature maps [N, C, h, w] -> features [N, C]."""
 
-FEATURES = 256
-"""Channels of FEATURE_LAYER."""
+
+def _largest(maps: Tensor) -> Tensor:
+    """Each channel's largest value, as a vector of length 1 for each image: what is anywhere in it, however bright."""
+    return functional.normalize(maps.amax(dim=(2, 3)), dim=1)
+
+
+def _mean(maps: Tensor) -> Tensor:
+    return maps.mean(dim=(2, 3))
+
+
+def _mean_direction(maps: Tensor) -> Tensor:
+    """Each channel's mean, as a vector of length 1 for each image."""
+    return functional.normalize(_mean(maps), dim=1)
+
+
+FEATURE_LAYOUTS: Mapping[int, Mapping[str, Pooling]] = {
+    640: {"layer4": _largest, "layer2": _mean_direction},
+    256: {"layer3": _mean},
+}
+"""How features are made, by their number: stages, in the order of their features, and how their maps are pooled. The last
+stage tells unknown tumours from known ones, the second photographs from scans. Runs before 2026-11-29 have 256."""
+
+FEATURES = 640
+"""Features of an image in runs that are made now: 512 of the last stage, 128 of the second."""
 
 NormLayer = Callable[[int], nn.Module]
 """Makes a normalisation layer for a number of channels."""
@@ -169,24 +190,27 @@ def forward(network: nn.Module, batch: Tensor, device: Device) -> Tensor:
     return logits.float()
 
 
-def forward_with_features(network: nn.Module, batch: Tensor, device: Device) -> tuple[Tensor, Tensor]:
-    """The logits of `forward`, and features float32 [N, FEATURES]: each channel's mean after FEATURE_LAYER."""
-    logits, (maps,) = forward_with_stages(network, batch, device, (FEATURE_LAYER,))
-    return logits, maps.float().mean(dim=(2, 3))
+def forward_with_features(
+    network: nn.Module, batch: Tensor, device: Device, features: int = FEATURES
+) -> tuple[Tensor, Tensor]:
+    """The logits of `forward`, and features float32 [N, features], as FEATURE_LAYOUTS has it for their number."""
+    layout = FEATURE_LAYOUTS[features]
+    logits, maps = forward_with_stages(network, batch, device, layout)
+    return logits, torch.cat([pool(maps[stage].float()) for stage, pool in layout.items()], dim=1)
 
 
 def forward_with_stages(
     network: nn.Module, batch: Tensor, device: Device, stages: Collection[str]
-) -> tuple[Tensor, list[Tensor]]:
-    """The logits of `forward`, and the feature maps [N, C, h, w] of the stages named, in the network's order.
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The logits of `forward`, and the feature maps [N, C, h, w] of the stages named.
 
     Runs layer by layer and without hooks: hooks belong to the network, and sessions that share it would get each
     other's maps.
     """
-    maps, value = [], batch
+    maps, value = dict[str, Tensor](), batch
     with torch.autocast(device.kind, torch.bfloat16, enabled=device.bfloat16):
         for name, layer in network.named_children():
             value = layer(value.flatten(1) if name == "fc" else value)
             if name in stages:
-                maps.append(value)
+                maps[name] = value
     return value.float(), maps

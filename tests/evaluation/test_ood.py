@@ -57,6 +57,31 @@ def test_identical_training_images_make_every_other_image_score_high() -> None:
     assert other > 1000
 
 
+def test_two_blocks_are_whitened_apart_and_the_early_stage_counts_only_when_it_is_far() -> None:
+    # one class at 0 with deviation 1 everywhere: whitened, a block of D features at distance d has the squared norm D d^2
+    near, far = ood.BLOCKS
+    moments = ood.FeatureMoments(
+        counts=np.array([1e9, 0, 0, 0]), sums=np.zeros((4, near + far)), products=1e9 * np.eye(near + far)
+    )
+    distribution = ood.fit_distribution(moments)
+    points = np.zeros((4, near + far))
+    points[0, :near] = 1.5
+    points[1, near:] = 1.0
+    points[2, near:] = 2.0
+    points[3] = 1.0
+    expected = [1.5, np.sqrt(0.1), np.sqrt(0.1 * 2**8), np.sqrt(1.1)]
+    assert distribution.ood_scores(points) == pytest.approx(expected, rel=1e-3)
+
+
+def test_nothing_that_relates_one_block_to_the_other_leaves_a_hospital() -> None:
+    near, far = ood.BLOCKS
+    moments = ood.feature_moments(np.array([0, 2]), GENERATOR.normal(size=(2, near + far)))
+    assert not moments.products[:near, near:].any()
+    assert not moments.products[near:, :near].any()
+    assert moments.products[:near, :near].all()
+    assert moments.products[near:, near:].all()
+
+
 def test_a_file_returns_the_distribution() -> None:
     distribution = ood.fit_distribution(ood.feature_moments(np.array([0, 1, 1, 2]), GENERATOR.normal(size=(4, 3))))
     read = FeatureDistribution.from_bytes(distribution.to_bytes())

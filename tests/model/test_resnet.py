@@ -17,16 +17,30 @@ from medisync.model.resnet import (
 from medisync.model.weights import has_batchnorm
 
 
-def test_features_are_the_channel_means_of_the_third_stage() -> None:
+def _features_and_stages(number: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     device = Device("cpu", bfloat16=False)
     network = restore_network(build_resnet18(seed=0).state_dict(), device).eval()
     batch = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        logits, features = forward_with_features(network, batch, device)
-        third = torch.nn.Sequential(*list(network.children())[:7])(batch)
+        logits, features = forward_with_features(network, batch, device, number)
         assert torch.allclose(logits, forward(network, batch, device))
-    assert features.shape == (2, FEATURES)
-    assert torch.allclose(features, third.mean(dim=(2, 3)), atol=1e-5)
+        children = list(network.children())
+        stages = {f"layer{k}": torch.nn.Sequential(*children[: 4 + k])(batch) for k in (2, 3, 4)}
+    assert features.shape == (2, number)
+    return features, stages
+
+
+def test_features_are_directions_of_the_last_stages_maxima_and_the_second_stages_means() -> None:
+    features, stages = _features_and_stages(FEATURES)
+    last, second = features[:, :512], features[:, 512:]
+    maxima, means = stages["layer4"].amax(dim=(2, 3)), stages["layer2"].mean(dim=(2, 3))
+    assert torch.allclose(last, maxima / maxima.norm(dim=1, keepdim=True), atol=1e-5)
+    assert torch.allclose(second, means / means.norm(dim=1, keepdim=True), atol=1e-5)
+
+
+def test_features_of_earlier_runs_are_the_channel_means_of_the_third_stage() -> None:
+    features, stages = _features_and_stages(256)
+    assert torch.allclose(features, stages["layer3"].mean(dim=(2, 3)), atol=1e-5)
 
 
 def test_seed_decides_the_weights_and_leaves_the_global_generator_alone() -> None:
