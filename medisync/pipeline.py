@@ -2,7 +2,7 @@
 
 import logging
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -27,11 +27,13 @@ from medisync.model.device import describe_device, select_device
 from medisync.model.weights import serialise
 from medisync.reporting import model_card
 from medisync.schemas import (
+    LABELS,
     AuditRecord,
     BaselineRecord,
     DatasetStats,
     ExternalAudit,
     ExternalEvaluation,
+    Label,
     LabelMap,
     ModelMeta,
     ModelMetrics,
@@ -209,7 +211,9 @@ def compare_baselines(run: RunContext, hospitals: Mapping[str, HospitalData], ou
 def _store_local_models(run: RunContext, comparison: baselines.Comparison) -> BaselineRecord:
     """Writes the hospitals' own models; the returned record says where they are."""
     described = [
-        each.model_copy(update={"stored": _store(run, artifacts.local_files(position), trained.outcome)})
+        each.model_copy(
+            update={"stored": _store(run, artifacts.local_files(position), trained.outcome, trained.hospitals)}
+        )
         if trained.kind == "local"
         else each
         for position, (each, trained) in enumerate(zip(comparison.record.models, comparison.models, strict=True))
@@ -272,7 +276,8 @@ def publish(
     """Writes the model, its metadata and its card, completes the run and publishes the model to models/."""
     artifacts.write(run.folder, artifacts.HISTORY, outcome.history)
     artifacts.write(run.folder, artifacts.LABEL_MAP, LabelMap())
-    stored = _store_statistics(run, _store(run, (artifacts.MODEL, artifacts.DISTRIBUTION), outcome), outcome)
+    files = artifacts.MODEL, artifacts.DISTRIBUTION
+    stored = _store_statistics(run, _store(run, files, outcome, sorted(stats)), outcome)
     meta = _metadata(run, stats, outcome, stored, synthetic=synthetic)
     artifacts.write(run.folder, artifacts.META, meta)
     software = {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}}
@@ -286,17 +291,28 @@ def publish(
     return meta
 
 
-def _store(run: RunContext, names: tuple[str, str], outcome: Outcome) -> StoredModel:
-    """Writes the weights and the feature distribution of a model under these names."""
+def _store(run: RunContext, names: tuple[str, str], outcome: Outcome, hospitals: Sequence[str]) -> StoredModel:
+    """Writes the weights and the feature distribution of a model of these hospitals under these names."""
     weights, distribution = (run.folder / name for name in names)
     write_bytes(weights, serialise(outcome.state))
     write_bytes(distribution, outcome.distribution.to_bytes())
     return StoredModel(
         image_size=run.configuration.training.image_size,
         calibration=outcome.calibration,
+        calibration_elsewhere=outcome.calibration_elsewhere,
+        hospital_priors=_hospital_priors(run, hospitals),
         model_sha256=artifacts.sha256(weights),
         distribution_sha256=artifacts.sha256(distribution),
     )
+
+
+def _hospital_priors(run: RunContext, hospitals: Sequence[str]) -> dict[str, dict[Label, float]]:
+    """Returns the prior of each class at each hospital, as `missing_class_adjustment` has it; none if it is always 1."""
+    prior = run.configuration.training.missing_class_prior
+    if prior == 1:
+        return {}
+    counts = {name: stats.splits["train"] for name, stats in artifacts.read(run.folder, artifacts.STATS).items()}
+    return {name: {label: 1.0 if counts[name].get(label) else prior for label in LABELS} for name in hospitals}
 
 
 def _store_statistics(run: RunContext, stored: StoredModel, outcome: Outcome) -> StoredModel:
@@ -339,5 +355,6 @@ def _metrics(outcome: Outcome) -> ModelMetrics:
         confusion_matrix=outcome.test.confusion_matrix,
         test=outcome.test,
         hospitals=outcome.hospitals,
+        test_elsewhere=outcome.test_elsewhere,
         histograms=outcome.histograms,
     )

@@ -317,6 +317,14 @@ class ReliabilityBin(Record):
     accuracy: Fraction
 
 
+Verdict = Literal["answer", "doubt", "no answer"]
+"""What a prediction is worth: an answer, an answer with doubt, or no answer."""
+
+VerdictReason = Literal["out of distribution", "low confidence", "moderate confidence", "image checks"]
+"""Why a prediction is less than an answer: its scan is flagged; its confidence is below the threshold for any answer, or below
+that for an answer without doubt; or its image failed a check."""
+
+
 class SelectivePoint(Record):
     """One point of a risk-coverage curve: what it costs to answer all scans of at least this confidence."""
 
@@ -325,6 +333,15 @@ class SelectivePoint(Record):
     risk: Fraction
     """Fraction of the answers that are wrong."""
     confidence: Fraction
+
+
+class AnswerFigures(Record):
+    """How much is answered, and how often wrongly."""
+
+    coverage: Fraction
+    """Fraction of all scans that are answered."""
+    risk: Fraction | None
+    """Fraction of the answers that are wrong; None without answers."""
 
 
 class SelectiveMetrics(Record):
@@ -337,6 +354,11 @@ class SelectiveMetrics(Record):
     """Fraction of scans that are wrong with a confidence above 0.9, and not flagged."""
     intervals: dict[str, Interval] = {}
     """Intervals of `flagged` and `confidently_wrong`, by name; of a fraction of 0 or 1 there is none."""
+    without_doubt: AnswerFigures | None = None
+    """Answers without doubt, as far as confidence decides: checks of image files are left out. None in runs before there were
+    verdicts."""
+    answered: AnswerFigures | None = None
+    """All answers, with doubt or without."""
     points: list[SelectivePoint] = []
     """Risk-coverage curve, from the most confident scans to all that are not flagged: its last coverage is 1 - `flagged`.
 
@@ -380,6 +402,10 @@ class Calibration(Record):
     """Distance from the training scans beyond which a scan is out of distribution; 95 % of validation is nearer."""
     conformal_threshold: Fraction = 1.0
     """Nonconformity up to which a class is in the prediction set; 90 % of validation sets contain the true class."""
+    answer_threshold: Annotated[float, Field(ge=0)] | None = None
+    """Confidence from which a prediction is an answer; above 1 if none suffices. None in runs before there were verdicts."""
+    doubt_threshold: Annotated[float, Field(ge=0)] | None = None
+    """Confidence below which a prediction is no answer; from here to `answer_threshold` it is an answer with doubt."""
     ece_before: Fraction | None
     ece_after: Fraction | None
     brier_before: float | None = None
@@ -412,6 +438,8 @@ class ModelMetrics(Record):
     test: Metrics
     """All figures of the same test set, with calibration and intervals."""
     hospitals: dict[str, Metrics]
+    test_elsewhere: Metrics | None = None
+    """Figures of the same test set as if the scans' hospitals were not known; None if that makes no difference."""
     histograms: ScoreHistograms | None = None
     """None in runs before they were recorded."""
 
@@ -421,6 +449,12 @@ class StoredModel(Record):
 
     image_size: int
     calibration: Calibration
+    """For scans of the hospitals of the run, each under its own prior."""
+    calibration_elsewhere: Calibration | None = None
+    """For scans whose hospital is not known; None if it is the same."""
+    hospital_priors: dict[str, dict[Label, Fraction]] = {}
+    """What a class's probability is multiplied with at a hospital, before all are divided by their sum: below 1 for classes of
+    which the hospital has no training scans. Empty if the model is the same for scans from everywhere."""
     model_sha256: str
     distribution_sha256: str
     """SHA-256 of the file with the distribution of the training scans' features."""
@@ -428,6 +462,11 @@ class StoredModel(Record):
     """SHA-256 of the file with each hospital's running statistics; empty if all hospitals share them."""
     statistics_of: list[str] = []
     """Hospitals in that file."""
+
+    @property
+    def distinguishes(self) -> list[str]:
+        """Hospitals whose scans the model predicts in a way of their own; none if it treats all scans alike."""
+        return sorted({*self.statistics_of, *self.hospital_priors})
 
 
 class ModelMeta(StoredModel):
@@ -621,6 +660,9 @@ class Prediction(Record):
     distance: float
     """Distance from the training scans; about 1 for a training scan."""
     unlike_training: bool
+    verdict: Verdict = "answer"
+    reasons: list[VerdictReason] = []
+    """Why the verdict is less than an answer."""
     checks: list[ImageCheck]
     notes: list[str]
     slices: Count = 1

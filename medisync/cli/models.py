@@ -95,7 +95,7 @@ def evaluate(options: argparse.Namespace) -> int:
     from medisync.inference.folder_scores import folder_labels, score_folder
 
     labels = folder_labels(_class_maps(options), options.hospital, options.other)
-    classifier = _load_classifier(options, _own_statistics(options))
+    classifier = _load_classifier(options, _distinguished(options))
     scores = score_folder(classifier, options.folder, labels)
     for each in scores.unreadable:
         print(printable(f"skipped: {each.scan.name}: {each.problem}"), file=sys.stderr)
@@ -122,12 +122,12 @@ def _class_maps(options: argparse.Namespace) -> "dict[str, dict[str, Label]]":
     return {hospital["name"]: hospital["class_map"] for hospital in hospitals}
 
 
-def _own_statistics(options: argparse.Namespace) -> str:
-    """Returns the hospital whose running statistics the model shall use: none where all hospitals share them."""
+def _distinguished(options: argparse.Namespace) -> str:
+    """Returns the hospital that the scans come from, or none where the model treats all hospitals alike."""
     from medisync.workspace import artifacts
 
     try:
-        return options.hospital if artifacts.read(_model_folder(options), artifacts.META).statistics_of else ""
+        return options.hospital if artifacts.read(_model_folder(options), artifacts.META).distinguishes else ""
     except ArtifactError:
         return ""  # loading the model will say what is wrong
 
@@ -155,10 +155,10 @@ def export(options: argparse.Namespace) -> int:
     return 0
 
 
-OWN_STATISTICS = "use the BatchNorm statistics of this hospital, a participant that the scans come from"
+SCANNED_AT = "hospital of the federation that the scans come from: predict under its own prior and statistics"
 
 
-def _add_model(command: argparse.ArgumentParser, help_hospital: str = OWN_STATISTICS) -> None:
+def _add_model(command: argparse.ArgumentParser, help_hospital: str = SCANNED_AT) -> None:
     command.add_argument(
         "--run", metavar="RUN", help="use the model of this run, such as run-003 (default: the published model)"
     )

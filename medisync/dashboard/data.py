@@ -295,8 +295,9 @@ def local_classifiers(run: RunListing, load: Load[Classifier]) -> dict[str, Clas
     for index, each in enumerate(compared.models if compared else []):
         weights, distribution = (run.folder / name for name in artifacts.local_files(index))
         if each.kind == "local" and each.stored and weights.is_file() and distribution.is_file():
-            sha256 = each.stored.model_sha256
-            found[each.trained_at[0]] = _load_classifier(weights, sha256, "", distribution, each.stored, load)
+            (name,), sha256 = each.trained_at, each.stored.model_sha256
+            own = name if name in each.stored.distinguishes else ""
+            found[name] = _load_classifier(weights, sha256, own, distribution, each.stored, load)
     return found
 
 

@@ -195,7 +195,7 @@ def find_mistakes(run: RunListing, report: Callable[[float], object]) -> list[Mi
     """
     from medisync.inference import folders
 
-    own = data.meta(run).statistics_of
+    own = data.meta(run).distinguishes
 
     def predict_all(hospital: str, paths: Sequence[Path]) -> Iterator[Prediction | None]:
         model = classifier(run, hospital if hospital in own else "")

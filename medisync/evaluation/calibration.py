@@ -6,13 +6,17 @@ Everything is fitted to totals that hospitals can add up, so that no image and n
 import math
 
 import numpy as np
+from scipy.stats import beta
 
 from medisync.evaluation.metrics import brier_score, compute_metrics
 from medisync.evaluation.totals import (
+    CONFIDENCE_EDGES,
+    CORRECT,
     EPSILON,
     NONCONFORMITY_EDGES,
     OOD_SCORE_EDGES,
     TEMPERATURES,
+    WRONG,
     Floats,
     Totals,
     nonconformity_scores,
@@ -21,6 +25,15 @@ from medisync.schemas import LABELS, Calibration, Label
 
 IN_DISTRIBUTION_FRACTION = 0.95
 COVERAGE = 0.90
+
+ANSWER_RISK, DOUBT_RISK = 0.05, 0.10
+"""Fractions of the answers without doubt, and of all answers, that may be wrong."""
+
+RISK_FAILURE = 0.1
+"""Probability, over the draw of the validation images, that such a fraction is exceeded after all."""
+
+NO_CONFIDENCE = 1.1
+"""A threshold that no confidence reaches."""
 
 
 def fit_temperature(totals: Totals) -> float:
@@ -61,12 +74,46 @@ def prediction_set(probabilities: Floats, threshold: float) -> list[Label]:
     return [LABELS[k] for k in order if scores[k] <= threshold + EPSILON]
 
 
-def summarise(before: Totals, after: Totals, temperature: float) -> Calibration:
-    """The record of a calibration, from validation totals at temperature 1 and at the fitted temperature."""
+def fit_confidence_threshold(totals: Totals, risk: float) -> float:
+    """The least confidence found from which at most the fraction `risk` of the scans that are not flagged is misclassified.
+
+    A binary search over the edges of confidence cells. Each candidate is accepted if the upper confidence bound (Clopper &
+    Pearson) of its error rate, at a level that makes up for the number of candidates, is no larger than `risk`; so the
+    fraction is exceeded with probability RISK_FAILURE at most, if validation images are independent and scans are like
+    them. NO_CONFIDENCE if no candidate is accepted.
+
+    Selection with guaranteed risk: Geifman & El-Yaniv 2017, https://arxiv.org/abs/1705.08500.
+    """
+    answers = totals.selective[CORRECT] + totals.selective[WRONG]
+    answered, wrong = (np.cumsum(row[::-1])[::-1] for row in (answers, totals.selective[WRONG]))
+    low, high = 0, len(answers)
+    level = 1 - RISK_FAILURE / math.ceil(math.log2(high + 1))
+    while low < high:
+        cell = (low + high) // 2
+        if _upper_bound(int(wrong[cell]), int(answered[cell]), level) <= risk:
+            high = cell
+        else:
+            low = cell + 1
+    return float(CONFIDENCE_EDGES[high]) if high < len(answers) else NO_CONFIDENCE
+
+
+def _upper_bound(wrong: int, count: int, level: float) -> float:
+    """The upper confidence bound of a fraction of which `wrong` of `count` are an observation."""
+    return float(beta.ppf(level, wrong + 1, count - wrong)) if wrong < count else 1.0
+
+
+def summarise(before: Totals, after: Totals, temperature: float, ood_threshold: float) -> Calibration:
+    """The record of a calibration, from validation totals at temperature 1 and at the fitted temperature.
+
+    In the latter, images beyond `ood_threshold` are flagged.
+    """
+    answer = fit_confidence_threshold(after, ANSWER_RISK)
     return Calibration(
         temperature=temperature,
-        distance_threshold=fit_ood_threshold(after),
+        distance_threshold=ood_threshold,
         conformal_threshold=fit_conformal_threshold(after),
+        answer_threshold=answer,
+        doubt_threshold=min(answer, fit_confidence_threshold(after, DOUBT_RISK)),
         ece_before=compute_metrics(before).ece,
         ece_after=compute_metrics(after).ece,
         brier_before=brier_score(before),

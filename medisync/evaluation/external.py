@@ -28,7 +28,7 @@ def external_figures(
     ours = [np.array(row, np.int64) for row in (inside.tumour, inside.healthy, inside.ood_scores)] if inside else None
     return ExternalFigures(
         known=compute_metrics(known, fitted) if known.confusion.sum() else None,
-        other_selective=selective_metrics(other),
+        other_selective=selective_metrics(other, fitted),
         tumour_auc=_area(tumour, healthy),
         tumour_auc_external_healthy=_area(ours[0], healthy) if ours else None,
         tumour_auc_external_tumours=_area(tumour, ours[1]) if ours else None,

@@ -49,7 +49,7 @@ def compute_metrics(totals: Totals, fitted: Calibration | None = None) -> Metric
         set_size=size,
         unlike_training=_fraction_beyond(totals.ood_scores, fitted.distance_threshold) if fitted else None,
         reliability=_reliability_bins(totals.reliability),
-        selective=selective_metrics(totals),
+        selective=selective_metrics(totals, fitted),
         intervals=_overall_intervals(samples),
     )
 

@@ -15,11 +15,14 @@ from medisync.evaluation.totals import (
     Ints,
     Totals,
 )
-from medisync.schemas import Interval, SelectiveMetrics, SelectivePoint
+from medisync.schemas import AnswerFigures, Calibration, Interval, SelectiveMetrics, SelectivePoint
 
 
-def selective_metrics(totals: Totals) -> SelectiveMetrics | None:
-    """Which fraction is flagged, which is wrong all the same, and the risk-coverage curve; None without images."""
+def selective_metrics(totals: Totals, fitted: Calibration | None = None) -> SelectiveMetrics | None:
+    """Which fraction is flagged, which is wrong all the same, and the risk-coverage curve; None without images.
+
+    What the verdicts are worth needs the thresholds fitted on validation.
+    """
     selective, count = totals.selective, int(totals.selective.sum())
     if not count:
         return None
@@ -30,8 +33,20 @@ def selective_metrics(totals: Totals) -> SelectiveMetrics | None:
         flagged=flagged / count,
         confidently_wrong=misled / count,
         intervals=_intervals(np.array([misled, flagged, count - misled - flagged]), totals),
+        without_doubt=_answer_figures(selective, fitted.answer_threshold if fitted else None),
+        answered=_answer_figures(selective, fitted.doubt_threshold if fitted else None),
         points=_risk_coverage(selective, count),
     )
+
+
+def _answer_figures(selective: Ints, threshold: float | None) -> AnswerFigures | None:
+    """What is answered from this confidence on, to the width of a cell."""
+    if threshold is None:
+        return None
+    cells = CONFIDENCE_EDGES[:-1] >= threshold - EPSILON
+    correct, wrong = (int(selective[row, cells].sum()) for row in (CORRECT, WRONG))
+    answered = correct + wrong
+    return AnswerFigures(coverage=answered / selective.sum(), risk=wrong / answered if answered else None)
 
 
 def _intervals(outcomes: Ints, totals: Totals) -> dict[str, Interval]:

@@ -8,7 +8,7 @@ images, and were calibrated on them.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -25,7 +25,7 @@ from medisync.federation.server_app import Outcome
 from medisync.model.device import select_device
 from medisync.schemas import SPLITS, BaselineModel, BaselineRecord, ModelKind, PairedDifference
 from medisync.training.dataset import HospitalData, ImageSet
-from medisync.training.local import Outputs, predict_images
+from medisync.training.local import Outputs, missing_class_adjustment, predict_images
 from medisync.training.seeds import derive_seed
 
 ALL = "all hospitals"
@@ -55,6 +55,7 @@ class Tested:
 
     images: ImageSet
     outputs: Outputs
+    """With logits under the hospital's own prior, if the model was trained there."""
 
     def correct(self) -> NDArray[np.bool_]:
         return np.asarray(self.outputs.logits.argmax(axis=1) == self.images.labels)
@@ -164,11 +165,14 @@ def _test(
 ) -> dict[str, Tested]:
     device = select_device(configuration.training.device)
 
-    def test(name: str, images: ImageSet) -> Tested:
+    def test(name: str, data: HospitalData) -> Tested:
         report = partial(observer.images_processed, name, "test", trained.outcome.best_round)
-        return Tested(images, predict_images(trained.outcome.state_at(name), images, device, report))
+        outputs = predict_images(trained.outcome.state_at(name), data["test"], device, report)
+        prior = configuration.training.missing_class_prior if name in trained.hospitals else 1.0
+        adjustment = missing_class_adjustment(data["train"].labels, prior).numpy()
+        return Tested(data["test"], replace(outputs, logits=outputs.logits + adjustment))
 
-    return {name: test(name, hospitals[name]["test"]) for name in sorted(hospitals)}
+    return {name: test(name, hospitals[name]) for name in sorted(hospitals)}
 
 
 def _describe(trained: Model, tested: Mapping[str, Tested]) -> BaselineModel:

@@ -39,7 +39,14 @@ from medisync.model.device import select_device
 from medisync.model.weights import State
 from medisync.schemas import LABELS, Introduction
 from medisync.training.dataset import HospitalData, ImageSet
-from medisync.training.local import Outputs, Update, localise, predict_images, train_locally
+from medisync.training.local import (
+    Outputs,
+    Update,
+    localise,
+    missing_class_adjustment,
+    predict_images,
+    train_locally,
+)
 from medisync.training.seeds import derive_seed
 
 ACTIVITIES = {"train": "training images", "val": "validation", "test": "test"}
@@ -156,9 +163,10 @@ def _evaluate(task: _Task) -> RecordDict:
     outputs = _predict(state, instructions, images, task.reporting(ACTIVITIES[instructions.split]))
     distribution = task.message.content.array_records.get(DISTRIBUTION)
     fitted = from_arrays(FeatureDistribution, distribution) if distribution else None
+    prior = instructions.training.missing_class_prior if instructions.own_prior else 1.0
     totals = tally(
         images.labels,
-        outputs.logits,
+        outputs.logits + missing_class_adjustment(task.data["train"].labels, prior).numpy(),
         images.groups,
         temperature=instructions.temperature,
         ood_scores=fitted.ood_scores(outputs.features) if fitted else None,

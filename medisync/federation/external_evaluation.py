@@ -19,7 +19,8 @@ def evaluate(
     on_batch: Callable[[int], None] = lambda count: None,
 ) -> ExternalFigures:
     """Returns the figures of the global model, as it predicts scans from no hospital of the federation."""
-    device, fitted = select_device(config.device), outcome.calibration
+    device = select_device(config.device)
+    fitted = outcome.calibration_elsewhere or outcome.calibration
 
     def predict(members: ImageSet) -> Outputs:
         return predict_images(outcome.state, members, device, on_batch)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 import numpy as np
@@ -59,6 +59,8 @@ class Fitted:
     """Everything that is fitted to training and validation images before the test images are read."""
 
     calibration: Calibration
+    calibration_elsewhere: Calibration | None
+    """For scans whose hospital is not known; None where it is the same."""
     distribution: FeatureDistribution
     statistics: dict[str, State]
     """BatchNorm's running statistics by hospital; empty where all hospitals have the same."""
@@ -172,15 +174,25 @@ def calibrate(evaluation: FederatedEvaluation, config: TrainingConfig) -> Fitted
             "no hospital has enough training images of any class to fit the OOD score; at least 3 are needed"
         )
     distribution = ood.fit_distribution(moments)
-    before = add_up(evaluation.collect_totals(instructions).values())
-    temperature = calibration.fit_temperature(before)
-    scaled = EvaluateInstructions(config, temperature=temperature, detail="totals")
-    after = add_up(evaluation.collect_totals(scaled, distribution).values())
+    own = _fit(evaluation, instructions, distribution)
+    elsewhere = replace(instructions, own_prior=False)
     statistics = {name: each.statistics for name, each in summaries.items() if each.statistics}
     images = {name: float(each.moments.counts.sum()) for name, each in summaries.items()}
     return Fitted(
-        calibration=calibration.summarise(before, after, temperature),
+        calibration=own,
+        calibration_elsewhere=_fit(evaluation, elsewhere, distribution) if config.missing_class_prior < 1 else None,
         distribution=distribution,
         statistics=statistics,
         mean_statistics=local_batchnorm.average_statistics(statistics, images),
     )
+
+
+def _fit(
+    evaluation: FederatedEvaluation, instructions: EvaluateInstructions, distribution: FeatureDistribution
+) -> Calibration:
+    """Fits temperature and thresholds to the validation images as these instructions have them predicted."""
+    before = add_up(evaluation.collect_totals(instructions, distribution).values())
+    temperature, threshold = calibration.fit_temperature(before), calibration.fit_ood_threshold(before)
+    scaled = replace(instructions, temperature=temperature, ood_threshold=threshold)
+    after = add_up(evaluation.collect_totals(scaled, distribution).values())
+    return calibration.summarise(before, after, temperature, threshold)

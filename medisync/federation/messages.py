@@ -71,6 +71,8 @@ class EvaluateInstructions:
     """Side of the images; 0 for the stored size."""
     ood_threshold: float = math.inf
     """OOD score above which an image is flagged."""
+    own_prior: bool = True
+    """Whether the hospital predicts its scans under its own prior, or as scans of a hospital that is not known."""
 
     def to_record(self) -> ConfigRecord:
         return ConfigRecord(
@@ -81,6 +83,7 @@ class EvaluateInstructions:
                 "detail": self.detail,
                 "image-size": self.image_size,
                 "ood-threshold": self.ood_threshold,
+                "own-prior": self.own_prior,
             }
         )
 
@@ -93,6 +96,7 @@ class EvaluateInstructions:
             record["detail"],  # type: ignore[arg-type]
             int(record["image-size"]),  # type: ignore[arg-type]
             float(record["ood-threshold"]),  # type: ignore[arg-type]
+            bool(record["own-prior"]),
         )
 
 

@@ -13,10 +13,10 @@ from flwr.serverapp.strategy import FedAvg
 from medisync.evaluation.external import score_histograms
 from medisync.evaluation.metrics import compute_metrics
 from medisync.evaluation.ood import FeatureDistribution
-from medisync.evaluation.totals import add_up
+from medisync.evaluation.totals import Totals, add_up
 from medisync.federation.aggregation import AggregationResult, MissingHospitalsError, aggregate
 from medisync.federation.checkpoint import Checkpoint
-from medisync.federation.federated_evaluation import FederatedEvaluation, calibrate
+from medisync.federation.federated_evaluation import FederatedEvaluation, Fitted, calibrate
 from medisync.federation.history import hospital_scores, is_better
 from medisync.federation.messages import (
     NO_EXCHANGE,
@@ -58,12 +58,16 @@ class Outcome:
     history: list[HistoryEntry]
     best_round: int
     calibration: Calibration
+    calibration_elsewhere: Calibration | None
+    """For scans whose hospital is not known; None where it is the same."""
     test: Metrics
     """Metrics on the test images of all hospitals together."""
     hospitals: dict[str, Metrics]
     """Metrics on each hospital's test images."""
+    test_elsewhere: Metrics | None
+    """`test` as if the images' hospitals were not known; None where it is the same."""
     histograms: ScoreHistograms
-    """Scores of the test images of all hospitals together."""
+    """Scores of the test images of all hospitals together, as if their hospitals were not known."""
 
     def state_at(self, hospital: str) -> dict[str, Any]:
         """Returns the weights that scans of this hospital are predicted with, whether it took part or not."""
@@ -89,15 +93,9 @@ def federate(
     hospitals = find_participants().hospitals
     evaluation = FederatedEvaluation(grid, hospitals, best, end.best_round, plan.federation.round_deadline)
     fitted = calibrate(evaluation, plan.training)
-    test = EvaluateInstructions(
-        plan.training,
-        "test",
-        fitted.calibration.temperature,
-        "intervals",
-        ood_threshold=fitted.calibration.distance_threshold,
-    )
-    totals = evaluation.collect_totals(test, fitted.distribution)
-    together = add_up(totals.values())
+    totals = _read_test(evaluation, plan, fitted, fitted.calibration)
+    together, elsewhere = add_up(totals.values()), fitted.calibration_elsewhere
+    unknown = add_up(_read_test(evaluation, plan, fitted, elsewhere, own_prior=False).values()) if elsewhere else None
     return Outcome(
         state={**best.to_torch_state_dict(), **fitted.mean_statistics},
         statistics=fitted.statistics,
@@ -105,10 +103,32 @@ def federate(
         history=end.history,
         best_round=end.best_round,
         calibration=fitted.calibration,
+        calibration_elsewhere=elsewhere,
         test=compute_metrics(together, fitted.calibration),
         hospitals={name: compute_metrics(part, fitted.calibration) for name, part in totals.items()},
-        histograms=score_histograms(together),
+        test_elsewhere=compute_metrics(unknown, elsewhere) if unknown else None,
+        histograms=score_histograms(unknown or together),
     )
+
+
+def _read_test(
+    evaluation: FederatedEvaluation,
+    plan: FederationPlan,
+    fitted: Fitted,
+    calibration: Calibration,
+    *,
+    own_prior: bool = True,
+) -> dict[str, Totals]:
+    """Returns each hospital's totals on its test images, under this calibration."""
+    instructions = EvaluateInstructions(
+        plan.training,
+        "test",
+        calibration.temperature,
+        "intervals",
+        ood_threshold=calibration.distance_threshold,
+        own_prior=own_prior,
+    )
+    return evaluation.collect_totals(instructions, fitted.distribution)
 
 
 def _first_checkpoint(plan: FederationPlan) -> Checkpoint:

@@ -62,6 +62,7 @@ def _layer_maps(classifier: Classifier, batch: Tensor, index: int) -> list[Tenso
         batch.requires_grad_(True)
         logits, maps = forward_with_stages(classifier.network, batch, classifier.device, STAGES)
         activations = [maps[stage] for stage in STAGES]
+        logits = logits + torch.from_numpy(classifier.adjustment).to(logits)
         gradients = torch.autograd.grad(functional.log_softmax(logits, dim=1)[:, index].sum(), activations)
     return [
         (activation.detach() * gradient.relu()).float().sum(dim=1, keepdim=True).relu()

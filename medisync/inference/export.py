@@ -76,10 +76,10 @@ def describe(classifier: Classifier) -> dict[str, str]:
         "labels": json.dumps(list(LABELS)),
         "network": f"ResNet18, {'BatchNorm' if batchnorm else 'GroupNorm, 16 channels a group'}",
         "image_size": str(meta.image_size),
-        "temperature": repr(meta.calibration.temperature),
-        "conformal_threshold": repr(meta.calibration.conformal_threshold),
+        "temperature": repr(classifier.calibration.temperature),
+        "conformal_threshold": repr(classifier.calibration.conformal_threshold),
         "model_sha256": meta.model_sha256,
-        "statistics_of": classifier.hospital,
+        "hospital": classifier.hospital,
         "use": "Research only. Not a medical device; nothing that it computes is a diagnosis.",
     }
 
@@ -93,10 +93,12 @@ class _Computation(nn.Module):
         self.network = restore_network(classifier.network.state_dict(), self.device).eval()
         self.side = classifier.meta.image_size
         self.features = classifier.distribution.features
-        self.temperature = classifier.meta.calibration.temperature
+        self.temperature = classifier.calibration.temperature
+        self.adjustment = nn.Buffer(torch.from_numpy(classifier.adjustment).to(torch.float32))
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         logits, features = forward_with_features(self.network, normalise(pixels), self.device, self.features)
+        logits = logits + self.adjustment
         return (logits / self.temperature).softmax(dim=1), logits, features
 
 

@@ -159,9 +159,10 @@ def score_folder(classifier: Classifier, root: Path, labels: FolderLabels) -> Fo
     if not any(isinstance(label, str) for label, _ in read):
         raise DataError(f"{root}: no scan in its class folders can be read; the first: {unreadable[0].problem}")
     flagged = sum(prediction.unlike_training for _, prediction in read) / len(read)
-    known, other = _tally(read, classifier.meta.calibration), _tally_others(read, classifier.meta.calibration)
-    figures = external_figures(known, other, _histograms(classifier), classifier.meta.calibration)
-    metrics = figures.known or compute_metrics(known, classifier.meta.calibration)  # the latter of no scan at all
+    fitted = classifier.calibration
+    known, other = _tally(read, fitted), _tally_others(read, fitted)
+    figures = external_figures(known, other, _histograms(classifier), fitted)
+    metrics = figures.known or compute_metrics(known, fitted)  # the latter of no scan at all
     return FolderScores(_figures(metrics, figures, flagged), _details(metrics, figures), left_out, files, unreadable)
 
 

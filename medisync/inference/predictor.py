@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from medisync.errors import ConfigError, ImageError, ModelError
@@ -19,11 +18,12 @@ from medisync.evaluation.totals import Floats, softmax
 from medisync.imaging.decoding import Decoded, Scan, decode
 from medisync.imaging.intensities import Pixels
 from medisync.imaging.preprocessing import normalise, standardise
+from medisync.inference.verdict import judge, with_checks
 from medisync.model import local_batchnorm
 from medisync.model.device import Device, memory_kept, select_device
 from medisync.model.resnet import FEATURE_LAYOUTS, forward_with_features, load_weights, restore_network
-from medisync.model.weights import State, read_checked
-from medisync.schemas import LABELS, ImageCheck, Prediction, StoredModel
+from medisync.model.weights import read_checked
+from medisync.schemas import LABELS, Calibration, ImageCheck, Prediction, StoredModel
 from medisync.workspace import artifacts
 
 SMALL_SIDE = 128
@@ -45,7 +45,18 @@ class Classifier:
     distribution: FeatureDistribution
     meta: StoredModel
     hospital: str = ""
-    """The hospital whose running statistics the network has; empty for those that suit scans from anywhere."""
+    """The hospital of the run that the scans come from; empty where it is not known or makes no difference."""
+
+    @property
+    def calibration(self) -> Calibration:
+        """The calibration for scans of that hospital, or of none that is known."""
+        return self.meta.calibration if self.hospital else self.meta.calibration_elsewhere or self.meta.calibration
+
+    @property
+    def adjustment(self) -> Floats:
+        """Values [classes] added to the logits: the logarithms of the hospital's own prior, 0 where none is known."""
+        prior = self.meta.hospital_priors.get(self.hospital, {})
+        return np.log([prior.get(label, 1.0) for label in LABELS])
 
 
 def open_run(folder: Path, hospital: str = "") -> Classifier:
@@ -60,15 +71,18 @@ def open_run(folder: Path, hospital: str = "") -> Classifier:
 def load(model_file: Path, distribution_file: Path, meta: StoredModel, hospital: str = "") -> Classifier:
     """The classifier in these files: a run's global model, or one hospital's own.
 
-    `hospital` is the hospital of the federation that the scans come from, if any: they are normalised with its own
-    running statistics.
+    `hospital` is the hospital of the federation that the scans come from, if any: they are predicted under its own prior
+    and normalised with its own running statistics, where the run has these.
 
-    Raises ModelError if a file is missing, altered or not what its name says; ConfigError if the run holds no running
-    statistics of that hospital.
+    Raises ModelError if a file is missing, altered or not what its name says; ConfigError if the model does not distinguish
+    that hospital.
     """
-    state = load_weights(model_file, sha256=meta.model_sha256)
     if hospital:
-        state.update(_own_statistics(model_file.parent, meta, hospital))
+        _require_known(meta, hospital)
+    state = load_weights(model_file, sha256=meta.model_sha256)
+    if hospital in meta.statistics_of:
+        data = read_checked(model_file.parent / artifacts.STATISTICS, meta.statistics_sha256)
+        state.update(local_batchnorm.parse_statistics(data)[hospital])
     distribution = FeatureDistribution.from_bytes(read_checked(distribution_file, meta.distribution_sha256))
     if distribution.features not in FEATURE_LAYOUTS:
         known = " or ".join(map(str, FEATURE_LAYOUTS))
@@ -77,14 +91,12 @@ def load(model_file: Path, distribution_file: Path, meta: StoredModel, hospital:
     return Classifier(restore_network(state, device).eval(), device, distribution, meta, hospital)
 
 
-def _own_statistics(folder: Path, meta: StoredModel, hospital: str) -> State:
-    if not meta.statistics_of:
+def _require_known(meta: StoredModel, hospital: str) -> None:
+    if not meta.distinguishes:
         raise ConfigError(f"{hospital!r}: the model is the same for scans of all hospitals; name no hospital")
-    if hospital not in meta.statistics_of:
-        known = ", ".join(meta.statistics_of)
-        raise ConfigError(f"{hospital!r}: the model has running statistics of {known} only; name one of these, or none")
-    data = read_checked(folder / artifacts.STATISTICS, meta.statistics_sha256)
-    return local_batchnorm.parse_statistics(data)[hospital]
+    if hospital not in meta.distinguishes:
+        known = ", ".join(meta.distinguishes)
+        raise ConfigError(f"{hospital!r}: the model distinguishes {known} only; name one of these, or none")
 
 
 def predict(classifier: Classifier, data: bytes, slice_number: int | None = None) -> Prediction:
@@ -145,26 +157,30 @@ def predict_batch(classifier: Classifier, pixels: Pixels) -> list[Prediction]:
     return [_interpret(classifier, *outputs) for outputs in zip(*forward(classifier, pixels), strict=True)]
 
 
-def forward(classifier: Classifier, pixels: Pixels) -> tuple[NDArray[np.float32], Floats]:
-    """Logits [N, classes] and OOD scores [N] of standardised images uint8 [N, S, S]."""
+def forward(classifier: Classifier, pixels: Pixels) -> tuple[Floats, Floats]:
+    """Logits [N, classes] under the classifier's prior and OOD scores [N] of standardised images uint8 [N, S, S]."""
     with torch.inference_mode():
         batch = normalise(torch.from_numpy(np.ascontiguousarray(pixels)).to(classifier.device.kind))
         number = classifier.distribution.features
         logits, features = forward_with_features(classifier.network, batch, classifier.device, number)
-    return logits.cpu().numpy(), classifier.distribution.ood_scores(features.cpu().numpy())
+    return logits.cpu().numpy() + classifier.adjustment, classifier.distribution.ood_scores(features.cpu().numpy())
 
 
-def _interpret(classifier: Classifier, logits: NDArray[np.float32], ood_score: float) -> Prediction:
-    calibration = classifier.meta.calibration
-    row = logits[np.newaxis].astype(np.float64)
-    probabilities = softmax(row / calibration.temperature)[0]
+def _interpret(classifier: Classifier, logits: Floats, ood_score: float) -> Prediction:
+    calibration = classifier.calibration
+    probabilities = softmax(logits[np.newaxis] / calibration.temperature)[0]
+    flagged, confidence = bool(ood_score > calibration.distance_threshold), float(probabilities.max())
+    plausible = prediction_set(probabilities, calibration.conformal_threshold)
+    verdict, reasons = judge(calibration, confidence=confidence, flagged=flagged)
     return Prediction(
         label=LABELS[int(probabilities.argmax())],
-        confidence=float(probabilities.max()),
+        confidence=confidence,
         probabilities={label: float(value) for label, value in zip(LABELS, probabilities, strict=True)},
-        plausible=prediction_set(probabilities, calibration.conformal_threshold),
+        plausible=plausible,
         distance=float(ood_score),
-        unlike_training=bool(ood_score > calibration.distance_threshold),
+        unlike_training=flagged,
+        verdict=verdict,
+        reasons=reasons,
         checks=[],
         notes=[],
     )
@@ -172,9 +188,9 @@ def _interpret(classifier: Classifier, logits: NDArray[np.float32], ood_score: f
 
 def with_file_checks(prediction: Prediction, decoded: Decoded) -> Prediction:
     """The prediction with the checks of the image's file, the notes on its decoding, and which of its slices it is for."""
-    place = {"slices": decoded.slices, "slice_number": decoded.number}
-    about = {"checks": check_image(decoded), "notes": list(decoded.notes), **place}
-    return prediction.model_copy(update=about)
+    checks = check_image(decoded)
+    about = {"notes": list(decoded.notes), "slices": decoded.slices, "slice_number": decoded.number}
+    return with_checks(prediction, checks).model_copy(update=about)
 
 
 def check_image(decoded: Decoded) -> list[ImageCheck]:

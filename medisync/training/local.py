@@ -156,7 +156,9 @@ def missing_class_adjustment(labels: NDArray[np.int64], prior: float) -> Tensor:
     still learns "this is not a healthy scan" but never "there are no healthy scans".
 
     Logit adjustment by class prior: Menon et al. 2021, https://arxiv.org/abs/2007.07314; restricted to the missing
-    classes as in FedRS, Li & Zhan 2021, https://doi.org/10.1145/3447548.3467254.
+    classes as in FedRS, Li & Zhan 2021, https://doi.org/10.1145/3447548.3467254. Added
+    at prediction too, the values are the hospital's own prior; without them the logits do not depend on what is common where
+    the scan was made.
     """
     counts = torch.bincount(torch.from_numpy(labels), minlength=len(LABELS))
     return torch.where(counts > 0, 0.0, math.log(prior))
@@ -230,8 +232,8 @@ class _Learner:
         Targets are fractions of the classes, float32 [N, classes]; an image is correct if it is assigned to the class
         with the largest fraction.
         """
-        logits = forward(self.network, images, self.device)
-        loss = functional.cross_entropy(logits + self.objective.adjustment, targets)
+        logits = forward(self.network, images, self.device) + self.objective.adjustment
+        loss = functional.cross_entropy(logits, targets)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if self.objective.global_weights:

@@ -44,7 +44,7 @@ def choose_scans() -> list[Upload]:
 
 def choose_origin(run: RunListing) -> str:
     """Returns the hospital where the scans were made, if the model distinguishes hospitals; empty for any other."""
-    own = data.meta(run).statistics_of
+    own = data.meta(run).distinguishes
     if not own:
         return ""
     return st.selectbox(

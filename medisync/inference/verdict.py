@@ -1,0 +1,32 @@
+"""The verdict on a prediction: an answer, an answer with doubt, or no answer, and why.
+
+No answer is given for a scan that is out of distribution, or where the confidence is so low that too many answers would be
+wrong; `evaluation.calibration` chooses the thresholds on validation images, for a stated risk.
+"""
+
+from collections.abc import Sequence
+
+from medisync.schemas import Calibration, ImageCheck, Prediction, Verdict, VerdictReason
+
+
+def judge(fitted: Calibration, *, confidence: float, flagged: bool) -> tuple[Verdict, list[VerdictReason]]:
+    """The verdict on a prediction of this confidence, and its reasons; `flagged` scans are out of distribution.
+
+    A calibration without thresholds, of a run before there were verdicts, accepts any confidence.
+    """
+    reasons: list[VerdictReason] = ["out of distribution"] if flagged else []
+    if confidence < (fitted.doubt_threshold or 0.0):
+        reasons.append("low confidence")
+    if reasons:
+        return "no answer", reasons
+    if confidence < (fitted.answer_threshold or 0.0):
+        return "doubt", ["moderate confidence"]
+    return "answer", []
+
+
+def with_checks(prediction: Prediction, checks: Sequence[ImageCheck]) -> Prediction:
+    """The prediction with these checks of its image; a failed one makes an answer an answer with doubt."""
+    update: dict[str, object] = {"checks": list(checks)}
+    if not all(check.passed for check in checks) and prediction.verdict != "no answer":
+        update |= {"verdict": "doubt", "reasons": [*prediction.reasons, "image checks"]}
+    return prediction.model_copy(update=update)
