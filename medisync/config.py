@@ -168,6 +168,12 @@ class TrainingConfig(Section):
     missing_class_prior: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Prior that the loss assumes for a class without images at the hospital (https://arxiv.org/abs/2007.07314); 1 turns the
     adjustment off."""
+    mirrored_halves: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Weight of the loss on halves of symmetric scans, completed by their mirror images: one half of most scans with a tumour
+    is healthy tissue in the look of its collection; 0 turns it off."""
+    drawn_lesions: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Weight of the loss on scans without a tumour into which a lesion of no particular class is drawn (after
+    https://arxiv.org/abs/2011.04197); 0 turns it off."""
     normalisation: Normalisation = "group"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: Seed = 0
