@@ -127,7 +127,7 @@ def test_scans_of_a_hospital_are_predicted_with_its_own_running_statistics(tmp_p
     alike, own = (predictor.predict(each, encoded(texture(1, 200))).probabilities for each in found)
     assert alike != own
     with pytest.raises(
-        ConfigError, match="'South': the model has running statistics of North only; name one of these, or none"
+        ConfigError, match="'South': the model distinguishes North only; name one of these, or none"
     ):
         predictor.open_run(run, "South")
     (run / artifacts.STATISTICS).write_bytes(b"PK")
