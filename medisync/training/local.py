@@ -201,12 +201,12 @@ def _training_batch(
 ) -> _Batch:
     config = instructions.training
     pixels, labels = _fetch(data, chosen, instructions.image_size, device)
+    if config.augment:
+        pixels = augment(pixels, generator)
     weak = None
     if instructions.weak_labels:
         wanted = {"halves": config.mirrored_halves > 0, "lesions": config.drawn_lesions > 0}
-        weak = make_weak_images(pixels, labels, generator, **wanted, augmented=config.augment)
-    if config.augment:
-        pixels = augment(pixels, generator)
+        weak = make_weak_images(pixels, labels, generator, **wanted)
     targets = functional.one_hot(labels, len(LABELS)).to(torch.float32)
     if config.mixup:
         pixels, targets = mix_pairs(pixels, targets, config.mixup, generator)

@@ -12,8 +12,7 @@ def augment(pixels: Tensor, generator: torch.Generator) -> Tensor:
     Takes and returns uint8 [N, S, S]. Limits: 12 degrees, 6 % shift, 10 % scale, 20 % contrast, 10 % brightness, gamma
     0.8 to 1.25.
     """
-    if not (count := len(pixels)):
-        return pixels
+    count = len(pixels)
     uniform = (torch.rand(count, 8, generator=generator) * 2 - 1).to(pixels.device)  # each in [-1, 1]
     grid = functional.affine_grid(_affine(uniform), [count, 1, *pixels.shape[1:]], align_corners=False)
     images = pixels.unsqueeze(1).to(torch.float32).div_(255)

@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from medisync.schemas import LABELS
-from medisync.training.transforms import augment
 
 NO_TUMOUR = LABELS.index("notumor")
 
@@ -68,34 +67,19 @@ class WeakImages:
 
 
 def make_weak_images(
-    pixels: Tensor, labels: Tensor, generator: torch.Generator, *, halves: bool, lesions: bool, augmented: bool
+    pixels: Tensor, labels: Tensor, generator: torch.Generator, *, halves: bool, lesions: bool
 ) -> WeakImages:
-    """The images that a batch uint8 [N, S, S] with labels [N] gives, as far as halves and lesions are wanted."""
-    centred = centre(pixels)
-    usable = are_symmetric(centred) if halves else torch.zeros_like(labels, dtype=torch.bool)
-    with_tumour = usable & torch.isin(labels, torch.tensor(HALVES_LABELS, device=labels.device))
-    without = usable & (labels == NO_TUMOUR)
-    one, other = mirror_halves(centred[with_tumour])
-    left, right = mirror_halves(centred[without])
+    """The images that an augmented batch uint8 [N, S, S] with labels [N] gives, as far as halves and lesions are wanted."""
+    images, healthy = pixels.float(), labels == NO_TUMOUR
+    has_tumour = torch.isin(labels, torch.tensor(HALVES_LABELS, device=labels.device))
+    with_tumour = has_tumour & are_symmetric(images) if halves else torch.zeros_like(healthy)
+    one, other = mirror_halves(images[with_tumour])
+    left, right = mirror_halves(images[healthy] if halves else images[:0])
     is_left = (torch.rand(len(left), generator=generator) < 0.5).to(pixels.device)
-    healthy = torch.where(is_left[:, None, None], left, right)
-    drawn_into = pixels[labels == NO_TUMOUR] if lesions else pixels[:0]
-    donors = pixels[torch.randint(len(pixels), (len(drawn_into),), generator=generator).to(pixels.device)]
-    parts = [one, other, healthy, drawn_into, donors]
-    stacked = augment(torch.cat(parts), generator) if augmented else torch.cat(parts)
-    one, other, healthy, drawn_into, donors = torch.split(stacked.float(), [len(part) for part in parts])
-    return WeakImages(one, other, labels[with_tumour], healthy, draw_lesions(drawn_into, donors, generator))
-
-
-def centre(images: Tensor) -> Tensor:
-    """Each image moved sideways by whole pixels, so that the head's outline lies in the middle."""
-    side = images.shape[-1]
-    columns = (images > BACKGROUND).any(dim=1)
-    first = columns.float().argmax(dim=1)
-    last = side - 1 - columns.flip(1).float().argmax(dim=1)
-    shift = torch.round((side - 1 - first - last) / 2).long()
-    source = (torch.arange(side, device=images.device) - shift[:, None]) % side
-    return images.gather(2, source[:, None].expand(-1, side, -1))
+    drawn_into = images[healthy] if lesions else images[:0]
+    donors = images[torch.randint(len(images), (len(drawn_into),), generator=generator).to(pixels.device)]
+    drawn = draw_lesions(drawn_into, donors, generator) if len(drawn_into) else drawn_into
+    return WeakImages(one, other, labels[with_tumour], torch.where(is_left[:, None, None], left, right), drawn)
 
 
 def are_symmetric(images: Tensor) -> Tensor:

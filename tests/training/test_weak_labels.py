@@ -9,7 +9,6 @@ import torch
 from medisync.training.weak_labels import (
     WeakImages,
     are_symmetric,
-    centre,
     draw_lesions,
     halves_loss,
     lesion_loss,
@@ -31,17 +30,6 @@ def test_each_half_is_completed_by_its_own_mirror_image() -> None:
     left, right = mirror_halves(torch.tensor([[[1, 2, 3, 4]]]))
     assert left.tolist() == [[[1, 2, 2, 1]]]
     assert right.tolist() == [[[4, 3, 3, 4]]]
-
-
-@pytest.mark.parametrize("column", [2, 16, 30])
-def test_a_head_is_moved_to_the_middle(column: int) -> None:
-    assert torch.equal(centre(heads(column=column)), heads(column=16))
-
-
-def test_a_head_without_an_outline_stays_where_it_is() -> None:
-    for level in (0, 200):
-        even = torch.full((1, 64, 64), level, dtype=torch.uint8)
-        assert torch.equal(centre(even), even)
 
 
 def test_a_disc_is_symmetric_and_a_profile_is_not() -> None:
@@ -95,13 +83,11 @@ def test_an_image_without_a_head_gets_a_lesion_too() -> None:
 def test_only_symmetric_scans_give_halves_and_only_scans_without_a_tumour_get_lesions() -> None:
     pixels, labels = heads(5), torch.tensor([GLIOMA, MENINGIOMA, PITUITARY, NO_TUMOUR, NO_TUMOUR])
     pixels[1, 10:40, 50:64] = 100  # a profile
-    weak = make_weak_images(pixels, labels, torch.Generator().manual_seed(0), halves=True, lesions=True, augmented=True)
+    weak = make_weak_images(pixels, labels, torch.Generator().manual_seed(0), halves=True, lesions=True)
     assert weak.labels.tolist() == [GLIOMA]
     assert [len(part) for part in (weak.one, weak.other, weak.healthy, weak.lesions)] == [1, 1, 2, 2]
     assert weak.stacked().shape == (6, 64, 64)
-    none = make_weak_images(
-        pixels, labels, torch.Generator().manual_seed(0), halves=False, lesions=False, augmented=True
-    )
+    none = make_weak_images(pixels, labels, torch.Generator().manual_seed(0), halves=False, lesions=False)
     assert len(none.stacked()) == 0
     assert none.loss(torch.zeros(0, 4), 1, 1) == 0
 
