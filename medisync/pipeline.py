@@ -16,7 +16,7 @@ from medisync.config import Configuration
 from medisync.data import audit, external_audit
 from medisync.errors import ConfigError, DataError
 from medisync.evaluation.metrics import mean_of_defined
-from medisync.federation import baselines, external_evaluation, server_app, simulation
+from medisync.federation import baselines, external_evaluation, membership_attack, server_app, simulation
 from medisync.federation.checkpoint import Checkpoint, CheckpointFolder
 from medisync.federation.observer import CheckpointSaver, Observers, TrainingObserver
 from medisync.federation.plan import FederationPlan
@@ -24,7 +24,8 @@ from medisync.federation.progress import ProgressBar, baseline_images, federatio
 from medisync.federation.server_app import FindParticipants, Outcome
 from medisync.model import local_batchnorm
 from medisync.model.device import describe_device, select_device
-from medisync.model.weights import serialise
+from medisync.model.resnet import load_weights
+from medisync.model.weights import State, serialise
 from medisync.reporting import model_card
 from medisync.schemas import (
     LABELS,
@@ -35,6 +36,7 @@ from medisync.schemas import (
     ExternalEvaluation,
     Label,
     LabelMap,
+    MembershipRecord,
     ModelMeta,
     ModelMetrics,
     Progress,
@@ -221,6 +223,50 @@ def _store_local_models(run: RunContext, comparison: baselines.Comparison) -> Ba
     return comparison.record.model_copy(update={"models": described})
 
 
+def attack_membership(
+    run: RunContext, hospitals: Mapping[str, HospitalData], outcome: Outcome, compared: BaselineRecord
+) -> MembershipRecord:
+    """Attacks the global model: can scans that it was trained on be told from others? With a progress bar; writes the figures.
+
+    The hospitals' own models, where `compared` has them, are references for the images of the other hospitals.
+    """
+    references, config = _local_weights(run, compared), run.configuration.training
+    states = {name: outcome.state_at(name) for name in hospitals}
+    with (
+        failure_logged(),
+        _progress_bar(run, membership_attack.images_to_predict(hospitals, references)) as bar,
+    ):
+
+        def report(hospital: str, count: int) -> None:
+            bar.images_processed(hospital, "test", outcome.best_round, count)
+
+        record = membership_attack.attack(hospitals, states, references, config, report)
+    return _record_membership(run, record)
+
+
+def record_not_attacked(run: RunContext, hospitals: Sequence[str]) -> MembershipRecord:
+    """Writes that the images of these hospitals, which are elsewhere, could not be attacked."""
+    refused = dict.fromkeys(sorted(hospitals), membership_attack.NETWORKED)
+    return _record_membership(run, MembershipRecord(not_attacked=refused))
+
+
+def _record_membership(run: RunContext, record: MembershipRecord) -> MembershipRecord:
+    artifacts.write(run.folder, artifacts.MEMBERSHIP, record)
+    log.info("membership inference, area under the ROC curve: %s", membership_attack.describe(record))
+    return record
+
+
+def _local_weights(run: RunContext, compared: BaselineRecord) -> dict[str, State]:
+    """Returns the weights of the hospitals' own models, by hospital."""
+    return {
+        each.trained_at[0]: load_weights(
+            run.folder / artifacts.local_files(position)[0], sha256=each.stored.model_sha256
+        )
+        for position, each in enumerate(compared.models)
+        if each.kind == "local" and each.stored
+    }
+
+
 def evaluate_external(run: RunContext, record: AuditRecord, outcome: Outcome) -> dict[str, ExternalEvaluation]:
     """Evaluates the global model on every external dataset, once, after everything is fitted and the test split was read.
 
@@ -270,6 +316,7 @@ def publish(
     outcome: Outcome,
     compared: BaselineRecord | None,
     external: Mapping[str, ExternalEvaluation] | None = None,
+    attacked: MembershipRecord | None = None,
     *,
     synthetic: bool,
 ) -> ModelMeta:
@@ -281,7 +328,7 @@ def publish(
     meta = _metadata(run, stats, outcome, stored, synthetic=synthetic)
     artifacts.write(run.folder, artifacts.META, meta)
     software = {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}}
-    card = model_card.write(meta, run.configuration, software, compared, run.transport, external)
+    card = model_card.write(meta, run.configuration, software, compared, run.transport, external, attacked)
     write_bytes(run.folder / artifacts.CARD, card.encode())
     record = run.configuration.to_record()
     artifacts.commit(run.run, synthetic=synthetic, configuration=record, software=software, transport=run.transport)

@@ -520,6 +520,49 @@ class ExternalEvaluation(ExternalFigures):
     """Number of scans found but not evaluated, by reason."""
 
 
+AttackKind = Literal["loss", "margin", "reference"]
+"""What membership is inferred from: the loss, the margin of the true class, or the ratio to models trained elsewhere."""
+
+AttackLevel = Literal["image", "group"]
+
+
+class DetectionRate(Record):
+    """Fraction of the members that an attack finds while it takes no more than this fraction of non-members for members."""
+
+    false_positive_rate: Fraction
+    true_positive_rate: Fraction
+    interval: Interval | None
+
+
+class MembershipAttack(Record):
+    """How well an attack tells training images, or groups of them, from those of the test split of the same hospital."""
+
+    attack: AttackKind
+    level: AttackLevel
+    hospital: str | None
+    """None for all hospitals together, with one threshold."""
+    members: Count
+    """Images or groups of the training split."""
+    non_members: Count
+    """Images or groups of the test split."""
+    auc: Fraction
+    """Area under the ROC curve; 0.5 is chance."""
+    interval: Interval | None
+    """None with fewer than two groups of either kind."""
+    rates: list[DetectionRate] = []
+    """At 1 % false positives with at least 100 non-members, at 0.1 % with at least 1000 groups of non-members."""
+
+
+class MembershipRecord(Record):
+    """membership.json: attacks on the global model, made where all hospitals' images are in one process."""
+
+    attacks: list[MembershipAttack] = []
+    references: dict[str, list[str]] = {}
+    """By hospital, the hospitals whose own models were references for its images."""
+    not_attacked: dict[str, str] = {}
+    """Hospitals whose images were not attacked, with the reason."""
+
+
 def _current_kind(kind: object) -> object:
     """Maps "without", as runs written before 2026-11-28 call leave-one-out, to its current name."""
     return "leave-one-out" if kind == "without" else kind

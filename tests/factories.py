@@ -20,6 +20,7 @@ from medisync.schemas import (
     ClassMetrics,
     CopyPair,
     DatasetStats,
+    DetectionRate,
     ExternalAudit,
     ExternalEvaluation,
     ExternalImage,
@@ -32,6 +33,8 @@ from medisync.schemas import (
     Label,
     LabelMap,
     Location,
+    MembershipAttack,
+    MembershipRecord,
     Metrics,
     ModelKind,
     ModelMeta,
@@ -108,6 +111,7 @@ def make_run(
         artifacts.LABEL_MAP: LabelMap(),
         artifacts.BASELINES: compared,
         artifacts.EXTERNAL: external(),
+        artifacts.MEMBERSHIP: membership(),
         artifacts.META: described.model_copy(update=digests),
     }
     if splits is not None:
@@ -248,6 +252,34 @@ def external() -> dict[str, ExternalEvaluation]:
             ood_fpr95_other=0.77,
         )
     }
+
+
+def membership(overall: float = 0.55, worst: float = 0.58) -> MembershipRecord:
+    """Returns attacks on two hospitals; on groups of all and of the second hospital the stronger one has these areas.
+
+    Intervals reach 0.02 to either side.
+    """
+    first, second, _ = HOSPITALS
+    areas = {None: (0.56, overall), first: (0.54, 0.51), second: (0.6, worst)}
+    return MembershipRecord(
+        attacks=[
+            MembershipAttack(
+                attack=kind,
+                level=level,
+                hospital=hospital,
+                members=700,
+                non_members=150,
+                auc=area - weaker,
+                interval=Interval(low=area - weaker - 0.02, high=area - weaker + 0.02),
+                rates=[DetectionRate(false_positive_rate=0.01, true_positive_rate=0.03, interval=None)],
+            )
+            for hospital, pair in areas.items()
+            for kind, weaker in (("loss", 0.01), ("reference", 0.0))
+            for level, area in zip(("image", "group"), pair, strict=True)
+        ],
+        references={first: [second], second: [first]},
+        not_attacked={"Tata Memorial Mumbai": "it has no training images or no test images"},
+    )
 
 
 def _class_metrics(matrix: list[list[int]], index: int) -> ClassMetrics:

@@ -223,6 +223,23 @@ def test_a_run_without_external_scans_says_how_to_add_them(workspace: Workspace)
     assert "This run has no external test set" in words(open_page("overview"))
 
 
+def test_evaluation_shows_the_attacks_and_what_leaves_a_hospital(workspace: Workspace) -> None:
+    factories.make_run(workspace)
+    app = open_page("evaluation")
+    said = words(app)
+    assert "0.5 is chance" in said
+    assert "all hospitals together AUC 0.550" in said.replace("\N{NO-BREAK SPACE}", " ")
+    assert "Nothing in this table is covered by secure aggregation" in said
+    assert "simulated its hospitals" in said
+
+
+def test_evaluation_of_an_older_run_says_that_it_was_not_attacked(workspace: Workspace) -> None:
+    factories.make_run(workspace, without=artifacts.MEMBERSHIP)
+    app = open_page("evaluation")
+    assert "This run was not attacked" in words(app)
+    assert not app.error
+
+
 def test_evaluation_of_one_hospital_leaves_undefined_metrics_undefined(workspace: Workspace) -> None:
     factories.make_run(workspace)
     app = open_page("evaluation")

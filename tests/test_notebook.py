@@ -114,6 +114,23 @@ def test_the_baselines_are_in_the_run_and_in_the_executed_notebook(workspace: ar
     assert "McNemar p" in (run / artifacts.NOTEBOOK).read_text(encoding="utf-8")
 
 
+def test_the_attack_uses_the_hospitals_own_models_and_is_on_the_card(workspace: artifacts.Workspace) -> None:
+    run = workspace.artifacts / "run-001"
+    assert artifacts.MEMBERSHIP in artifacts.read(run, artifacts.RUN).files
+    record = artifacts.read(run, artifacts.MEMBERSHIP)
+    names = ["AIIMS Delhi", "NIMHANS Bengaluru", "Tata Memorial Mumbai"]
+    assert record.references == {name: [other for other in names if other != name] for name in names}
+    assert {each.hospital for each in record.attacks} == {None, *names}
+    assert {each.attack for each in record.attacks} == {"loss", "margin", "reference"}
+    split = artifacts.read(run, artifacts.SPLITS)
+    for each in record.attacks:
+        hospital = split.hospitals.get(each.hospital)
+        if hospital and each.level == "image":
+            assert each.members <= len(hospital.train)
+            assert each.non_members <= len(hospital.test)
+    assert "## Membership inference" in (run / artifacts.CARD).read_text(encoding="utf-8")
+
+
 def test_the_external_dataset_is_evaluated_as_the_command_evaluates_it(
     workspace: artifacts.Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -171,7 +188,7 @@ def test_the_executed_notebook_shows_pictures_that_need_no_browser_to_be_seen(wo
         for output in cell.get("outputs", [])
         if "application/vnd.plotly.v1+json" in output.get("data", {})
     ]
-    assert len(charts) == 10
+    assert len(charts) == 11
     if Chromium.find_browser(skip_local=False) is None:
         pytest.skip("neither Chrome nor Chromium is installed, so charts have no static pictures")
     for chart in charts:

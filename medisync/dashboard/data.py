@@ -20,6 +20,7 @@ from medisync.schemas import (
     ExternalEvaluation,
     HistoryEntry,
     Label,
+    MembershipRecord,
     ModelMeta,
     Prediction,
     Progress,
@@ -146,6 +147,11 @@ def baselines(run: RunListing) -> BaselineRecord | None:
 def external(run: RunListing) -> dict[str, ExternalEvaluation]:
     """Returns the evaluation of each external dataset, by its name; empty for a run without any."""
     return _fetch(run, artifacts.EXTERNAL) if artifacts.EXTERNAL in record(run).files else {}
+
+
+def membership(run: RunListing) -> MembershipRecord | None:
+    """Returns the attacks on the run's model; None for a run that recorded none."""
+    return _fetch(run, artifacts.MEMBERSHIP) if artifacts.MEMBERSHIP in record(run).files else None
 
 
 def progress(run: RunListing) -> Progress | None:

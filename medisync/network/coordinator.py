@@ -89,7 +89,9 @@ def _federate(grid: Grid, run_config: Mapping[str, Any]) -> str:
         compared = _without_baselines(outcome, stats)
         artifacts.write(run.folder, artifacts.BASELINES, compared)
         synthetic = _is_synthetic(registration.introductions)
-        pipeline.publish(replace(run, configuration=described), stats, outcome, compared, synthetic=synthetic)
+        attacked = pipeline.record_not_attacked(run, sorted(stats))
+        run = replace(run, configuration=described)
+        pipeline.publish(run, stats, outcome, compared, attacked=attacked, synthetic=synthetic)
     return run.name
 
 

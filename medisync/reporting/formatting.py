@@ -67,9 +67,13 @@ def _bracketed(low: str, high: str) -> str:
 
 
 def auc_with_interval(metrics: Metrics | ClassMetrics, name: str) -> str:
-    """Returns an area under the ROC curve with its interval, such as `0.971 (0.959 to 0.982)`."""
-    found, shown = metrics.intervals.get(name), decimal(getattr(metrics, name))
-    return f"{shown} {_bracketed(decimal(found.low), decimal(found.high))}" if found else shown
+    """Returns an area under the ROC curve of `metrics` with its interval, such as `0.971 (0.959 to 0.982)`."""
+    return area(getattr(metrics, name), metrics.intervals.get(name))
+
+
+def area(value: float | None, found: Interval | None) -> str:
+    """Returns an area under the ROC curve with its interval, if it has one: `0.971 (0.959 to 0.982)`."""
+    return f"{decimal(value)} {_bracketed(decimal(found.low), decimal(found.high))}" if found else decimal(value)
 
 
 def points(difference: float) -> str:

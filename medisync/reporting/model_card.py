@@ -9,11 +9,19 @@ from typing import Any
 import pandas as pd
 
 from medisync.config import Configuration, Hospital, Normalisation, TrainingConfig
-from medisync.reporting import outside, sentences, tables
+from medisync.reporting import membership, outside, sentences, tables
 from medisync.reporting.formatting import CLASS_NAMES, NO_VALUE, count, decimal, listed, moment, number, percent
 from medisync.reporting.headlines import lowest_in_words
 from medisync.reporting.outside import Claim
-from medisync.schemas import BaselineRecord, DatasetStats, ExternalEvaluation, Metrics, ModelMeta, Transport
+from medisync.schemas import (
+    BaselineRecord,
+    DatasetStats,
+    ExternalEvaluation,
+    MembershipRecord,
+    Metrics,
+    ModelMeta,
+    Transport,
+)
 
 PURPOSE = """For research use only, non-commercial. This is not a medical device, and its output is not a diagnosis. It shows what
 federated learning does for one task: to assign a single brain MRI slice to one of four classes. It does not detect or
@@ -66,12 +74,14 @@ def write(
     baselines: BaselineRecord | None,
     transport: Transport = "in one process",
     external: Mapping[str, ExternalEvaluation] | None = None,
+    attacked: MembershipRecord | None = None,
 ) -> str:
     """Returns the model card of a run; `external` has the evaluation of each external dataset, by its name."""
     test = meta.metrics.test
     sections = [
         f"# Model card: {meta.run}",
         _synthetic(meta),
+        membership.warning(attacked),
         f"## Intended use\n\n{PURPOSE}",
         f"## Model\n\n{_model(meta, software, configuration)}",
         f"## Data\n\n{_data(meta, configuration, transport)}",
@@ -80,6 +90,7 @@ def write(
         f"## Calibration and uncertainty\n\n{_uncertainty(meta)}",
         f"## Outside its hospitals\n\n{_outside(test, external or {}, baselines)}",
         f"## Comparison\n\nTest accuracy.\n\n{_frame(tables.model_accuracies(baselines))}" if baselines else "",
+        f"## Membership inference\n\n{_membership(attacked)}",
         f"## Limitations\n\n{LIMITS}",
         f"## CLAIM 2024\n\n{_checklist(meta, bool(external))}",
     ]
@@ -207,6 +218,14 @@ def _external_set(inside: Metrics, name: str, found: ExternalEvaluation) -> str:
     if found.known:
         parts.append(f"By class:\n\n{_frame(tables.per_class(found.known))}")
     return "\n\n".join(parts)
+
+
+def _membership(attacked: MembershipRecord | None) -> str:
+    """Returns what the model gives away about which scans it was trained on."""
+    said = membership.summary(attacked)
+    if not (attacked and attacked.attacks):
+        return said
+    return f"{said}\n\n{_frame(membership.attacks(attacked))}\n\n{membership.METHOD}"
 
 
 def _holds(claims: Sequence[Claim]) -> str:

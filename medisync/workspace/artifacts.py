@@ -26,6 +26,7 @@ from medisync.schemas import (
     ExternalEvaluation,
     HistoryEntry,
     LabelMap,
+    MembershipRecord,
     ModelMeta,
     Progress,
     RunRecord,
@@ -42,6 +43,7 @@ SPLITS = "dataset_splits.json"
 HISTORY = "training_history.json"
 EXTERNAL = "external.json"
 BASELINES = "baselines.json"
+MEMBERSHIP = "membership.json"
 META = "model_meta.json"
 LABEL_MAP = "label_map.json"
 MODEL = "global_model.pth"
@@ -75,6 +77,7 @@ SCHEMAS: Mapping[str, TypeAdapter[Any]] = {
     HISTORY: TypeAdapter(list[HistoryEntry]),
     EXTERNAL: TypeAdapter(dict[str, ExternalEvaluation]),
     BASELINES: TypeAdapter(BaselineRecord),
+    MEMBERSHIP: TypeAdapter(MembershipRecord),
     META: TypeAdapter(ModelMeta),
     LABEL_MAP: TypeAdapter(LabelMap),
     PROGRESS: TypeAdapter(Progress),

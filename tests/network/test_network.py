@@ -102,6 +102,9 @@ def test_a_networked_run_reads_like_any_other_and_lists_no_images(networked: art
     assert all(entry.hospitals.keys() == {each.name for each in HOSPITALS} for entry in history)
     assert all(scores.bytes_up > 40e6 for entry in history for scores in entry.hospitals.values())
     assert artifacts.read(run.folder, artifacts.AUDIT).images == []
+    attacked = artifacts.read(run.folder, artifacts.MEMBERSHIP)
+    assert attacked.attacks == []
+    assert list(attacked.not_attacked) == sorted(artifacts.read(run.folder, artifacts.STATS))
     written = "".join(file.read_text(errors="replace") for file in run.folder.glob("*.json"))
     assert ".jpg" not in written
     assert str(networked.root) not in written

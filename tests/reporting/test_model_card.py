@@ -8,7 +8,7 @@ import pytest
 from medisync import notebook
 from medisync.reporting import model_card
 from medisync.reporting.formatting import number, percent
-from medisync.schemas import BaselineModel, BaselineRecord, ExternalEvaluation, ModelMeta
+from medisync.schemas import BaselineModel, BaselineRecord, ExternalEvaluation, MembershipRecord, ModelMeta
 from medisync.workspace import artifacts
 
 
@@ -23,10 +23,11 @@ def card(
     meta: ModelMeta,
     compared: BaselineRecord | None = None,
     external: dict[str, ExternalEvaluation] | None = None,
+    attacked: MembershipRecord | None = None,
     **parameters: object,
 ) -> str:
     configuration = notebook.configuration(parameters)
-    return model_card.write(meta, configuration, {"torch": "1.2.3"}, compared, external=external)
+    return model_card.write(meta, configuration, {"torch": "1.2.3"}, compared, external=external, attacked=attacked)
 
 
 def test_figures_are_those_of_the_records(meta: ModelMeta) -> None:
@@ -89,6 +90,17 @@ def test_every_table_is_rectangular(meta: ModelMeta, external: dict[str, Externa
     assert len(tables) == number
     for table in tables:
         assert len({line.count(" |") for line in table.splitlines()[2:]}) == 1
+
+
+def test_it_says_how_well_training_scans_are_told_from_others_first_of_all_if_too_well(meta: ModelMeta) -> None:
+    within, beyond = (card(meta, attacked=factories.membership(worst=worst, overall=0.54)) for worst in (0.58, 0.7))
+    for text in (within, beyond):
+        section = text.split("## Membership inference")[1].split("## ")[0]
+        assert "0.5 is chance" in section
+        assert "| NIMHANS Bengaluru | Loss | 700 / 150 |" in section
+    assert "**Membership.**" in beyond.split("## Intended use")[0]
+    assert "**Membership.**" not in within
+    assert "This run was not attacked" in card(meta)
 
 
 def test_a_synthetic_run_is_named_as_such_and_no_output_is_a_diagnosis(meta: ModelMeta) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
-from medisync.dashboard import components, data, predictions
+from medisync.dashboard import components, data, predictions, privacy
 from medisync.errors import ModelError
 from medisync.reporting import formatting, headlines, outside, prediction_tables, sentences, tables
 from medisync.reporting.charts import model_comparison, performance, selective_prediction
@@ -159,4 +159,5 @@ if compared and len(compared.models) > 1:
         "of related scans."
     )
 
+privacy.show(run)
 show_mistakes(run, scope)
