@@ -49,14 +49,14 @@ LEAVING = (
     Disclosure(
         "trained weights",
         "every round",
-        "the server; the others see the average",
+        "the server; the others see the aggregate",
         "averaging, for all but the server; with two hospitals, each can subtract its own",
         "membership and properties of the training scans; parts of scans, where a round takes few steps",
     ),
     Disclosure(
         "Adam's moments",
         "every round",
-        "the server; the others see the average",
+        "the server; the others see the aggregate",
         "averaging, as for weights",
         "the mean gradient of the round and its size, weight by weight: more direct than weights",
         {"adam_moments": "shared"},
