@@ -120,16 +120,18 @@ def warning(record: MembershipRecord | None) -> str:
     """Returns that training scans can be told from others better than this project aims at; empty if not, or not attacked."""
     if record is None:
         return ""
-    overall, worst = strongest(record, "group"), worst_hospital(record)
-    beyond = []
+    overall, worst, beyond = strongest(record, "group"), worst_hospital(record), []
     if overall and _upper(overall) > LIMIT:
-        beyond.append(f"at all hospitals together AUC {area(overall.auc, overall.interval)}, aim {decimal(LIMIT, 2)}")
+        beyond.append(_beyond(overall, "at all hospitals together", LIMIT))
     if worst and worst.hospital and _upper(worst) > LIMIT_OF_A_HOSPITAL:
-        shown = f"{area(worst.auc, worst.interval)}, aim {decimal(LIMIT_OF_A_HOSPITAL, 2)}"
-        beyond.append(f"at {escape(worst.hospital)} AUC {shown}")
+        beyond.append(_beyond(worst, f"at {escape(worst.hospital)}", LIMIT_OF_A_HOSPITAL))
     if not beyond:
         return ""
     return (
-        "**Membership.** What this model says of a group of scans gives away, better than this project aims at, whether it "
-        f"was trained on them: {'; '.join(beyond)} for the upper end of the interval; {CHANCE}."
+        "**Membership.** An attacker can tell training scans from others better than this project aims at: AUC by group "
+        f"{'; and '.join(beyond)}; {CHANCE}."
     )
+
+
+def _beyond(attack: MembershipAttack, where: str, limit: float) -> str:
+    return f"{area(attack.auc, attack.interval)} {where}, where the interval should end by {decimal(limit, 2)}"

@@ -1,6 +1,7 @@
 """Chart of how well training scans can be told from others, beside chance."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
@@ -9,11 +10,24 @@ from medisync.reporting.formatting import area, axis_label, decimal, scope_name
 from medisync.reporting.membership import CHANCE, scopes, strongest
 from medisync.schemas import AttackLevel, MembershipAttack, MembershipRecord
 
-_LOOKS: Mapping[AttackLevel, tuple[str, str, str, float]] = {
-    "image": ("single scans", GLOBAL, "circle", -0.16),
-    "group": ("groups of scans", OUTSIDE_COLOURS[0], "diamond", 0.16),
+CHANCE_LABEL = {"text": "chance", "y": 1, "yref": "paper", "yanchor": "top", "xanchor": "right", "xshift": -4}
+
+
+@dataclass(frozen=True)
+class _Look:
+    name: str
+    colour: str
+    symbol: str
+    offset: float
+    """Distance from the middle of the row, of which 1 is the height."""
+    text: str
+    """Place of the figure beside its point."""
+
+
+_LOOKS: Mapping[AttackLevel, _Look] = {
+    "image": _Look("single scans", GLOBAL, "circle", -0.13, "top center"),
+    "group": _Look("groups of scans", OUTSIDE_COLOURS[0], "diamond", 0.13, "bottom center"),
 }
-"""Name, colour, symbol and distance from the middle of the row."""
 
 
 def areas(record: MembershipRecord) -> Chart:
@@ -21,9 +35,7 @@ def areas(record: MembershipRecord) -> Chart:
     rows = scopes(record)
     found = {level: [strongest(record, level, scope) for scope in rows] for level in _LOOKS}
     figure = go.Figure([_points(level, each) for level, each in found.items()])
-    figure.add_vline(
-        x=0.5, line={"color": NEUTRAL, "dash": "dash"}, annotation={"text": "chance", "yref": "paper", "y": 0.02}
-    )
+    figure.add_vline(x=0.5, line={"color": NEUTRAL, "dash": "dash"}, annotation=CHANCE_LABEL)
     names = [axis_label(scope_name(scope)) for scope in rows]
     figure.update_yaxes(tickvals=list(range(len(rows))), ticktext=names, range=[len(rows) - 0.5, -0.6], zeroline=False)
     figure.update_xaxes(range=_range(record), tickformat=".2f")
@@ -40,25 +52,25 @@ def areas(record: MembershipRecord) -> Chart:
 
 
 def _points(level: AttackLevel, found: Sequence[MembershipAttack | None]) -> go.Scatter:
-    name, colour, symbol, offset = _LOOKS[level]
+    look = _LOOKS[level]
     known = [(place, each) for place, each in enumerate(found) if each]
     bars = {
         "array": [each.interval.high - each.auc if each.interval else 0 for _, each in known],
         "arrayminus": [each.auc - each.interval.low if each.interval else 0 for _, each in known],
     }
     return go.Scatter(
-        name=name,
+        name=look.name,
         x=[each.auc for _, each in known],
-        y=[place + offset for place, _ in known],
+        y=[place + look.offset for place, _ in known],
         mode="markers+text",
         text=[decimal(each.auc) for _, each in known],
-        textposition="top center",
+        textposition=look.text,
         textfont_size=11,
         cliponaxis=False,
-        error_x={"type": "data", "symmetric": False, "color": colour, "thickness": 2, "width": 6, **bars},
-        marker={"color": colour, "symbol": symbol, "size": 12},
+        error_x={"type": "data", "symmetric": False, "color": look.colour, "thickness": 2, "width": 6, **bars},
+        marker={"color": look.colour, "symbol": look.symbol, "size": 12},
         customdata=[area(each.auc, each.interval) for _, each in known],
-        hovertemplate=f"{name}<br>%{{customdata}}<extra></extra>",
+        hovertemplate=f"{look.name}<br>%{{customdata}}<extra></extra>",
     )
 
 
@@ -73,4 +85,4 @@ def _in_words(level: AttackLevel, rows: Sequence[str | None], found: Sequence[Me
     figures = [
         f"{scope_name(scope)} {area(each.auc, each.interval)}" for scope, each in zip(rows, found, strict=True) if each
     ]
-    return f"By {_LOOKS[level][0]}: {', '.join(figures) or 'not attacked'}"
+    return f"By {_LOOKS[level].name}: {', '.join(figures) or 'not attacked'}"
