@@ -117,7 +117,7 @@ def _said(record: MembershipRecord) -> Iterator[str]:
 
 
 def warning(record: MembershipRecord | None) -> str:
-    """Returns that training scans can be told from others better than this project aims at; empty if not, or not attacked."""
+    """Returns where training scans may be told from others better than this project aims at; empty if nowhere, or not attacked."""
     if record is None:
         return ""
     overall, worst, beyond = strongest(record, "group"), worst_hospital(record), []
@@ -128,7 +128,7 @@ def warning(record: MembershipRecord | None) -> str:
     if not beyond:
         return ""
     return (
-        "**Membership.** An attacker can tell training scans from others better than this project aims at: AUC by group "
+        "**Membership.** An attacker may tell training scans from others better than this project aims at: AUC by group "
         f"{'; and '.join(beyond)}; {CHANCE}."
     )
 
