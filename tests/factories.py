@@ -278,7 +278,7 @@ def membership(overall: float = 0.55, worst: float = 0.58) -> MembershipRecord:
             for level, area in zip(("image", "group"), pair, strict=True)
         ],
         references={first: [second], second: [first]},
-        not_attacked={"Tata Memorial Mumbai": "it has no training images or no test images"},
+        not_attacked={"Tata Memorial Mumbai": "there are no training images or no test images"},
     )
 
 

@@ -31,8 +31,8 @@ from medisync.training.seeds import derive_seed
 ATTACKED: tuple[Split, ...] = ("train", "test")
 """Members, then non-members."""
 
-NETWORKED = "its images stay at the hospital, and the attack needs the scores of single images"
-WITHOUT_IMAGES = "it has no training images or no test images"
+NETWORKED = "images stay at the hospitals, and the attack needs the scores of single images"
+WITHOUT_IMAGES = "there are no training images or no test images"
 
 Report = Callable[[str, int], None]
 """(hospital, images) is called after so many more images of a hospital were predicted."""

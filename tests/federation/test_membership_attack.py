@@ -134,4 +134,4 @@ def test_a_hospital_without_test_images_is_named(overfitted: State) -> None:
     assert found.not_attacked == {WEST: membership_attack.WITHOUT_IMAGES}
     assert at(found, WEST) == []
     assert "AIIMS" not in membership_attack.describe(found)
-    assert f"not attacked: {WEST}: it has no training images" in membership_attack.describe(found)
+    assert f"not attacked: {WEST}: there are no training images" in membership_attack.describe(found)

@@ -20,7 +20,7 @@ def test_the_strongest_attack_is_the_one_that_is_named() -> None:
         "An attacker who knows a scan, its class and what the model and the other hospitals' own models say of it tells "
         "training scans from others with AUC 0.560 (0.540 to 0.580); with all scans of a group, 0.550 (0.530 to 0.570); 0.5 "
         "is chance. By group it is worst at NIMHANS Bengaluru: 0.580 (0.560 to 0.600). Not attacked: Tata Memorial "
-        "Mumbai, because it has no training images or no test images."
+        "Mumbai, because there are no training images or no test images."
     )
 
 
