@@ -26,7 +26,7 @@ from medisync.schemas import LABELS, Calibration, Label
 IN_DISTRIBUTION_FRACTION = 0.95
 COVERAGE = 0.90
 
-ANSWER_RISK, DOUBT_RISK = 0.05, 0.10
+ANSWER_RISK, DOUBT_RISK = 0.10, 0.20
 """Fractions of the answers without doubt, and of all answers, that may be wrong."""
 
 RISK_FAILURE = 0.1
