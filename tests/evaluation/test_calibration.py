@@ -120,7 +120,7 @@ def test_a_calibration_says_what_its_answers_are_worth() -> None:
     assert found.without_doubt is not None
     assert found.answered is not None
     assert (found.without_doubt.coverage, found.without_doubt.risk) == (
-        pytest.approx(202 / 272),
+        pytest.approx(202 / 302),
         pytest.approx(2 / 202),
     )
     assert (found.answered.coverage, found.answered.risk) == (1, pytest.approx(42 / 302))
