@@ -483,6 +483,42 @@ class ModelMeta(StoredModel):
     synthetic: bool
 
 
+class Adaptation(Record):
+    """adaptation-NAME.json: a calibration for scans of a hospital from outside the run, from scans of its own without labels.
+
+    It never changes the weights. `sha256` finds damage and stray edits; it is no signature: whoever means to deceive can
+    compute it too.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=80)]
+    """The hospital, as `--hospital` takes it."""
+    model_sha256: str
+    """SHA-256 of the weights that it is for."""
+    created_at: str
+    scans: Count
+    """Scans that were read, each once."""
+    left_out: dict[str, Count]
+    """Number of files and scans that were not used, by reason."""
+    flagged: Count
+    """Scans of `scans` that are out of distribution for the model; the prior is estimated from the others."""
+    assumed: dict[Label, Annotated[float, Field(gt=0, le=1)]]
+    """Prior that the model's probabilities assume."""
+    prior: dict[Label, Annotated[float, Field(gt=0, le=1)]]
+    """Estimated fraction of each class among the hospital's scans."""
+    intervals: dict[Label, Interval]
+    distance_threshold: Annotated[float, Field(gt=0)]
+    """Distance from the training scans beyond which a scan of the hospital is out of distribution."""
+    sha256: str
+    """SHA-256 of all other fields."""
+
+    @field_validator("assumed", "prior", "intervals")
+    @classmethod
+    def _has_all_classes(cls, by_label: dict[Label, object]) -> dict[Label, object]:
+        if missing := [label for label in LABELS if label not in by_label]:
+            raise ValueError(f"{missing[0]} is missing")
+        return by_label
+
+
 class ExternalFigures(Record):
     """A model's figures on scans from outside the hospitals, read once, after the test split; None where undefined.
 

@@ -13,9 +13,9 @@ from medisync.cli.main import main
 from medisync.errors import ArtifactError, ConfigError
 from medisync.network import credentials, services, settings, setup
 from medisync.network.addresses import join_address, require_connectable, split_address
-from medisync.network.folder_names import folder_names
 from medisync.network.settings import HospitalSettings, ServerSettings
 from medisync.network.superlink import superlink
+from medisync.workspace.folder_names import folder_names
 
 HOSPITALS = notebook.configuration().hospitals
 EXAMPLE = "such as federation.example.org:9443"
