@@ -503,15 +503,18 @@ class Adaptation(Record):
     """Scans of `scans` that are out of distribution for the model; the prior is estimated from the others."""
     assumed: dict[Label, Annotated[float, Field(gt=0, le=1)]]
     """Prior that the model's probabilities assume."""
-    prior: dict[Label, Annotated[float, Field(gt=0, le=1)]]
-    """Estimated fraction of each class among the hospital's scans."""
+    estimate: dict[Label, Fraction]
+    """Most likely fraction of each class among the hospital's scans."""
     intervals: dict[Label, Interval]
+    """Of the estimate."""
+    prior: dict[Label, Annotated[float, Field(gt=0, le=1)]]
+    """Prior that the hospital's scans are predicted under: as near to the assumed one as the intervals allow."""
     distance_threshold: Annotated[float, Field(gt=0)]
     """Distance from the training scans beyond which a scan of the hospital is out of distribution."""
     sha256: str
     """SHA-256 of all other fields."""
 
-    @field_validator("assumed", "prior", "intervals")
+    @field_validator("assumed", "estimate", "intervals", "prior")
     @classmethod
     def _has_all_classes(cls, by_label: dict[Label, object]) -> dict[Label, object]:
         if missing := [label for label in LABELS if label not in by_label]:

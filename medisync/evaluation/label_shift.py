@@ -34,6 +34,7 @@ as it may be."""
 
 REPLICATES = 200
 ITERATIONS = 2000
+BISECTIONS = 60
 TOLERANCE = 1e-6
 """EM ends when no frequency changes by more than TOLERANCE."""
 
@@ -45,10 +46,12 @@ LEAST_START = 1e-3
 class LabelShift:
     """Frequencies of the K classes among N scans, and how far they are known."""
 
-    prior: Floats
-    """[K], as `never_zero` has it."""
+    estimate: Floats
+    """[K]: the most likely frequencies."""
     intervals: Floats
-    """[K, 2]: low and high end of the 95 % bootstrap interval."""
+    """[K, 2]: low and high end of the 95 % bootstrap interval, which holds the estimate."""
+    prior: Floats
+    """[K]: the frequencies to predict with, which move away from the assumed ones only as far as the scans demand."""
     halves_difference: float
     """Largest difference of a class's frequency between two halves of the scans."""
     scans: int
@@ -112,9 +115,11 @@ def estimate_label_shift(
     drawn = generator.dirichlet(np.ones(len(assumed)), size=len(weights) - 1)
     starts = np.concatenate([assumed[np.newaxis], np.maximum(drawn, LEAST_START)])
     estimate, one, other, *samples = maximise_likelihood(probabilities, assumed, weights, starts)
+    intervals = _intervals(estimate, np.stack(samples), len(names))
     return LabelShift(
-        prior=never_zero(estimate, len(names)),
-        intervals=_intervals(np.stack(samples), len(names)),
+        estimate=estimate,
+        intervals=intervals,
+        prior=never_zero(nearest_within(assumed, intervals), len(names)),
         halves_difference=float(np.abs(one - other).max()),
         scans=len(groups),
         groups=len(names),
@@ -127,7 +132,7 @@ def _halves(count: int, generator: np.random.Generator) -> Floats:
     return np.stack([first, ~first]).astype(np.float64)
 
 
-def _intervals(samples: Floats, count: int) -> Floats:
+def _intervals(estimate: Floats, samples: Floats, count: int) -> Floats:
     """[K, 2]: percentile intervals of frequencies in samples [R, K] of so many groups.
 
     A class that is in no scan is in no sample either. Its interval goes up to the frequency at which that happens in 2.5 % of
@@ -135,7 +140,25 @@ def _intervals(samples: Floats, count: int) -> Floats:
     """
     low, high = np.percentile(samples, INTERVAL_PERCENTILES, axis=0)
     unseen = 1 - 0.025 ** (1 / count)
-    return np.stack([np.minimum(low, 1 - unseen), np.maximum(high, unseen)], axis=1)
+    ends = [np.minimum(low, 1 - unseen), np.maximum(high, unseen)]
+    return np.stack([np.minimum(ends[0], estimate), np.maximum(ends[1], estimate)], axis=1)
+
+
+def nearest_within(assumed: Floats, intervals: Floats) -> Floats:
+    """The prior [K] within intervals [K, 2] that is nearest to `assumed` [K], as the Kullback-Leibler divergence measures it.
+
+    That is `assumed` times a factor, cut off at the ends of the intervals, with the factor for which the sum is 1.
+    """
+
+    def cut_off(factor: float) -> Floats:
+        return np.clip(factor * assumed, intervals[:, 0], intervals[:, 1])
+
+    low, high = 0.0, 1 / assumed.min()
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if cut_off(middle).sum() < 1 else (low, middle)
+    found = cut_off(high)
+    return found / found.sum()
 
 
 def why_unstable(found: LabelShift) -> str:

@@ -2,7 +2,7 @@
 
 The hospital's class frequencies and its OOD threshold are estimated. Both assume that the scans are brain MRI like those that
 will be predicted: of a folder of photographs, photographs would be ordinary. Therefore nothing is estimated where the model
-flags most scans, and the threshold moves within bounds. `evaluation.label_shift` says what else is assumed.
+flags many more scans than it should, and the threshold moves within bounds. `evaluation.label_shift` says what else is assumed.
 """
 
 import hashlib
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import beta
 
 from medisync.errors import ConfigError, DataError, ImageError
 from medisync.evaluation.calibration import IN_DISTRIBUTION_FRACTION
@@ -33,8 +35,9 @@ from medisync.schemas import LABELS, Adaptation, Interval, Label, ModelMeta
 from medisync.workspace import adaptations
 from medisync.workspace.artifacts import now
 
-MAX_FLAGGED = 0.5
-"""Largest fraction of the scans that may be out of distribution for the model as it is."""
+MAX_FLAGGED = 2 * (1 - IN_DISTRIBUTION_FRACTION)
+"""Fraction of the scans that may be out of distribution for the model as it is, twice that of the hospitals that trained it; a
+larger one, surely so, shows that classes do not look as they did in training."""
 
 THRESHOLD_BOUNDS = (0.5, 2.0)
 """Least and largest OOD threshold, in those of the model. At twice the threshold photographs and noise are flagged all the same:
@@ -83,7 +86,7 @@ def _without_copies(scans: Iterable[ScanFiles], left_out: LeftOut) -> Iterator[S
     for scan in scans:
         content = _digest(scan)
         if content in seen:
-            left_out.add("copy of another scan", scan.name)
+            left_out.add("copied scan", scan.name)
         else:
             seen.update([content] if content else [])
             yield scan
@@ -125,8 +128,9 @@ def adapt(classifier: Classifier, name: str, scans: UnlabelledScans, generator: 
         left_out=_kinds(scans.left_out),
         flagged=int(flagged.sum()),
         assumed=_by_label(assumed),
-        prior=_by_label(shift.prior),
+        estimate=_by_label(shift.estimate),
         intervals=_intervals(shift),
+        prior=_by_label(shift.prior),
         distance_threshold=own_threshold(scans.ood_scores, classifier.calibration.distance_threshold),
         sha256="",
     )
@@ -151,20 +155,26 @@ def require_new_name(classifier: Classifier, text: str) -> str:
     return name
 
 
-def _require_known_scans(flagged: np.ndarray, left_out: LeftOut) -> None:
-    usable, total = int((~flagged).sum()), len(flagged)
-    if total and flagged.mean() > MAX_FLAGGED:
+def _require_known_scans(flagged: NDArray[np.bool_], left_out: LeftOut) -> None:
+    total, count = len(flagged), int(flagged.sum())
+    besides = f"; left out: {left_out}" if left_out else ""
+    if _surely_above(count, total, MAX_FLAGGED):
         raise DataError(
-            f"{int(flagged.sum())} of {counted(total, 'scan')} are out of distribution: the model does not know such scans, and"
-            f" what it says of them is no ground for an estimate (at most {100 * MAX_FLAGGED:.0f} % are accepted). Look whether"
-            " they are brain MRI; if they are, the model cannot be used for them. Nothing was written"
+            f"{count} of {counted(total, 'scan')} are out of distribution, of the hospitals' own scans"
+            f" {_percent(1 - IN_DISTRIBUTION_FRACTION)} are: what the model says of scans that look so different is no ground for an"
+            " estimate. Look whether all are brain MRI; if they are, use the model without adapting it, and heed its verdicts."
+            " Nothing was written"
         )
-    if usable < MIN_SCANS:
-        besides = f"; left out: {left_out}" if left_out else ""
+    if total - count < MIN_SCANS:
         raise DataError(
-            f"{counted(usable, 'scan')} can be used ({counted(total, 'scan')} read, {total - usable} of them out of"
-            f" distribution{besides}), at least {MIN_SCANS} are needed; bring more. Nothing was written"
+            f"{counted(total - count, 'scan')} can be used ({total} read, {count} of them out of distribution{besides}),"
+            f" at least {MIN_SCANS} are needed; bring more. Nothing was written"
         )
+
+
+def _surely_above(count: int, total: int, fraction: float) -> bool:
+    """Whether `count` of `total` scans show that more than this fraction is of their kind, with an error of 2.5 %."""
+    return count > 0 and bool(beta.ppf(0.025, count, total - count + 1) > fraction)
 
 
 def _assumed(classifier: Classifier) -> Floats:
@@ -188,11 +198,11 @@ def own_threshold(ood_scores: Floats, threshold: float) -> float:
 
 
 def _by_label(values: Floats) -> dict[Label, float]:
-    return {label: float(value) for label, value in zip(LABELS, values, strict=True)}
+    return {label: round(float(value), 6) for label, value in zip(LABELS, values, strict=True)}
 
 
 def _intervals(shift: LabelShift) -> dict[Label, Interval]:
-    rows = np.clip(shift.intervals, 0.0, 1.0)
+    rows = np.clip(shift.intervals, 0.0, 1.0).round(6)
     return {label: Interval(low=float(low), high=float(high)) for label, (low, high) in zip(LABELS, rows, strict=True)}
 
 
@@ -200,13 +210,14 @@ def summary(record: Adaptation, scans: UnlabelledScans, threshold: float) -> str
     """What was estimated, as lines for a terminal, beside what the model assumes; `threshold` is its own OOD threshold."""
     before, after = ((scans.ood_scores > limit).mean() for limit in (threshold, record.distance_threshold))
     rows = [
-        f"{label:14}{_percent(record.assumed[label]):>10}{_percent(record.prior[label]):>12}"
-        f"   {_percent(record.intervals[label].low)} to {_percent(record.intervals[label].high)}"
+        f"{label:12}{_percent(record.assumed[label]):>10}{_percent(record.estimate[label]):>11}"
+        f"  {f'{100 * record.intervals[label].low:.1f} to {_percent(record.intervals[label].high)}':18}"
+        f"{_percent(record.prior[label]):>8}"
         for label in LABELS
     ]
     return "\n".join(
         [
-            f"{'prior':14}{'assumed':>10}{'estimated':>12}   95 % interval",
+            f"{'prior':12}{'assumed':>10}{'estimated':>11}  {'95 % interval':18}{'used':>8}",
             *rows,
             f"from {counted(record.scans - record.flagged, 'scan')}; {record.flagged} more are out of distribution",
             f"OOD threshold {threshold:.3f} before, {record.distance_threshold:.3f} after;"

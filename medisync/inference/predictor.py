@@ -109,7 +109,7 @@ def _find_adaptation(folder: Path, meta: StoredModel, hospital: str) -> Adaptati
         return None
     if found := adaptations.find(folder, hospital, meta.model_sha256):
         return found
-    known = [*meta.distinguishes, *adaptations.names(folder, meta.model_sha256)]
+    known = [*meta.distinguishes, *(each.name for each in adaptations.usable(folder, meta.model_sha256))]
     if not known:
         raise ConfigError(f"{hospital!r}: the model is the same for scans of all hospitals; name no hospital")
     raise ConfigError(f"{hospital!r}: the model distinguishes {', '.join(known)} only; name one of these, or none")

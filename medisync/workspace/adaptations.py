@@ -59,15 +59,15 @@ def find(folder: Path, name: str, model_sha256: str) -> Adaptation | None:
     return _read(file, model_sha256) if file.is_file() else None
 
 
-def names(folder: Path, model_sha256: str) -> list[str]:
-    """The hospitals with an adaptation for this model in `folder`, in order; files that cannot be used are left out."""
+def usable(folder: Path, model_sha256: str) -> list[Adaptation]:
+    """The adaptations for this model in `folder`, by name; files that cannot be used are left out."""
     found = []
     for file in sorted(folder.glob(f"{PREFIX}*.json")):
         try:
-            found.append(_read(file, model_sha256).name)
+            found.append(_read(file, model_sha256))
         except ModelError:
             continue  # naming its hospital says what is wrong
-    return sorted(found)
+    return sorted(found, key=lambda record: record.name)
 
 
 def _read(file: Path, model_sha256: str) -> Adaptation:

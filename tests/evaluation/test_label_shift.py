@@ -8,6 +8,7 @@ from medisync.evaluation.label_shift import (
     assumed_prior,
     estimate_label_shift,
     maximise_likelihood,
+    nearest_within,
     never_zero,
     why_unstable,
 )
@@ -39,7 +40,7 @@ def test_certain_probabilities_give_the_fractions_of_the_classes_whatever_prior_
     probabilities = certain(6, 3, 0, 1)
     found = maximise_likelihood(probabilities, SKEWED, np.ones((1, 10)), UNIFORM[np.newaxis])
     assert found[0] == pytest.approx([0.6, 0.3, 0.0, 0.1], abs=1e-6)
-    assert estimate(probabilities).prior == pytest.approx([7 / 14, 4 / 14, 1 / 14, 2 / 14], abs=1e-6)
+    assert estimate(probabilities).estimate == pytest.approx([0.6, 0.3, 0.0, 0.1], abs=1e-6)
 
 
 def test_two_kinds_of_scans_give_the_root_of_the_likelihood() -> None:
@@ -57,7 +58,7 @@ def test_known_frequencies_are_found_again(assumed: np.ndarray) -> None:
     prior = np.array([0.55, 0.05, 0.1, 0.3])
     probabilities = simulated(800, prior, assumed, separation=2.5)
     found = estimate(probabilities, assumed)
-    assert found.prior == pytest.approx(prior, abs=0.05)
+    assert found.estimate == pytest.approx(prior, abs=0.05)
     assert ((found.intervals[:, 0] <= prior) & (prior <= found.intervals[:, 1])).all()
     assert why_unstable(found) == ""
     assert np.abs(probabilities.mean(axis=0) - prior).max() > 0.05  # the mean of the probabilities alone is no estimate
@@ -65,6 +66,7 @@ def test_known_frequencies_are_found_again(assumed: np.ndarray) -> None:
 
 def test_probabilities_that_say_nothing_give_back_the_assumed_prior_and_are_refused() -> None:
     found = estimate(np.tile(SKEWED, (500, 1)), SKEWED)
+    assert found.estimate == pytest.approx(SKEWED)
     assert found.prior == pytest.approx(SKEWED, abs=0.005)
     assert "is known only to lie between" in why_unstable(found)
 
@@ -76,17 +78,34 @@ def test_few_scans_that_are_hard_to_tell_apart_are_refused_and_many_are_not() ->
 
 
 def test_halves_that_differ_are_refused() -> None:
-    found = LabelShift(UNIFORM, np.tile([0.2, 0.3], (4, 1)), halves_difference=0.41, scans=60, groups=60)
+    found = LabelShift(UNIFORM, np.tile([0.2, 0.3], (4, 1)), UNIFORM, halves_difference=0.41, scans=60, groups=60)
     assert why_unstable(found) == (
         "two halves of the scans differ by 41 points in the fraction of a class, at most 40 are accepted; bring more scans"
     )
 
 
 def test_a_class_that_is_in_no_scan_is_not_ruled_out() -> None:
-    found = estimate(certain(50, 0, 0, 0))
-    assert found.prior[3] == pytest.approx(1 / 54, abs=1e-6)
-    assert found.intervals[3] == pytest.approx([0, 1 - 0.025 ** (1 / 50)], abs=1e-6)
-    assert found.intervals[0] == pytest.approx([0.025 ** (1 / 50), 1], abs=1e-6)
+    """Fifty scans of one class: its interval begins at q = 0.025^(1/50), and the other classes share the rest."""
+    found, q = estimate(certain(50, 0, 0, 0)), 0.025 ** (1 / 50)
+    assert found.intervals == pytest.approx(np.array([[q, 1], *[[0, 1 - q]] * 3]), abs=1e-6)
+    rest = (1 - q) / 3
+    assert found.prior == pytest.approx([(50 * q + 1) / 54, *[(50 * rest + 1) / 54] * 3], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("intervals", "expected"),
+    [
+        ([[0, 1]] * 4, [0.1, 0.2, 0.3, 0.4]),
+        ([[0.05, 0.2], [0.1, 0.3], [0.2, 0.4], [0.3, 0.5]], [0.1, 0.2, 0.3, 0.4]),
+        ([[0, 1], [0, 1], [0, 1], [0, 0.1]], [0.15, 0.3, 0.45, 0.1]),
+        ([[0.4, 0.6], [0, 1], [0, 1], [0, 1]], [0.4, 0.2 / 1.5, 0.2, 0.4 / 1.5]),
+    ],
+    ids=["all", "inside", "one is rarer", "one is more frequent"],
+)
+def test_the_prior_moves_only_as_far_as_the_intervals_demand(
+    intervals: list[list[float]], expected: list[float]
+) -> None:
+    assert nearest_within(SKEWED, np.array(intervals)) == pytest.approx(expected)
 
 
 def test_groups_are_drawn_whole() -> None:
