@@ -4,7 +4,7 @@ Research use only, not a diagnosis.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +18,21 @@ from medisync.evaluation.totals import Floats, softmax
 from medisync.imaging.decoding import Decoded, Scan, decode
 from medisync.imaging.intensities import Pixels
 from medisync.imaging.preprocessing import normalise, standardise
-from medisync.inference.verdict import judge, with_checks
+from medisync.inference.verdict import at_most_doubt, judge, with_checks
 from medisync.model import local_batchnorm
 from medisync.model.device import Device, memory_kept, select_device
 from medisync.model.resnet import FEATURE_LAYOUTS, forward_with_features, load_weights, restore_network
 from medisync.model.weights import read_checked
-from medisync.schemas import LABELS, Adaptation, Calibration, ImageCheck, Prediction, StoredModel
+from medisync.schemas import (
+    LABELS,
+    Adaptation,
+    Calibration,
+    ImageCheck,
+    Prediction,
+    StoredModel,
+    Verdict,
+    VerdictReason,
+)
 from medisync.workspace import adaptations, artifacts
 
 SMALL_SIDE = 128
@@ -188,6 +197,9 @@ def _interpret(classifier: Classifier, logits: Floats, ood_score: float) -> Pred
     flagged, confidence = bool(ood_score > calibration.distance_threshold), float(probabilities.max())
     plausible = prediction_set(probabilities, calibration.conformal_threshold)
     verdict, reasons = judge(calibration, confidence=confidence, flagged=flagged)
+    if classifier.adaptation:
+        alone = _judge_alone(classifier, logits, ood_score, int(probabilities.argmax()))
+        verdict, reasons = at_most_doubt((verdict, reasons), alone)
     return Prediction(
         label=LABELS[int(probabilities.argmax())],
         confidence=confidence,
@@ -200,6 +212,16 @@ def _interpret(classifier: Classifier, logits: Floats, ood_score: float) -> Pred
         checks=[],
         notes=[],
     )
+
+
+def _judge_alone(
+    classifier: Classifier, logits: Floats, ood_score: float, answer: int
+) -> tuple[Verdict, list[VerdictReason]]:
+    """The verdict on this answer, a class's index, if the hospital had no adaptation."""
+    calibration = replace(classifier, hospital="", adaptation=None).calibration
+    probabilities = softmax((logits - classifier.adjustment)[np.newaxis] / calibration.temperature)[0]
+    flagged = bool(ood_score > calibration.distance_threshold)
+    return judge(calibration, confidence=float(probabilities[answer]), flagged=flagged)
 
 
 def with_file_checks(prediction: Prediction, decoded: Decoded) -> Prediction:

@@ -100,6 +100,30 @@ def test_probabilities_are_multiplied_with_the_estimated_prior_over_the_assumed_
         assert after.distance == before.distance
 
 
+def test_no_answer_without_doubt_that_the_model_alone_would_not_give(decided: Path) -> None:
+    """At twice the probability of before, scans whose confidence rises over the threshold are answered with doubt."""
+    meta = artifacts.read(decided, artifacts.META)
+    pixels = np.stack([texture(seed, 64) for seed in range(24)])
+    warm = meta.calibration.model_copy(update={"temperature": 0.3})
+    plain = replace(predictor.open_run(decided), meta=meta.model_copy(update={"calibration": warm}))
+    scans = predictor.predict_batch(plain, pixels)
+    limits = {
+        "distance_threshold": float(np.median([each.distance for each in scans])),
+        "answer_threshold": float(np.median([each.confidence for each in scans])),
+        "doubt_threshold": 0.0,
+    }
+    judged = replace(plain, meta=meta.model_copy(update={"calibration": warm.model_copy(update=limits)}))
+    record = factories.adaptation("South", meta.model_sha256).model_copy(update={"distance_threshold": 1e3})
+    own = replace(judged, hospital="South", adaptation=record)
+    raised = 0
+    for alone, each in zip(predictor.predict_batch(judged, pixels), predictor.predict_batch(own, pixels), strict=True):
+        assert not each.unlike_training
+        if each.verdict == "answer":
+            assert (alone.verdict, alone.label) == ("answer", each.label)
+        raised += alone.verdict == "no answer" and each.verdict == "doubt"
+    assert raised
+
+
 def test_scans_of_the_hospital_are_flagged_by_its_own_threshold(decided: Path, scans: Path) -> None:
     classifier = adapted(decided, scans)
     plain = predictor.open_run(decided)

@@ -126,9 +126,7 @@ def test_scans_of_a_hospital_are_predicted_with_its_own_running_statistics(tmp_p
         assert torch.equal(each.network.state_dict()["bn1.running_var"], own["bn1.running_var"])
     alike, own = (predictor.predict(each, encoded(texture(1, 200))).probabilities for each in found)
     assert alike != own
-    with pytest.raises(
-        ConfigError, match="'South': the model has running statistics of North only; name one of these, or none"
-    ):
+    with pytest.raises(ConfigError, match="'South': the model distinguishes North only; name one of these, or none"):
         predictor.open_run(run, "South")
     (run / artifacts.STATISTICS).write_bytes(b"PK")
     with pytest.raises(ModelError, match=r"hospital_statistics.*SHA-256"):
