@@ -406,6 +406,8 @@ class Calibration(Record):
     """Confidence from which a prediction is an answer; above 1 if none suffices. None in runs before there were verdicts."""
     doubt_threshold: Annotated[float, Field(ge=0)] | None = None
     """Confidence below which a prediction is no answer; from here to `answer_threshold` it is an answer with doubt."""
+    mean_probabilities: dict[Label, Fraction] | None = None
+    """Mean probability of each class: the class frequencies that probabilities assume. None in runs before it was recorded."""
     ece_before: Fraction | None
     ece_after: Fraction | None
     brier_before: float | None = None

@@ -178,8 +178,13 @@ def _surely_above(count: int, total: int, fraction: float) -> bool:
 
 
 def _assumed(classifier: Classifier) -> Floats:
-    """The prior that the classifier's probabilities assume for scans from anywhere, from the training scans of its run."""
+    """The class frequencies that the classifier's probabilities assume: their mean over validation scans, where it is known.
+
+    For a run before it was recorded they follow from its training scans, which is less exact.
+    """
     meta = classifier.meta
+    if mean := classifier.calibration.mean_probabilities:
+        return np.array([mean[label] for label in LABELS])
     if not isinstance(meta, ModelMeta):
         raise ConfigError("one hospital's own model cannot be adapted; use the global model of its run")
     counts = [

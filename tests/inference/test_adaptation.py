@@ -234,7 +234,17 @@ def test_a_model_refuses_the_adaptation_of_another(decided: Path) -> None:
         predictor.open_run(decided, "South")
 
 
-def test_the_assumed_prior_is_that_of_the_training_scans(untrained: Classifier) -> None:
+def test_the_assumed_prior_is_the_mean_over_validation(untrained: Classifier) -> None:
+    mean = dict(zip(LABELS, (0.4, 0.3, 0.2, 0.1), strict=True))
+    calibration = untrained.meta.calibration.model_copy(update={"distance_threshold": 10.0, "mean_probabilities": mean})
+    record = adapt(
+        replace(untrained, meta=untrained.meta.model_copy(update={"calibration": calibration})), made_up(200)
+    )
+    assert isinstance(record, adaptation.Adaptation)
+    assert record.assumed == mean
+
+
+def test_without_it_the_assumed_prior_is_that_of_the_training_scans(untrained: Classifier) -> None:
     """The factory's train splits, 70 % of each class: glioma 280 + 210 + 126, and so on, 1890 in all."""
     record = adapt(with_threshold(untrained, 10.0), made_up(200))
     assert isinstance(record, adaptation.Adaptation)
