@@ -284,7 +284,11 @@ def meta(run: str = "run-001", synthetic: bool = True, distance_threshold: float
         synthetic=synthetic,
         image_size=64,
         calibration=Calibration(
-            temperature=1.3, distance_threshold=distance_threshold, ece_before=0.061, ece_after=0.028
+            temperature=1.3,
+            distance_threshold=distance_threshold,
+            mean_probabilities=dict(zip(LABELS, (0.4, 0.3, 0.2, 0.1), strict=True)),
+            ece_before=0.061,
+            ece_after=0.028,
         ),
         model_sha256="",
         distribution_sha256="",

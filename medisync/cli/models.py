@@ -177,7 +177,7 @@ def adapt(options: argparse.Namespace) -> int:
     from medisync.workspace import adaptations
 
     classifier = _load_classifier(options, "")
-    name = adaptation.require_new_name(classifier, options.name)
+    name = adaptation.require_adaptable(classifier, options.name)
     scans = adaptation.read_scans(classifier, options.folder, patient_folders=options.patient_folders)
     left_out = f"; left out {counted(len(scans.left_out), 'file')}: {scans.left_out}" if scans.left_out else ""
     print(f"read {counted(len(scans.ood_scores), 'scan')}{left_out}", file=sys.stderr)

@@ -1,9 +1,10 @@
 """Label shift: how frequent each class is among scans without labels, estimated from a model's probabilities for them.
 
 It is assumed that only the frequencies differ: a scan of each class must look as such scans looked in training, and the
-probabilities must be calibrated. Neither can be tested without labels. Where another scanner makes healthy brains look like a
-tumour class, the estimate finds that class frequent, and is certain of it. What can be seen without labels is refused: too
-few scans, and scans that do not decide between classes.
+probabilities must be calibrated. The frequencies that they assume are their mean over the scans on which they were calibrated,
+so that an error common to all scans cancels. Neither assumption can be tested without labels: where another scanner makes
+healthy brains look like a tumour class, the estimate finds that class frequent, and is certain of it. What can be seen without
+labels is refused: too few scans, and scans that do not decide between classes.
 
 Maximum likelihood by EM: Saerens et al. 2002, https://doi.org/10.1162/089976602753284446; on calibrated probabilities it is
 better than inverting the confusion matrix (Lipton et al. 2018, https://arxiv.org/abs/1802.03916): Alexandari et al. 2020,
@@ -56,26 +57,6 @@ class LabelShift:
     """Largest difference of a class's frequency between two halves of the scans."""
     scans: int
     groups: int
-
-
-def assumed_prior(counts: Ints, weights: Floats) -> Floats:
-    """The class frequencies [K] that a model's probabilities assume, from training scans [H, K] of H hospitals.
-
-    `weights` [H, K] multiply the classes' probabilities at a hospital in training, as `missing_class_adjustment` does. The
-    result is the prior that a network which cannot see the images would learn: it minimises the cross-entropy
-    -sum n_hk log(w_hk p_k / sum_j w_hj p_j). Without weights these are the frequencies in all scans.
-
-    Found by the iteration of Hunter 2004 for such models, https://doi.org/10.1214/aos/1079120141.
-    """
-    scans, total = counts.sum(axis=1), counts.sum()
-    prior = counts.sum(axis=0) / total
-    for _ in range(ITERATIONS):
-        found = counts.sum(axis=0) / ((scans / (weights @ prior)) @ weights)
-        found /= found.sum()
-        if np.abs(found - prior).max() < TOLERANCE:
-            break
-        prior = found
-    return never_zero(prior, int(total))
 
 
 def never_zero(prior: Floats, scans: int) -> Floats:

@@ -16,13 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta
 
-from medisync.errors import ConfigError, DataError, ImageError
+from medisync.errors import ConfigError, DataError, ImageError, ModelError
 from medisync.evaluation.calibration import IN_DISTRIBUTION_FRACTION
 from medisync.evaluation.label_shift import (
     MIN_SCANS,
     Ints,
     LabelShift,
-    assumed_prior,
     estimate_label_shift,
     why_unstable,
 )
@@ -31,7 +30,7 @@ from medisync.imaging.file_tree import LeftOut, counted
 from medisync.imaging.scan_files import ScanFiles
 from medisync.inference.folders import ScanPrediction, find_scans, predict_scans
 from medisync.inference.predictor import Classifier
-from medisync.schemas import LABELS, Adaptation, Interval, Label, ModelMeta
+from medisync.schemas import LABELS, Adaptation, Interval, Label
 from medisync.workspace import adaptations
 from medisync.workspace.artifacts import now
 
@@ -145,8 +144,13 @@ def _kinds(left_out: LeftOut) -> dict[str, int]:
     return dict(kinds)
 
 
-def require_new_name(classifier: Classifier, text: str) -> str:
-    """The name under which an adaptation is stored. Raises ConfigError for a hospital that the model knows itself."""
+def require_adaptable(classifier: Classifier, text: str) -> str:
+    """The name under which an adaptation to the hospital `text` is stored.
+
+    Raises ConfigError for a hospital that the model knows itself, ModelError for a model of a run that did not record what
+    its probabilities assume.
+    """
+    _assumed(classifier)
     name = adaptations.checked_name(text)
     if name.casefold() in map(str.casefold, classifier.meta.distinguishes):
         raise ConfigError(
@@ -178,21 +182,14 @@ def _surely_above(count: int, total: int, fraction: float) -> bool:
 
 
 def _assumed(classifier: Classifier) -> Floats:
-    """The class frequencies that the classifier's probabilities assume: their mean over validation scans, where it is known.
-
-    For a run before it was recorded they follow from its training scans, which is less exact.
-    """
-    meta = classifier.meta
-    if mean := classifier.calibration.mean_probabilities:
-        return np.array([mean[label] for label in LABELS])
-    if not isinstance(meta, ModelMeta):
-        raise ConfigError("one hospital's own model cannot be adapted; use the global model of its run")
-    counts = [
-        [stats.splits.get("train", stats.class_distribution).get(label, 0) for label in LABELS]
-        for stats in meta.datasets.values()
-    ]
-    weights = [[meta.hospital_priors.get(name, {}).get(label, 1.0) for label in LABELS] for name in meta.datasets]
-    return assumed_prior(np.array(counts), np.array(weights))
+    """The class frequencies that the classifier's probabilities assume: their mean over validation scans."""
+    mean = classifier.calibration.mean_probabilities
+    if mean is None:
+        raise ModelError(
+            "the model's run did not record which class frequencies its probabilities assume, as runs do since 2026-11-28; use"
+            " a newer run, or train again"
+        )
+    return np.array([mean[label] for label in LABELS])
 
 
 def own_threshold(ood_scores: Floats, threshold: float) -> float:

@@ -46,7 +46,7 @@ def test_scans_of_a_hospital_are_predicted_as_it_estimated(
     assert medisync(trained, "adapt", scans, "--name", "South Clinic") == 0
     shown = capsys.readouterr()
     assert shown.err.startswith("read 55 scans; left out 2 files: 1 text file (notes.txt), 1 unreadable scan: ")
-    assert re.search(r"^prior +assumed +estimated +95 % interval +used\nglioma +32.6 % +\d+\.\d %", shown.out, re.M)
+    assert re.search(r"^prior +assumed +estimated +95 % interval +used\nglioma +40.0 % +\d+\.\d %", shown.out, re.M)
     assert "from 55 scans; 0 more are out of distribution\nOOD threshold 1000000000.000 before, 500000000" in shown.out
     assert "wrote " in shown.out
     assert "adaptation-south-clinic.json; predict scans of this hospital with --hospital 'South Clinic'\n" in shown.out

@@ -5,11 +5,9 @@ import pytest
 
 from medisync.evaluation.label_shift import (
     LabelShift,
-    assumed_prior,
     estimate_label_shift,
     maximise_likelihood,
     nearest_within,
-    never_zero,
     why_unstable,
 )
 from medisync.evaluation.totals import softmax
@@ -115,20 +113,6 @@ def test_groups_are_drawn_whole() -> None:
     assert grouped.intervals[0] == pytest.approx([0, 1], abs=1e-6)
     assert alone.intervals[0, 1] - alone.intervals[0, 0] < 0.3
     assert grouped.halves_difference == pytest.approx(1, abs=1e-6)
-
-
-def test_the_assumed_prior_is_that_of_all_training_scans() -> None:
-    counts = np.array([[10, 20, 30, 40], [30, 10, 0, 0]])
-    assert assumed_prior(counts, np.ones((2, 4))) == pytest.approx(np.array([41, 31, 31, 41]) / 144, abs=1e-5)
-
-
-def test_the_assumed_prior_allows_for_the_classes_that_hospitals_lack() -> None:
-    """At both hospitals the other classes are 2 : 1 : 2. The second lacks the last class, which its weight explains; at the first
-    half of the scans are of it.
-    """
-    counts = np.array([[20, 10, 20, 50], [40, 20, 40, 0]])
-    found = assumed_prior(counts, np.array([[1, 1, 1, 1], [1, 1, 1, 1e-9]]))
-    assert found == pytest.approx(never_zero(np.array([0.2, 0.1, 0.2, 0.5]), 200), abs=1e-4)
 
 
 def test_the_same_generator_gives_the_same_estimate() -> None:

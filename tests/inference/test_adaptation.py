@@ -168,7 +168,7 @@ def test_scans_of_one_patient_are_one_group_where_folders_are_patients(decided: 
 
 
 def test_answers_that_decide_nothing_are_refused(untrained: Classifier) -> None:
-    assumed = np.array([617, 477, 449, 351]) / 1894  # of the factory's training scans
+    assumed = np.array([0.4, 0.3, 0.2, 0.1])  # of the factory
     with pytest.raises(DataError, match=r"the estimate is unstable: .*bring more scans. Nothing was written"):
         adapt(with_threshold(untrained, 10.0), replace(made_up(200), probabilities=np.tile(assumed, (200, 1))))
 
@@ -216,8 +216,8 @@ def test_a_hospital_that_the_model_knows_needs_no_adaptation(untrained: Classifi
     meta = untrained.meta.model_copy(update={"hospital_priors": {"North": dict.fromkeys(LABELS, 1.0)}})
     known = replace(untrained, meta=meta)
     with pytest.raises(ConfigError, match="--name north: the model has a calibration of its own"):
-        adaptation.require_new_name(known, " north ")
-    assert adaptation.require_new_name(known, " South ") == "South"
+        adaptation.require_adaptable(known, " north ")
+    assert adaptation.require_adaptable(known, " South ") == "South"
 
 
 def test_a_name_that_is_neither_known_nor_adapted_is_answered_with_those_that_are(decided: Path, scans: Path) -> None:
@@ -235,18 +235,13 @@ def test_a_model_refuses_the_adaptation_of_another(decided: Path) -> None:
 
 
 def test_the_assumed_prior_is_the_mean_over_validation(untrained: Classifier) -> None:
-    mean = dict(zip(LABELS, (0.4, 0.3, 0.2, 0.1), strict=True))
-    calibration = untrained.meta.calibration.model_copy(update={"distance_threshold": 10.0, "mean_probabilities": mean})
-    record = adapt(
-        replace(untrained, meta=untrained.meta.model_copy(update={"calibration": calibration})), made_up(200)
-    )
-    assert isinstance(record, adaptation.Adaptation)
-    assert record.assumed == mean
-
-
-def test_without_it_the_assumed_prior_is_that_of_the_training_scans(untrained: Classifier) -> None:
-    """The factory's train splits, 70 % of each class: glioma 280 + 210 + 126, and so on, 1890 in all."""
     record = adapt(with_threshold(untrained, 10.0), made_up(200))
     assert isinstance(record, adaptation.Adaptation)
-    expected = {"glioma": 617 / 1894, "meningioma": 477 / 1894, "pituitary": 449 / 1894, "notumor": 351 / 1894}
-    assert record.assumed == pytest.approx(expected, abs=1e-6)
+    assert list(record.assumed.values()) == [0.4, 0.3, 0.2, 0.1]
+
+
+def test_a_run_before_it_was_recorded_is_refused(untrained: Classifier) -> None:
+    calibration = untrained.meta.calibration.model_copy(update={"mean_probabilities": None})
+    old = replace(untrained, meta=untrained.meta.model_copy(update={"calibration": calibration}))
+    with pytest.raises(ModelError, match=r"did not record which class frequencies .*; use a newer run, or train again"):
+        adaptation.require_adaptable(old, "South")
