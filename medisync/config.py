@@ -165,9 +165,15 @@ class TrainingConfig(Section):
     mixup: Annotated[float, Field(ge=0, le=10)] = 0.4
     """Both parameters of the Beta distribution from which mixup draws its mixing fraction (https://arxiv.org/abs/1710.09412);
     0 turns mixup off."""
-    missing_class_prior: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Prior that the loss assumes for a class without images at the hospital (https://arxiv.org/abs/2007.07314); 1 turns the
-    adjustment off."""
+    missing_class_prior: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """Prior of a class without images at the hospital, in the loss and when the hospital's own scans are predicted
+    (https://arxiv.org/abs/2007.07314); scans from elsewhere are predicted without it. 1 turns it off."""
+    mirrored_halves: Annotated[float, Field(ge=0, le=10)] = 0.5
+    """Weight of the loss on halves of symmetric scans, completed by their mirror images: one half of most scans with a tumour
+    is healthy tissue in the look of its collection; 0 turns it off."""
+    drawn_lesions: Annotated[float, Field(ge=0, le=10)] = 0.5
+    """Weight of the loss on scans without a tumour into which a lesion of no particular class is drawn (after
+    https://arxiv.org/abs/2011.04197); 0 turns it off."""
     normalisation: Normalisation = "group"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: Seed = 0
@@ -248,6 +254,8 @@ DEMO_PARAMETERS: Mapping[str, Any] = {
     "IMAGE_SIZE_SCHEDULE": "constant",
     "LOCAL_EPOCHS": 1,
     "MISSING_CLASS_PRIOR": 0.3,
+    "MIRRORED_HALVES": 0.0,
+    "DRAWN_LESIONS": 0.0,
     "LEARNING_RATE": 1e-3,
     "LEARNING_RATE_SCHEDULE": "cosine",
     "BATCH_SIZE": 16,

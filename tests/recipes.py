@@ -15,6 +15,8 @@ TRAINING: dict[str, Any] = {
     "weight_decay": 0.0,
     "mixup": 0.0,
     "missing_class_prior": 0.3,
+    "mirrored_halves": 0.0,
+    "drawn_lesions": 0.0,
     "normalisation": "averaged",
 }
 FEDERATION: dict[str, Any] = {"rounds": 10, "patience": 5, "validate_every": 1, "normalisation": "averaged"}

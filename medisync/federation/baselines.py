@@ -23,7 +23,7 @@ from medisync.federation.checkpoint import CheckpointFolder
 from medisync.federation.observer import CheckpointSaver, Observers, TrainingObserver
 from medisync.federation.server_app import Outcome
 from medisync.model.device import select_device
-from medisync.schemas import SPLITS, BaselineModel, BaselineRecord, ModelKind, PairedDifference
+from medisync.schemas import SPLITS, BaselineModel, BaselineRecord, Calibration, ModelKind, PairedDifference
 from medisync.training.dataset import HospitalData, ImageSet
 from medisync.training.local import Outputs, missing_class_adjustment, predict_images
 from medisync.training.seeds import derive_seed
@@ -176,25 +176,32 @@ def _test(
 
 
 def _describe(trained: Model, tested: Mapping[str, Tested]) -> BaselineModel:
-    totals = {name: _tally(result, trained) for name, result in tested.items()}
+    fitted = {name: _calibration(trained, name) for name in tested}
+    totals = {name: _tally(result, trained, fitted[name]) for name, result in tested.items()}
     return BaselineModel(
         kind=trained.kind,
         trained_at=list(trained.hospitals),
         best_round=trained.outcome.best_round,
         test=compute_metrics(add_up(totals.values()), trained.outcome.calibration),
-        hospitals={name: compute_metrics(part, trained.outcome.calibration) for name, part in totals.items()},
+        hospitals={name: compute_metrics(part, fitted[name]) for name, part in totals.items()},
     )
 
 
-def _tally(result: Tested, trained: Model) -> Totals:
+def _calibration(trained: Model, hospital: str) -> Calibration:
+    """Returns the model's calibration for scans of a hospital, which it knows only if it was trained there."""
+    known, elsewhere = trained.outcome.calibration, trained.outcome.calibration_elsewhere
+    return known if hospital in trained.hospitals else elsewhere or known
+
+
+def _tally(result: Tested, trained: Model, fitted: Calibration) -> Totals:
     """Returns the totals as they would leave the hospital."""
     totals = tally(
         result.images.labels,
         result.outputs.logits,
         result.images.groups,
-        temperature=trained.outcome.calibration.temperature,
+        temperature=fitted.temperature,
         ood_scores=trained.outcome.distribution.ood_scores(result.outputs.features),
-        ood_threshold=trained.outcome.calibration.distance_threshold,
+        ood_threshold=fitted.distance_threshold,
         covariances=True,
     )
     return for_release(totals)

@@ -42,6 +42,7 @@ class TrainInstructions(RoundInstructions):
                 "training": self.training.model_dump_json(),
                 "learning-rate": self.learning_rate,
                 "image-size": self.image_size,
+                "weak-labels": self.weak_labels,
             }
         )
 
@@ -50,7 +51,8 @@ class TrainInstructions(RoundInstructions):
         training = TrainingConfig.model_validate_json(str(record["training"]))
         rate, mu = record["learning-rate"], record.get("proximal-mu", 0.0)
         size = int(record["image-size"])  # type: ignore[arg-type]
-        return cls(training, float(rate), size, float(mu))  # type: ignore[arg-type]
+        weak = bool(record.get("weak-labels", False))
+        return cls(training, float(rate), size, float(mu), weak)  # type: ignore[arg-type]
 
 
 Detail = Literal["scores", "totals", "intervals"]

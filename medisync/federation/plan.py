@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from medisync.config import FederationConfig, TrainingConfig
 from medisync.federation.messages import Participants, TrainInstructions
-from medisync.training.schedules import scheduled_rate, scheduled_size
+from medisync.training.schedules import scheduled_rate, scheduled_size, uses_weak_labels
 from medisync.training.seeds import derive_seed
 
 
@@ -41,7 +41,12 @@ class FederationPlan:
         return RoundPlan(
             number=number,
             participants=participants,
-            instructions=TrainInstructions(training, rate, scheduled_size(training, number, federation.rounds)),
+            instructions=TrainInstructions(
+                training,
+                rate,
+                scheduled_size(training, number, federation.rounds),
+                weak_labels=uses_weak_labels(training, number, federation.rounds),
+            ),
             min_hospitals=federation.min_hospitals,
             deadline=federation.round_deadline,
             server_learning_rate=self._server_rate(number),

@@ -28,6 +28,7 @@ from medisync.model.weights import State
 from medisync.schemas import LABELS
 from medisync.training.dataset import ImageSet
 from medisync.training.transforms import augment, mix_pairs
+from medisync.training.weak_labels import WeakImages, make_weak_images
 
 EVALUATION_BATCH = 128
 
@@ -45,6 +46,8 @@ class RoundInstructions:
     """Side of the images in pixels; 0 for the size in the cache."""
     proximal_mu: float = 0.0
     """FedProx's weight of the squared distance from the global weights; 0 turns it off."""
+    weak_labels: bool = False
+    """Whether images whose label is known in part take part in this round."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +101,7 @@ def train_locally(
     progress = torch.zeros(2, device=device.kind)  # loss and correct images, read once at the end: a GPU never waits
     batches = _batches(len(data), instructions.training, generator)
     for chosen in batches:
-        images, targets = _training_batch(data, chosen, instructions, generator, device)
-        progress += learner.step(images, targets)
+        progress += learner.step(_training_batch(data, chosen, instructions, generator, device))
         on_batch(len(chosen))
     loss, accuracy = (progress / sum(map(len, batches))).tolist()
     trained = trained_state(learner.network)
@@ -178,22 +180,37 @@ def _batches(count: int, config: TrainingConfig, generator: torch.Generator) -> 
     return batches[: max(1, round(config.local_epochs * per_epoch))]
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """The images of one step."""
+
+    pixels: Tensor
+    """[N, S, S]: augmented and mixed as configured."""
+    targets: Tensor
+    """float32 [N, classes]: fractions of the classes."""
+    weak: WeakImages | None
+    """Further images, whose label is known in part."""
+
+
 def _training_batch(
     data: ImageSet,
     chosen: NDArray[np.int64],
     instructions: RoundInstructions,
     generator: torch.Generator,
     device: Device,
-) -> tuple[Tensor, Tensor]:
-    """Images float32 [N, 3, S, S], augmented and mixed as configured, and their targets float32 [N, classes]."""
+) -> _Batch:
     config = instructions.training
     pixels, labels = _fetch(data, chosen, instructions.image_size, device)
     if config.augment:
         pixels = augment(pixels, generator)
+    weak = None
+    if instructions.weak_labels:
+        wanted = {"halves": config.mirrored_halves > 0, "lesions": config.drawn_lesions > 0}
+        weak = make_weak_images(pixels, labels, generator, **wanted)
     targets = functional.one_hot(labels, len(LABELS)).to(torch.float32)
     if config.mixup:
         pixels, targets = mix_pairs(pixels, targets, config.mixup, generator)
-    return normalise(pixels), targets
+    return _Batch(pixels, targets, weak)
 
 
 def _fetch(data: ImageSet, chosen: NDArray[np.int64], image_size: int, device: Device) -> tuple[Tensor, Tensor]:
@@ -203,13 +220,19 @@ def _fetch(data: ImageSet, chosen: NDArray[np.int64], image_size: int, device: D
 
 @dataclass(frozen=True)
 class _Objective:
-    """The loss that a hospital minimises: adjusted cross-entropy, plus mu/2 |w - w_global|^2."""
+    """The loss that a hospital minimises: adjusted cross-entropy, the loss of weak labels, plus mu/2 |w - w_global|^2."""
 
     adjustment: Tensor
     """The result of `missing_class_adjustment`."""
+    mirrored_halves: float
+    drawn_lesions: float
+    """Weights of the loss of images whose label is known in part."""
     proximal_mu: float
     global_weights: list[Tensor]
     """Parameters at the start of the round; empty without the proximal term."""
+
+    def weak_loss(self, weak: WeakImages, logits: Tensor) -> Tensor:
+        return weak.loss(logits, self.mirrored_halves, self.drawn_lesions)
 
     def add_proximal_gradient(self, network: nn.Module) -> None:
         """Adds the gradient of the proximal term, mu (w - w_global)."""
@@ -226,16 +249,20 @@ class _Learner:
     objective: _Objective
     device: Device
 
-    def step(self, images: Tensor, targets: Tensor) -> Tensor:
+    def step(self, batch: _Batch) -> Tensor:
         """Takes one optimiser step; returns [loss summed over the batch, number of images classified correctly].
 
-        Targets are fractions of the classes, float32 [N, classes]; an image is correct if it is assigned to the class
-        with the largest fraction.
+        An image is correct if it is assigned to the class with the largest fraction. Weak labels count in neither.
         """
-        logits = forward(self.network, images, self.device) + self.objective.adjustment
-        loss = functional.cross_entropy(logits, targets)
+        pixels, targets, weak = batch.pixels, batch.targets, batch.weak
+        stacked = pixels if weak is None else torch.cat([pixels.float(), weak.stacked()])
+        outputs = forward(self.network, normalise(stacked), self.device)
+        logits = outputs[: len(targets)] + self.objective.adjustment
+        loss = total = functional.cross_entropy(logits, targets)
+        if weak is not None:
+            total = loss + self.objective.weak_loss(weak, outputs[len(targets) :]) / len(targets)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        total.backward()  # type: ignore[no-untyped-call]
         if self.objective.global_weights:
             self.objective.add_proximal_gradient(self.network)
         self.optimiser.step()
@@ -251,6 +278,8 @@ def _start_round(
     network = restore_for_training(weights, device)
     objective = _Objective(
         missing_class_adjustment(data.labels, config.missing_class_prior).to(device.kind),
+        config.mirrored_halves,
+        config.drawn_lesions,
         mu,
         [weight.detach().clone() for weight in network.parameters()] if mu else [],
     )

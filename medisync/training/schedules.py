@@ -4,6 +4,9 @@ import math
 
 from medisync.config import LearningRateSchedule, TrainingConfig
 
+WARM_UP = 0.3
+"""Fraction of the rounds before weak labels take part."""
+
 
 def scheduled_rate(first: float, schedule: LearningRateSchedule, round_number: int, rounds: int) -> float:
     """The learning rate in a round, counted from 1, if it is `first` in round 1.
@@ -19,6 +22,14 @@ def scheduled_rate(first: float, schedule: LearningRateSchedule, round_number: i
         return first * (1 - (round_number - 1) / rounds)
     cosine = (1 + math.cos(math.pi * (round_number - 1) / (rounds - 1))) / 2
     return first * (0.05 + 0.95 * cosine)
+
+
+def uses_weak_labels(config: TrainingConfig, round_number: int, rounds: int) -> bool:
+    """Whether images whose label is known in part take part in a round, counted from 1: not in the first 30 %.
+
+    Which half of a scan holds the tumour is decided by the network itself, which has to know tumours first.
+    """
+    return bool(config.mirrored_halves or config.drawn_lesions) and round_number > WARM_UP * rounds
 
 
 def scheduled_size(config: TrainingConfig, round_number: int, rounds: int) -> int:

@@ -1,11 +1,13 @@
 """The hospital's side: its answers, and the arrays that it must not change."""
 
 import pytest
+import torch
 from fakes import FIGURES, SETTINGS, hospital
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
 from medisync.config import Normalisation
+from medisync.evaluation.totals import Totals
 from medisync.federation import client_app, simulation
 from medisync.federation.messages import (
     ARRAYS,
@@ -13,14 +15,17 @@ from medisync.federation.messages import (
     COUNT,
     METRICS,
     ROUND,
+    TOTALS,
     EvaluateInstructions,
     TrainInstructions,
     arrays_from_state,
     digest,
+    from_arrays,
 )
 from medisync.federation.observer import TrainingObserver
 from medisync.model import adam
 from medisync.model.resnet import build_resnet18
+from medisync.training.dataset import HospitalData
 
 
 class Noting(TrainingObserver):
@@ -34,11 +39,15 @@ class Noting(TrainingObserver):
 
 
 def answer_of_north(
-    message_type: str, instructions: ConfigRecord, start: ArrayRecord, observer: TrainingObserver | None = None
+    message_type: str,
+    instructions: ConfigRecord,
+    start: ArrayRecord,
+    observer: TrainingObserver | None = None,
+    data: HospitalData | None = None,
 ) -> RecordDict:
     """Returns the answer of one hospital's client app."""
     seen: list[RecordDict] = []
-    app = client_app.build(lambda context, size: ("North", hospital(0)), observer=observer)
+    app = client_app.build(lambda context, size: ("North", data or hospital(0)), observer=observer)
     server = ServerApp()
 
     @server.main()
@@ -73,6 +82,23 @@ def test_a_clients_state_and_data_stay_on_its_side() -> None:
     assert content.keys() == {ARRAYS, METRICS, CONFIG}
     assert content.metric_records[METRICS].keys() == {COUNT, *FIGURES}
     assert content.config_records[CONFIG].keys() == {ROUND}
+
+
+@pytest.mark.parametrize(("own_prior", "called_healthy"), [(True, 0), (False, 8)])
+def test_under_its_own_prior_a_hospital_is_not_told_of_a_class_that_it_lacks(
+    own_prior: bool, called_healthy: int
+) -> None:
+    """The weights call everything healthy, with odds of e^9; the prior of 1e-9 at a hospital without healthy scans wins."""
+    state = build_resnet18().state_dict()
+    state["fc.weight"].zero_()
+    state["fc.bias"].copy_(torch.tensor([0.0, 0, 0, 9]))
+    settings = SETTINGS.model_copy(update={"missing_class_prior": 1e-9})
+    instructions = EvaluateInstructions(settings, detail="totals", own_prior=own_prior)
+    data = hospital(0, classes=3)
+    content = answer_of_north("evaluate", instructions.to_record(), arrays_from_state(state), data=data)
+    totals = from_arrays(Totals, content.array_records[TOTALS])
+    assert len(data["val"]) == totals.confusion.sum() == 8
+    assert totals.confusion[:, 3].sum() == called_healthy
 
 
 @pytest.mark.parametrize(

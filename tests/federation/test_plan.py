@@ -33,6 +33,16 @@ def test_the_learning_rate_and_image_size_follow_their_schedules() -> None:
     assert (round(last.learning_rate, 12), last.image_size) == (0.02, 224)
 
 
+def test_weak_labels_take_part_after_three_tenths_of_the_rounds_if_they_have_a_weight() -> None:
+    def rounds_with(training: dict[str, Any]) -> list[int]:
+        planned = plan(training, rounds=10)
+        return [k for k in range(1, 11) if planned.plan_round(k, PARTICIPANTS).instructions.weak_labels]
+
+    assert rounds_with({"mirrored_halves": 0.5}) == [4, 5, 6, 7, 8, 9, 10]
+    assert rounds_with({"drawn_lesions": 0.5}) == [4, 5, 6, 7, 8, 9, 10]
+    assert rounds_with({}) == []
+
+
 def test_rounds_sample_with_seeds_of_their_own() -> None:
     planned = plan(rounds=2)
     one, two = (planned.plan_round(number, PARTICIPANTS).sampling_seed for number in (1, 2))

@@ -21,7 +21,7 @@ from medisync.model import adam
 from medisync.model.device import select_device
 from medisync.model.resnet import build_resnet18
 from medisync.schemas import HistoryEntry, HospitalScores
-from medisync.training.local import RoundInstructions, predict_images, train_locally
+from medisync.training.local import RoundInstructions, missing_class_adjustment, predict_images, train_locally
 from medisync.training.seeds import derive_seed
 
 
@@ -156,9 +156,21 @@ def test_each_hospital_predicts_with_its_own_statistics_and_others_with_their_me
     elsewhere = (16 * means["North"] + 16 * means["South"] + 32 * means["West"]) / 64
     torch.testing.assert_close(outcome.state_at("East")["bn1.running_mean"], elsewhere)
     for name, data in hospitals.items():
-        logits = predict_images(outcome.state_at(name), data["test"], select_device("cpu")).logits
+        outputs = predict_images(outcome.state_at(name), data["test"], select_device("cpu"))
+        prior = missing_class_adjustment(data["train"].labels, settings.missing_class_prior)
+        logits = outputs.logits + prior.numpy()
         right = (logits.argmax(axis=1) == data["test"].labels).mean()
         assert right == outcome.hospitals[name].accuracy
+
+
+def test_scans_of_unknown_hospitals_have_a_calibration_of_their_own_where_priors_differ() -> None:
+    hospitals = {"North": hospital(0), "South": hospital(10, classes=3)}
+    adjusted = simulate(hospitals, training=SETTINGS.model_copy(update={"missing_class_prior": 1e-9}))
+    assert adjusted.calibration_elsewhere is not None
+    assert adjusted.test_elsewhere is not None
+    assert adjusted.test_elsewhere.n == adjusted.test.n
+    plain = simulate(hospitals, training=SETTINGS.model_copy(update={"missing_class_prior": 1.0}))
+    assert (plain.calibration_elsewhere, plain.test_elsewhere) == (None, None)
 
 
 def test_shared_moments_reach_training_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:

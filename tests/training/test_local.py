@@ -130,6 +130,22 @@ def test_one_step_of_each_hospital_has_the_mean_gradient_of_one_step_of_all() ->
     assert int(together[adam.STEPS]) == 1
 
 
+def test_weak_labels_change_the_training_but_not_what_is_reported_of_a_first_step() -> None:
+    config = CONFIG.model_copy(
+        update={"augment": False, "batch_size": 32, "mirrored_halves": 0.5, "drawn_lesions": 0.5}
+    )
+
+    def trained(weak_labels: bool) -> Update:
+        instructions = RoundInstructions(config, 1e-3, weak_labels=weak_labels)
+        start, generator = build_resnet18("group", seed=0).state_dict(), torch.Generator().manual_seed(0)
+        return train_locally(start, squares(32, (0, 1, 2, 3)), instructions, generator=generator, device=CPU)
+
+    plain, weak, again = trained(False), trained(True), trained(True)
+    assert (weak.loss, weak.accuracy) == pytest.approx((plain.loss, plain.accuracy), rel=1e-3)
+    assert not torch.equal(weak.state["fc.weight"], plain.state["fc.weight"])
+    assert all(torch.equal(weak.state[key], again.state[key]) for key in weak.state)
+
+
 def test_missing_class_is_discounted_by_its_prior_and_present_classes_are_not() -> None:
     adjustment = missing_class_adjustment(np.array([0, 0, 2]), 0.01)
     assert adjustment.tolist() == pytest.approx([0, math.log(0.01), 0, math.log(0.01)])
@@ -160,7 +176,7 @@ def test_the_proximal_gradient_is_mu_times_the_distance_from_the_global_weights(
     layer = nn.Linear(1, 1, bias=False)
     layer.weight.data.fill_(5.0)
     layer.weight.grad = torch.tensor([[1.0]])
-    _Objective(torch.zeros(4), 0.5, [torch.tensor([[3.0]])]).add_proximal_gradient(layer)
+    _Objective(torch.zeros(4), 0, 0, 0.5, [torch.tensor([[3.0]])]).add_proximal_gradient(layer)
     assert layer.weight.grad.item() == 1 + 0.5 * (5 - 3)
 
 
