@@ -406,6 +406,8 @@ class Calibration(Record):
     """Confidence from which a prediction is an answer; above 1 if none suffices. None in runs before there were verdicts."""
     doubt_threshold: Annotated[float, Field(ge=0)] | None = None
     """Confidence below which a prediction is no answer; from here to `answer_threshold` it is an answer with doubt."""
+    mean_probabilities: dict[Label, Fraction] | None = None
+    """Mean probability of each class: the class frequencies that probabilities assume. None in runs before it was recorded."""
     ece_before: Fraction | None
     ece_after: Fraction | None
     brier_before: float | None = None
@@ -481,6 +483,45 @@ class ModelMeta(StoredModel):
     metrics: ModelMetrics
     run: str
     synthetic: bool
+
+
+class Adaptation(Record):
+    """adaptation-NAME.json: a calibration for scans of a hospital from outside the run, from scans of its own without labels.
+
+    It never changes the weights. `sha256` finds damage and stray edits; it is no signature: whoever means to deceive can
+    compute it too.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=80)]
+    """The hospital, as `--hospital` takes it."""
+    model_sha256: str
+    """SHA-256 of the weights that it is for."""
+    created_at: str
+    scans: Count
+    """Scans that were read, each once."""
+    left_out: dict[str, Count]
+    """Number of files and scans that were not used, by reason."""
+    flagged: Count
+    """Scans of `scans` that are out of distribution for the model; the prior is estimated from the others."""
+    assumed: dict[Label, Annotated[float, Field(gt=0, le=1)]]
+    """Prior that the model's probabilities assume."""
+    estimate: dict[Label, Fraction]
+    """Most likely fraction of each class among the hospital's scans."""
+    intervals: dict[Label, Interval]
+    """Of the estimate."""
+    prior: dict[Label, Annotated[float, Field(gt=0, le=1)]]
+    """Prior that the hospital's scans are predicted under: as near to the assumed one as the intervals allow."""
+    distance_threshold: Annotated[float, Field(gt=0)]
+    """Distance from the training scans beyond which a scan of the hospital is out of distribution."""
+    sha256: str
+    """SHA-256 of all other fields."""
+
+    @field_validator("assumed", "estimate", "intervals", "prior")
+    @classmethod
+    def _has_all_classes(cls, by_label: dict[Label, object]) -> dict[Label, object]:
+        if missing := [label for label in LABELS if label not in by_label]:
+            raise ValueError(f"{missing[0]} is missing")
+        return by_label
 
 
 class ExternalFigures(Record):

@@ -12,6 +12,7 @@ from medisync import config
 from medisync.evaluation.ood import FeatureDistribution
 from medisync.schemas import (
     LABELS,
+    Adaptation,
     AuditedImage,
     AuditRecord,
     BaselineModel,
@@ -46,7 +47,7 @@ from medisync.schemas import (
     SplitRecord,
     StoredModel,
 )
-from medisync.workspace import artifacts
+from medisync.workspace import adaptations, artifacts
 from medisync.workspace.atomic import write_bytes
 
 FEATURES = 640
@@ -283,7 +284,11 @@ def meta(run: str = "run-001", synthetic: bool = True, distance_threshold: float
         synthetic=synthetic,
         image_size=64,
         calibration=Calibration(
-            temperature=1.3, distance_threshold=distance_threshold, ece_before=0.061, ece_after=0.028
+            temperature=1.3,
+            distance_threshold=distance_threshold,
+            mean_probabilities=dict(zip(LABELS, (0.4, 0.3, 0.2, 0.1), strict=True)),
+            ece_before=0.061,
+            ece_after=0.028,
         ),
         model_sha256="",
         distribution_sha256="",
@@ -299,6 +304,25 @@ def meta(run: str = "run-001", synthetic: bool = True, distance_threshold: float
             hospitals={name: metrics(matrix) for name, matrix in MATRICES.items()},
         ),
     )
+
+
+def adaptation(name: str, model_sha256: str) -> Adaptation:
+    """Returns what a hospital where seven of ten scans show a glioma estimated from 60 of them."""
+    record = Adaptation(
+        name=name,
+        model_sha256=model_sha256,
+        created_at="2026-11-28T12:00:00+00:00",
+        scans=60,
+        left_out={"text file": 1},
+        flagged=2,
+        assumed=dict.fromkeys(LABELS, 0.25),
+        estimate={label: 0.7 if label == "glioma" else 0.1 for label in LABELS},
+        prior={label: 0.7 if label == "glioma" else 0.1 for label in LABELS},
+        intervals=dict.fromkeys(LABELS, Interval(low=0.05, high=0.75)),
+        distance_threshold=1.5,
+        sha256="",
+    )
+    return record.model_copy(update={"sha256": adaptations.digest(record)})
 
 
 def total() -> list[list[int]]:

@@ -1,7 +1,8 @@
-"""Commands that use a trained model: `predict`, `evaluate` and `export`."""
+"""Commands that use a trained model: `predict`, `evaluate`, `adapt` and `export`."""
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -155,13 +156,52 @@ def export(options: argparse.Namespace) -> int:
     return 0
 
 
-SCANNED_AT = "hospital of the federation that the scans come from: predict under its own prior and statistics"
+def add_adapt(commands: Any, shared: argparse.ArgumentParser) -> None:
+    summary = (
+        "Estimate a hospital's class frequencies and OOD threshold from scans of its own; the weights stay the same."
+    )
+    command = add(commands, shared, "adapt", adapt, summary)
+    command.add_argument("folder", type=Path, metavar="DIR", help="folder with at least 50 scans; labels are not read")
+    help_name = "what to call the hospital: predict its scans with `medisync predict --hospital NAME`"
+    command.add_argument("--name", metavar="NAME", required=True, help=help_name)
+    help_patients = "scans that lie in one folder are of one patient: the estimate is then as uncertain as it should be"
+    command.add_argument("--patient-folders", action="store_true", help=help_patients)
+    _add_run(command)
 
 
-def _add_model(command: argparse.ArgumentParser, help_hospital: str = SCANNED_AT) -> None:
+def adapt(options: argparse.Namespace) -> int:
+    import numpy as np
+
+    from medisync.imaging.file_tree import counted
+    from medisync.inference import adaptation
+    from medisync.workspace import adaptations
+
+    classifier = _load_classifier(options, "")
+    name = adaptation.require_adaptable(classifier, options.name)
+    scans = adaptation.read_scans(classifier, options.folder, patient_folders=options.patient_folders)
+    left_out = f"; left out {counted(len(scans.left_out), 'file')}: {scans.left_out}" if scans.left_out else ""
+    print(f"read {counted(len(scans.ood_scores), 'scan')}{left_out}", file=sys.stderr)
+    record = adaptation.adapt(classifier, name, scans, np.random.default_rng(0))
+    file = adaptations.write(_model_folder(options), record)
+    print(adaptation.summary(record, scans, classifier.calibration.distance_threshold))
+    print(f"wrote {shown(file)}; predict scans of this hospital with --hospital {shlex.quote(name)}")
+    return 0
+
+
+SCANNED_AT = (
+    "hospital that the scans come from: one of the federation, to predict under its own prior and statistics, or one that"
+    " `medisync adapt` named"
+)
+
+
+def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--run", metavar="RUN", help="use the model of this run, such as run-003 (default: the published model)"
     )
+
+
+def _add_model(command: argparse.ArgumentParser, help_hospital: str = SCANNED_AT) -> None:
+    _add_run(command)
     command.add_argument("--hospital", metavar="NAME", default="", help=help_hospital)
 
 

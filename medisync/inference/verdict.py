@@ -24,6 +24,16 @@ def judge(fitted: Calibration, *, confidence: float, flagged: bool) -> tuple[Ver
     return "answer", []
 
 
+def at_most_doubt(
+    adapted: tuple[Verdict, list[VerdictReason]], alone: tuple[Verdict, list[VerdictReason]]
+) -> tuple[Verdict, list[VerdictReason]]:
+    """The verdict under a hospital's adaptation, no answer without doubt unless the model alone gives the same one.
+
+    The thresholds hold for the model alone: nobody knows how often it is wrong at that hospital.
+    """
+    return ("doubt", alone[1]) if adapted[0] == "answer" != alone[0] else adapted
+
+
 def with_checks(prediction: Prediction, checks: Sequence[ImageCheck]) -> Prediction:
     """The prediction with these checks of its image; a failed one makes an answer an answer with doubt."""
     update: dict[str, object] = {"checks": list(checks)}

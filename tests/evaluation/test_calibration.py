@@ -7,7 +7,7 @@ from medisync.evaluation import calibration
 from medisync.evaluation.metrics import compute_metrics
 from medisync.evaluation.selective import selective_metrics
 from medisync.evaluation.totals import Totals, softmax, tally
-from medisync.schemas import Calibration
+from medisync.schemas import LABELS, Calibration
 
 GLIOMA, MENINGIOMA = 0, 1
 
@@ -132,3 +132,12 @@ def test_where_nothing_is_answered_nothing_is_wrong() -> None:
     assert found is not None
     assert found.answered is not None
     assert (found.answered.coverage, found.answered.risk) == (0, None)
+
+
+def test_mean_probabilities_follow_from_totals() -> None:
+    logits = np.random.default_rng(5).normal(size=(3000, 4)) * 2 + [0, 1, -1, 0.5]
+    found = calibration.mean_probabilities(totals_of(np.zeros(3000), logits))
+    assert found is not None
+    assert list(found) == list(LABELS)
+    assert list(found.values()) == pytest.approx(softmax(logits).mean(axis=0).tolist(), abs=0.005)
+    assert calibration.mean_probabilities(totals_of(np.zeros(0), np.zeros((0, 4)))) is None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from medisync.inference.verdict import judge, with_checks
+from medisync.inference.verdict import at_most_doubt, judge, with_checks
 from medisync.schemas import Calibration, ImageCheck, Prediction, Verdict
 
 FITTED = Calibration(
@@ -52,3 +52,15 @@ def test_a_failed_check_makes_an_answer_doubtful_but_no_answer_stays_none() -> N
     assert with_checks(prediction("no answer"), [FAILED]).verdict == "no answer"
     passed = with_checks(prediction("answer"), [PASSED])
     assert (passed.verdict, passed.reasons, passed.checks) == ("answer", [], [PASSED])
+
+
+def test_an_adaptation_brings_no_answer_without_doubt_of_its_own() -> None:
+    answer, unsure, none = (
+        judge(FITTED, confidence=confidence, flagged=flagged)
+        for confidence, flagged in ((0.9, False), (0.6, False), (0.9, True))
+    )
+    assert at_most_doubt(answer, answer) == ("answer", [])
+    assert at_most_doubt(answer, unsure) == ("doubt", ["moderate confidence"])
+    assert at_most_doubt(answer, none) == ("doubt", ["out of distribution"])
+    assert at_most_doubt(unsure, answer) == unsure
+    assert at_most_doubt(none, answer) == none
