@@ -406,6 +406,12 @@ class Calibration(Record):
     """Confidence from which a prediction is an answer; above 1 if none suffices. None in runs before there were verdicts."""
     doubt_threshold: Annotated[float, Field(ge=0)] | None = None
     """Confidence below which a prediction is no answer; from here to `answer_threshold` it is an answer with doubt."""
+    answer_risk: Fraction = 0.05
+    """Fraction of the answers without doubt that may be wrong: `answer_threshold` was chosen for it."""
+    doubt_risk: Fraction = 0.1
+    """Fraction of all answers that may be wrong: `doubt_threshold` was chosen for it."""
+    risk_failure: Fraction = 0.1
+    """Probability, over the draw of the validation images, that such a fraction is exceeded after all."""
     ece_before: Fraction | None
     ece_after: Fraction | None
     brier_before: float | None = None
@@ -467,6 +473,10 @@ class StoredModel(Record):
     def distinguishes(self) -> list[str]:
         """Hospitals whose scans the model predicts in a way of their own; none if it treats all scans alike."""
         return sorted({*self.statistics_of, *self.hospital_priors})
+
+    def calibration_at(self, hospital: str) -> Calibration:
+        """The calibration for scans of a hospital of the run, or, if it is empty, of one that is not known."""
+        return self.calibration if hospital else self.calibration_elsewhere or self.calibration
 
 
 class ModelMeta(StoredModel):
@@ -660,7 +670,8 @@ class Prediction(Record):
     distance: float
     """Distance from the training scans; about 1 for a training scan."""
     unlike_training: bool
-    verdict: Verdict = "answer"
+    verdict: Verdict | None = None
+    """None in runs before there were verdicts."""
     reasons: list[VerdictReason] = []
     """Why the verdict is less than an answer."""
     checks: list[ImageCheck]

@@ -50,7 +50,7 @@ class Classifier:
     @property
     def calibration(self) -> Calibration:
         """The calibration for scans of that hospital, or of none that is known."""
-        return self.meta.calibration if self.hospital else self.meta.calibration_elsewhere or self.meta.calibration
+        return self.meta.calibration_at(self.hospital)
 
     @property
     def adjustment(self) -> Floats:
