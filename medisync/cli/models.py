@@ -67,6 +67,7 @@ def predict(options: argparse.Namespace) -> int:
     read = len({id(each.scan) for each in results if each.prediction})
     left_out = f"; left out {counted(len(found.left_out), 'file')}: {found.left_out}" if found.left_out else ""
     print(f"read {counted(read, 'scan')}{_verdicts(results)}{left_out}", file=sys.stderr)
+    _say_prior(classifier)
     if failed := len(found.scans) - read:
         raise DataError(f"{failed} of {counted(len(found.scans), 'scan')} could not be read; their rows say why")
     return 0
@@ -77,6 +78,14 @@ def _verdicts(results: "Sequence[ScanPrediction]") -> str:
     given = [each.prediction.verdict for each in results if each.prediction]
     counts = {verdict: given.count(verdict) for verdict in ("answer", "doubt", "no answer")}
     return f"; verdicts: {', '.join(f'{count} {name}' for name, count in counts.items())}" if any(given) else ""
+
+
+def _say_prior(classifier: "Classifier") -> None:
+    """Says which prior was used, if the model has priors."""
+    from medisync.reporting import verdicts
+
+    if prior := verdicts.prior(classifier.meta, classifier.hospital):
+        print(prior, file=sys.stderr)
 
 
 def _no_scans(paths: Sequence[Path], left_out: "LeftOut") -> str:
@@ -111,6 +120,7 @@ def evaluate(options: argparse.Namespace) -> int:
         print(f"not scored: {folder}", file=sys.stderr)
     if scores.files:
         print(f"left out {counted(len(scores.files), 'file')}: {scores.files}", file=sys.stderr)
+    _say_prior(classifier)
     print(json.dumps(scores.to_json(), indent=1) if options.json else scores.text())
     return 0
 

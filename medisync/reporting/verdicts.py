@@ -203,10 +203,11 @@ def what_is_answered(found: SelectiveMetrics | None) -> str:
     if found is None or found.without_doubt is None or found.answered is None:
         return ""
     sure, all_answers = found.without_doubt, found.answered
+    wrong = "" if all_answers.risk is None else f" Of all answers, {percent(all_answers.risk)} are wrong."
     return (
         f"{percent(sure.coverage)} get an answer without doubt{_of_these(sure)}, "
         f"{percent(max(0.0, all_answers.coverage - sure.coverage))} an answer with doubt and "
-        f"{percent(1 - all_answers.coverage)} none. Of all answers, {percent(all_answers.risk)} are wrong."
+        f"{percent(1 - all_answers.coverage)} none.{wrong}"
     )
 
 
