@@ -15,8 +15,9 @@ from medisync.reporting.pictures import overlay
 from medisync.reporting.prediction_tables import slice_place
 from medisync.schemas import LABELS, ModelMeta, Prediction
 
-MARGIN, WIDTH = 18, 174
-"""Millimetres on A4."""
+MARGIN, WIDTH, BOTTOM, PICTURE = 18, 174, 12, 62
+"""Millimetres on A4: margins at the sides and above, width of the text, margin below, side of a picture. Most reports fit on
+one page."""
 
 DISCLAIMER = "Research use only. This is not a medical device, and nothing here is a diagnosis."
 
@@ -38,6 +39,7 @@ def write(
     page = FPDF(format="A4")
     page.set_title("MediSync FL: prediction for one MRI slice")
     page.set_margins(MARGIN, MARGIN)
+    page.set_auto_page_break(True, BOTTOM)
     page.add_page()
     _head(page, made_at, prediction)
     _verdict(page, prediction, meta, hospital)
@@ -83,7 +85,7 @@ def _verdict(page: FPDF, prediction: Prediction, meta: ModelMeta, hospital: str)
 
 
 def _pictures(page: FPDF, pixels: NDArray[np.uint8], heat: NDArray[np.floating], prediction: Prediction) -> None:
-    side, top = 70, page.get_y() + 4
+    side, top = PICTURE, page.get_y() + 4
     for column, picture in enumerate((pixels, overlay(pixels, heat, 0.6))):
         page.image(Image.fromarray(picture), MARGIN + column * (side + 6), top, side, side)
     page.set_y(top + side)
