@@ -24,7 +24,7 @@ SURE = Prediction(
 
 def text(prediction: Prediction, meta: ModelMeta | None = None, hospital: str = "") -> str:
     heat = np.linspace(0, 1, 64 * 64, dtype=np.float32).reshape(64, 64)
-    made_at, local = "2026-11-24T09:30:00+00:00", {"AIIMS Delhi": SURE}
+    made_at, local = "2026-11-24T09:30:00+00:00", dict.fromkeys(factories.HOSPITALS, prediction)
     data = pdf.write(texture(1, 64), heat, prediction, local, meta or factories.meta(), made_at, hospital)
     reader = PdfReader(io.BytesIO(data))
     assert len(reader.pages) == 1
