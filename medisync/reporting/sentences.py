@@ -85,8 +85,8 @@ def no_answers(inside: Metrics) -> str:
 
 
 KNOWING_THE_HOSPITAL = (
-    "Scans whose hospital is known are predicted under that hospital's own prior; “hospital not known” is the same test scans "
-    "predicted without, like scans from anywhere, with a calibration of their own."
+    "Scans whose hospital is known are predicted under that hospital's own prior. “Hospital not known” has the same test scans "
+    "predicted without a prior, like scans from anywhere, and with a calibration of their own."
 )
 
 
