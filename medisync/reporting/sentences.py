@@ -16,6 +16,7 @@ from medisync.reporting.formatting import (
     sentence,
 )
 from medisync.reporting.tables import missing_classes
+from medisync.reporting.verdicts import has_verdicts
 from medisync.schemas import (
     SPLITS,
     AuditRecord,
@@ -75,7 +76,7 @@ OTHERS_ARE_WRONG = "scan of none of the classes is always wrong."
 
 def no_answers(inside: Metrics) -> str:
     """Returns which scans get no answer, or which were flagged in a run before verdicts."""
-    if inside.selective and inside.selective.answered:
+    if has_verdicts(inside):
         reasons = "because it is out of distribution or the confidence is too low"
         return f"A scan gets no answer {reasons}. An answer for a {OTHERS_ARE_WRONG}"
     return (

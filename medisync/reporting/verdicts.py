@@ -1,6 +1,6 @@
 """What a prediction is worth, in words: its verdict and the reasons for it, the thresholds, and the prior used.
 
-All text is plain; only `reasons`, `prior` and `thresholds` repeat words from outside, and pages escape them.
+All text is plain: pages escape it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +11,7 @@ from medisync.schemas import (
     AnswerFigures,
     Calibration,
     Label,
+    Metrics,
     Prediction,
     SelectiveMetrics,
     StoredModel,
@@ -196,6 +197,11 @@ def _needs(threshold: float | None) -> str:
 def threshold_value(threshold: float | None) -> str:
     """Returns a threshold of the confidence: `84 %`, or `none suffices`."""
     return "none suffices" if threshold is not None and threshold > 1 else limit(threshold)
+
+
+def has_verdicts(found: Metrics) -> bool:
+    """Returns whether these figures are of a run with verdicts, and say what is answered."""
+    return bool(found.selective and found.selective.answered)
 
 
 def what_is_answered(found: SelectiveMetrics | None) -> str:

@@ -126,6 +126,7 @@ st.caption(sentences.test_set_note(meta))
 scope = st.selectbox("Test scans of", [None, *meta.metrics.hospitals], format_func=formatting.scope_name, width=320)
 metrics = meta.metrics.test if scope is None else meta.metrics.hospitals[scope]
 elsewhere = meta.metrics.test_elsewhere if scope is None else None
+external = data.external(run)
 if not metrics.n:
     st.info("This hospital has no test scans, so its metrics are undefined.", icon=":material/info:")
     st.stop()
@@ -143,6 +144,8 @@ left, right = st.columns(2, gap="large")
 with left:
     if any(found.roc for found in metrics.per_class.values()):
         components.chart(performance.roc(metrics))
+    if scope is None and not external and verdicts.has_verdicts(metrics):
+        components.chart(selective_prediction.risk_coverage(metrics, {}))
 with right:
     show_uncertainty(meta, metrics, elsewhere)
 
@@ -158,7 +161,7 @@ if meta.metrics.test_elsewhere:
         components.table(tables.per_class(meta.metrics.test_elsewhere), "Metrics of each class, hospital not known")
 
 compared = data.baselines(run)
-show_outside(meta.metrics, data.external(run), compared)
+show_outside(meta.metrics, external, compared)
 
 if compared and len(compared.models) > 1:
     st.subheader("Comparison with local and pooled training")

@@ -20,7 +20,7 @@ from medisync.reporting.charts.theme import (
 )
 from medisync.reporting.formatting import axis_label, percent, plain
 from medisync.reporting.outside import NONE_OF_THE_CLASSES, risk
-from medisync.reporting.verdicts import NO_ANSWER
+from medisync.reporting.verdicts import NO_ANSWER, has_verdicts
 from medisync.schemas import AnswerFigures, ExternalEvaluation, Metrics, SelectiveMetrics
 
 HOSPITALS = "hospitals' test scans"
@@ -167,7 +167,7 @@ def answers(inside: Metrics, external: External) -> Chart:
     of the classes is always wrong.
     """
     sets = list(_answered_sets(inside, external))
-    judged = bool(inside.selective and inside.selective.answered)
+    judged = has_verdicts(inside)
     names = {outcome: NO_ANSWER if judged and outcome == FLAGGED else outcome for outcome in ANSWER_COLOURS}
     figure = go.Figure([_segments(outcome, name, sets) for outcome, name in names.items()])
     figure.update_layout(barmode="stack", legend_traceorder="normal", uniformtext={"minsize": 10, "mode": "hide"})
