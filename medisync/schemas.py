@@ -408,6 +408,12 @@ class Calibration(Record):
     """Confidence below which a prediction is no answer; from here to `answer_threshold` it is an answer with doubt."""
     mean_probabilities: dict[Label, Fraction] | None = None
     """Mean probability of each class: the class frequencies that probabilities assume. None in runs before it was recorded."""
+    answer_risk: Fraction = 0.1
+    """Fraction of the answers without doubt that may be wrong: `answer_threshold` was chosen for it."""
+    doubt_risk: Fraction = 0.2
+    """Fraction of all answers that may be wrong: `doubt_threshold` was chosen for it."""
+    risk_failure: Fraction = 0.1
+    """Probability, over the draw of the validation images, that such a fraction is exceeded after all."""
     ece_before: Fraction | None
     ece_after: Fraction | None
     brier_before: float | None = None
@@ -469,6 +475,11 @@ class StoredModel(Record):
     def distinguishes(self) -> list[str]:
         """Hospitals whose scans the model predicts in a way of their own; none if it treats all scans alike."""
         return sorted({*self.statistics_of, *self.hospital_priors})
+
+    def calibration_at(self, hospital: str) -> Calibration:
+        """The calibration for scans of a hospital: one of the run, or any other, of which nothing is known."""
+        elsewhere = self.calibration_elsewhere or self.calibration
+        return self.calibration if hospital in self.distinguishes else elsewhere
 
 
 class ModelMeta(StoredModel):
@@ -701,7 +712,8 @@ class Prediction(Record):
     distance: float
     """Distance from the training scans; about 1 for a training scan."""
     unlike_training: bool
-    verdict: Verdict = "answer"
+    verdict: Verdict | None = None
+    """None in runs before there were verdicts."""
     reasons: list[VerdictReason] = []
     """Why the verdict is less than an answer."""
     checks: list[ImageCheck]

@@ -13,6 +13,7 @@ from medisync.errors import ArtifactError, ConfigError, DataError, MediSyncError
 
 if TYPE_CHECKING:
     from medisync.imaging.file_tree import LeftOut
+    from medisync.inference.folders import ScanPrediction
     from medisync.inference.predictor import Classifier
     from medisync.schemas import Label
 
@@ -66,10 +67,26 @@ def predict(options: argparse.Namespace) -> int:
         write_bytes(options.output, table.getvalue().encode())  # type: ignore[union-attr]
     read = len({id(each.scan) for each in results if each.prediction})
     left_out = f"; left out {counted(len(found.left_out), 'file')}: {found.left_out}" if found.left_out else ""
-    print(f"read {counted(read, 'scan')}{left_out}", file=sys.stderr)
+    print(f"read {counted(read, 'scan')}{_verdicts(results)}{left_out}", file=sys.stderr)
+    _say_prior(classifier)
     if failed := len(found.scans) - read:
         raise DataError(f"{failed} of {counted(len(found.scans), 'scan')} could not be read; their rows say why")
     return 0
+
+
+def _verdicts(results: "Sequence[ScanPrediction]") -> str:
+    """Returns how many predictions have each verdict; empty for a run before verdicts."""
+    given = [each.prediction.verdict for each in results if each.prediction]
+    counts = {verdict: given.count(verdict) for verdict in ("answer", "doubt", "no answer")}
+    return f"; verdicts: {', '.join(f'{count} {name}' for name, count in counts.items())}" if any(given) else ""
+
+
+def _say_prior(classifier: "Classifier") -> None:
+    """Says which prior was used, if the model has priors."""
+    from medisync.reporting import verdicts
+
+    if prior := verdicts.prior(classifier.meta, classifier.hospital):
+        print(prior, file=sys.stderr)
 
 
 def _no_scans(paths: Sequence[Path], left_out: "LeftOut") -> str:
@@ -85,7 +102,7 @@ def add_evaluate(commands: Any, shared: argparse.ArgumentParser) -> None:
         "folder with class folders, at any depth, such as glioma/ or no_tumor/, or named as in the run's class maps"
     )
     command.add_argument("folder", type=Path, metavar="DIR", help=help_folder)
-    _add_model(command, "use the class map of this hospital, and its BatchNorm statistics if it has any")
+    _add_model(command, "use the class map of this hospital, and predict under its own prior and statistics")
     help_other = "folders of this name hold scans that are of none of the classes, like those called other/; repeatable"
     command.add_argument("--other", metavar="NAME", action="append", default=[], help=help_other)
     command.add_argument("--json", action="store_true", help="print the metrics as JSON")
@@ -104,6 +121,7 @@ def evaluate(options: argparse.Namespace) -> int:
         print(f"not scored: {folder}", file=sys.stderr)
     if scores.files:
         print(f"left out {counted(len(scores.files), 'file')}: {scores.files}", file=sys.stderr)
+    _say_prior(classifier)
     print(json.dumps(scores.to_json(), indent=1) if options.json else scores.text())
     return 0
 

@@ -18,7 +18,7 @@ from medisync.evaluation.totals import Floats, softmax
 from medisync.imaging.decoding import Decoded, Scan, decode
 from medisync.imaging.intensities import Pixels
 from medisync.imaging.preprocessing import normalise, standardise
-from medisync.inference.verdict import at_most_doubt, judge, with_checks
+from medisync.inference.verdict import Judgement, at_most_doubt, judge, with_checks
 from medisync.model import local_batchnorm
 from medisync.model.device import Device, memory_kept, select_device
 from medisync.model.resnet import FEATURE_LAYOUTS, forward_with_features, load_weights, restore_network
@@ -30,8 +30,6 @@ from medisync.schemas import (
     ImageCheck,
     Prediction,
     StoredModel,
-    Verdict,
-    VerdictReason,
 )
 from medisync.workspace import adaptations, artifacts
 
@@ -61,10 +59,10 @@ class Classifier:
     @property
     def calibration(self) -> Calibration:
         """The calibration for scans of that hospital, or of none that is known."""
-        elsewhere = self.meta.calibration_elsewhere or self.meta.calibration
+        fitted = self.meta.calibration_at(self.hospital)
         if self.adaptation:
-            return elsewhere.model_copy(update={"distance_threshold": self.adaptation.distance_threshold})
-        return self.meta.calibration if self.hospital else elsewhere
+            return fitted.model_copy(update={"distance_threshold": self.adaptation.distance_threshold})
+        return fitted
 
     @property
     def adjustment(self) -> Floats:
@@ -214,9 +212,7 @@ def _interpret(classifier: Classifier, logits: Floats, ood_score: float) -> Pred
     )
 
 
-def _judge_alone(
-    classifier: Classifier, logits: Floats, ood_score: float, answer: int
-) -> tuple[Verdict, list[VerdictReason]]:
+def _judge_alone(classifier: Classifier, logits: Floats, ood_score: float, answer: int) -> Judgement:
     """The verdict on this answer, a class's index, if the hospital had no adaptation."""
     calibration = replace(classifier, hospital="", adaptation=None).calibration
     probabilities = softmax((logits - classifier.adjustment)[np.newaxis] / calibration.temperature)[0]
