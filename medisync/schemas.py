@@ -406,6 +406,14 @@ class Calibration(Record):
     """Confidence from which a prediction is an answer; above 1 if none suffices. None in runs before there were verdicts."""
     doubt_threshold: Annotated[float, Field(ge=0)] | None = None
     """Confidence below which a prediction is no answer; from here to `answer_threshold` it is an answer with doubt."""
+    mean_probabilities: dict[Label, Fraction] | None = None
+    """Mean probability of each class: the class frequencies that probabilities assume. None in runs before it was recorded."""
+    answer_risk: Fraction = 0.1
+    """Fraction of the answers without doubt that may be wrong: `answer_threshold` was chosen for it."""
+    doubt_risk: Fraction = 0.2
+    """Fraction of all answers that may be wrong: `doubt_threshold` was chosen for it."""
+    risk_failure: Fraction = 0.1
+    """Probability, over the draw of the validation images, that such a fraction is exceeded after all."""
     ece_before: Fraction | None
     ece_after: Fraction | None
     brier_before: float | None = None
@@ -468,6 +476,11 @@ class StoredModel(Record):
         """Hospitals whose scans the model predicts in a way of their own; none if it treats all scans alike."""
         return sorted({*self.statistics_of, *self.hospital_priors})
 
+    def calibration_at(self, hospital: str) -> Calibration:
+        """The calibration for scans of a hospital: one of the run, or any other, of which nothing is known."""
+        elsewhere = self.calibration_elsewhere or self.calibration
+        return self.calibration if hospital in self.distinguishes else elsewhere
+
 
 class ModelMeta(StoredModel):
     """model_meta.json: the published model, its data and its figures."""
@@ -481,6 +494,45 @@ class ModelMeta(StoredModel):
     metrics: ModelMetrics
     run: str
     synthetic: bool
+
+
+class Adaptation(Record):
+    """adaptation-NAME.json: a calibration for scans of a hospital from outside the run, from scans of its own without labels.
+
+    It never changes the weights. `sha256` finds damage and stray edits; it is no signature: whoever means to deceive can
+    compute it too.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=80)]
+    """The hospital, as `--hospital` takes it."""
+    model_sha256: str
+    """SHA-256 of the weights that it is for."""
+    created_at: str
+    scans: Count
+    """Scans that were read, each once."""
+    left_out: dict[str, Count]
+    """Number of files and scans that were not used, by reason."""
+    flagged: Count
+    """Scans of `scans` that are out of distribution for the model; the prior is estimated from the others."""
+    assumed: dict[Label, Annotated[float, Field(gt=0, le=1)]]
+    """Prior that the model's probabilities assume."""
+    estimate: dict[Label, Fraction]
+    """Most likely fraction of each class among the hospital's scans."""
+    intervals: dict[Label, Interval]
+    """Of the estimate."""
+    prior: dict[Label, Annotated[float, Field(gt=0, le=1)]]
+    """Prior that the hospital's scans are predicted under: as near to the assumed one as the intervals allow."""
+    distance_threshold: Annotated[float, Field(gt=0)]
+    """Distance from the training scans beyond which a scan of the hospital is out of distribution."""
+    sha256: str
+    """SHA-256 of all other fields."""
+
+    @field_validator("assumed", "estimate", "intervals", "prior")
+    @classmethod
+    def _has_all_classes(cls, by_label: dict[Label, object]) -> dict[Label, object]:
+        if missing := [label for label in LABELS if label not in by_label]:
+            raise ValueError(f"{missing[0]} is missing")
+        return by_label
 
 
 class ExternalFigures(Record):
@@ -703,7 +755,8 @@ class Prediction(Record):
     distance: float
     """Distance from the training scans; about 1 for a training scan."""
     unlike_training: bool
-    verdict: Verdict = "answer"
+    verdict: Verdict | None = None
+    """None in runs before there were verdicts."""
     reasons: list[VerdictReason] = []
     """Why the verdict is less than an answer."""
     checks: list[ImageCheck]

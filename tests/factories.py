@@ -12,6 +12,8 @@ from medisync import config
 from medisync.evaluation.ood import FeatureDistribution
 from medisync.schemas import (
     LABELS,
+    Adaptation,
+    AnswerFigures,
     AuditedImage,
     AuditRecord,
     BaselineModel,
@@ -49,7 +51,7 @@ from medisync.schemas import (
     SplitRecord,
     StoredModel,
 )
-from medisync.workspace import artifacts
+from medisync.workspace import adaptations, artifacts
 from medisync.workspace.atomic import write_bytes
 
 FEATURES = 640
@@ -83,17 +85,19 @@ def make_run(
     apart: bool = False,
     statistics: bytes = b"",
     statistics_of: str = "",
+    thresholds: tuple[float, float] | None = None,
 ) -> Path:
     """Writes a completed run and returns its folder.
 
     `splits` gives the path of one test image for some classes of some hospitals, `local` the weights of the first
     hospital's own model, `without` the name of a missing artifact. `apart` makes it a run over a network, where
     hospitals keep the lists of their images to themselves. `statistics` are the bytes of the file with the running statistics of
-    the hospital `statistics_of`.
+    the hospital `statistics_of`. `thresholds` are the confidences for any answer and for one without doubt; a run without them
+    is one before there were verdicts.
     """
     run = artifacts.allocate(workspace)
     write_bytes(run.folder / artifacts.CARD, b"# Model card\n")
-    described = meta(run.name, synthetic, distance_threshold)
+    described = meta(run.name, synthetic, distance_threshold, thresholds)
     digests = _write_model(run.folder, (artifacts.MODEL, artifacts.DISTRIBUTION), model)
     if statistics:
         write_bytes(run.folder / artifacts.STATISTICS, statistics)
@@ -110,7 +114,7 @@ def make_run(
         artifacts.HISTORY: history(),
         artifacts.LABEL_MAP: LabelMap(),
         artifacts.BASELINES: compared,
-        artifacts.EXTERNAL: external(),
+        artifacts.EXTERNAL: external(judged=thresholds is not None),
         artifacts.MEMBERSHIP: membership(),
         artifacts.META: described.model_copy(update=digests),
     }
@@ -215,8 +219,23 @@ def selective(n: int, *, flagged: float, wrong: float, sure: float) -> Selective
     )
 
 
-def external() -> dict[str, ExternalEvaluation]:
-    """Returns one external dataset: 40 scans of the four classes, of which 18 are right, and 30 of none of them."""
+def with_answers(found: SelectiveMetrics, without_doubt: AnswerFigures, answered: AnswerFigures) -> SelectiveMetrics:
+    return found.model_copy(update={"without_doubt": without_doubt, "answered": answered})
+
+
+def judged_test(matrix: list[list[int]]) -> Metrics:
+    """Returns the figures of `matrix`, of which 80 % get an answer without doubt, 10 % one with doubt and 10 % none."""
+    found = metrics(matrix)
+    assert found.selective
+    sure, answered = AnswerFigures(coverage=0.8, risk=0.04), AnswerFigures(coverage=0.9, risk=0.07)
+    return found.model_copy(update={"selective": with_answers(found.selective, sure, answered)})
+
+
+def external(judged: bool = False) -> dict[str, ExternalEvaluation]:
+    """Returns one external dataset: 40 scans of the four classes, of which 18 are right, and 30 of none of them.
+
+    If they are `judged`, 30 % and 50 % of the 40 get an answer without doubt and any answer, and no or 10 % of the 30.
+    """
     overconfident = [
         ReliabilityBin(images=20, confidence=0.6, accuracy=0.35),
         ReliabilityBin(images=20, confidence=0.95, accuracy=0.55),
@@ -228,6 +247,14 @@ def external() -> dict[str, ExternalEvaluation]:
             "selective": selective(40, flagged=0.1, wrong=0.5, sure=0.125),
         }
     )
+    none = selective(30, flagged=0.2, wrong=1.0, sure=0.2).model_copy(
+        update={"points": [SelectivePoint(coverage=0.8, risk=1, confidence=0.31)]}
+    )
+    if judged:
+        assert known.selective
+        sure, answered = AnswerFigures(coverage=0.3, risk=0.1), AnswerFigures(coverage=0.5, risk=0.2)
+        known = known.model_copy(update={"selective": with_answers(known.selective, sure, answered)})
+        none = with_answers(none, AnswerFigures(coverage=0, risk=None), AnswerFigures(coverage=0.1, risk=1))
     return {
         "other clinic": ExternalEvaluation(
             source="A collection",
@@ -240,9 +267,7 @@ def external() -> dict[str, ExternalEvaluation]:
             ],
             excluded={"copies of hospitals' scans": 3, "unreadable": 1},
             known=known,
-            other_selective=selective(30, flagged=0.2, wrong=1.0, sure=0.2).model_copy(
-                update={"points": [SelectivePoint(coverage=0.8, risk=1, confidence=0.31)]}
-            ),
+            other_selective=none,
             tumour_auc=0.71,
             tumour_auc_external_healthy=0.68,
             tumour_auc_external_tumours=None,
@@ -302,7 +327,36 @@ def distribution() -> FeatureDistribution:
     return FeatureDistribution(np.zeros((1, FEATURES), np.float32), np.eye(FEATURES, dtype=np.float32))
 
 
-def meta(run: str = "run-001", synthetic: bool = True, distance_threshold: float = 1e9) -> ModelMeta:
+PRIORS: dict[str, dict[Label, float]] = {
+    name: {label: 1.0 if count else 0.05 for label, count in zip(LABELS, counts, strict=True)}
+    for name, (_, _, counts) in HOSPITALS.items()
+}
+"""Own priors: a class of which a hospital has no scans counts a twentieth there."""
+
+
+def meta(
+    run: str = "run-001",
+    synthetic: bool = True,
+    distance_threshold: float = 1e9,
+    thresholds: tuple[float, float] | None = None,
+) -> ModelMeta:
+    """Returns the description of a run; with `thresholds` (any answer, without doubt) hospitals have priors of their own.
+
+    As if their hospital were not known, 25 of the 75 healthy test scans are taken for gliomas.
+    """
+    found = _meta(run, synthetic, distance_threshold)
+    if thresholds is None:
+        return found
+    fitted = found.calibration.model_copy(
+        update=dict(zip(("doubt_threshold", "answer_threshold"), thresholds, strict=True))
+    )
+    elsewhere = judged_test([*total()[:3], [25, 0, 0, 50]])
+    tested = {"test": judged_test(total()), "test_elsewhere": elsewhere}
+    judged = {"calibration": fitted, "calibration_elsewhere": fitted, "hospital_priors": PRIORS}
+    return found.model_copy(update={**judged, "metrics": found.metrics.model_copy(update=tested)})
+
+
+def _meta(run: str, synthetic: bool, distance_threshold: float) -> ModelMeta:
     test = metrics(total())
     return ModelMeta(
         trained_at="2026-11-24T09:30:00+00:00",
@@ -315,7 +369,11 @@ def meta(run: str = "run-001", synthetic: bool = True, distance_threshold: float
         synthetic=synthetic,
         image_size=64,
         calibration=Calibration(
-            temperature=1.3, distance_threshold=distance_threshold, ece_before=0.061, ece_after=0.028
+            temperature=1.3,
+            distance_threshold=distance_threshold,
+            mean_probabilities=dict(zip(LABELS, (0.4, 0.3, 0.2, 0.1), strict=True)),
+            ece_before=0.061,
+            ece_after=0.028,
         ),
         model_sha256="",
         distribution_sha256="",
@@ -331,6 +389,25 @@ def meta(run: str = "run-001", synthetic: bool = True, distance_threshold: float
             hospitals={name: metrics(matrix) for name, matrix in MATRICES.items()},
         ),
     )
+
+
+def adaptation(name: str, model_sha256: str) -> Adaptation:
+    """Returns what a hospital where seven of ten scans show a glioma estimated from 60 of them."""
+    record = Adaptation(
+        name=name,
+        model_sha256=model_sha256,
+        created_at="2026-11-28T12:00:00+00:00",
+        scans=60,
+        left_out={"text file": 1},
+        flagged=2,
+        assumed=dict.fromkeys(LABELS, 0.25),
+        estimate={label: 0.7 if label == "glioma" else 0.1 for label in LABELS},
+        prior={label: 0.7 if label == "glioma" else 0.1 for label in LABELS},
+        intervals=dict.fromkeys(LABELS, Interval(low=0.05, high=0.75)),
+        distance_threshold=1.5,
+        sha256="",
+    )
+    return record.model_copy(update={"sha256": adaptations.digest(record)})
 
 
 def total() -> list[list[int]]:

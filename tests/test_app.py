@@ -440,6 +440,15 @@ def test_training_page_counts_absences_time_and_traffic(workspace: Workspace) ->
     assert table["Training time per round"].tolist() == ["12 s"] * 3
 
 
+def test_training_page_says_how_long_the_traffic_takes_on_a_line(workspace: Workspace) -> None:
+    # six rounds of 90 MB to and 45 MB from a hospital are 6480 megabits
+    factories.make_run(workspace)
+    app = open_page("training")
+    assert {metric.label: metric.value for metric in app.metric}["Time for the traffic"] == "5 min"
+    app.select_slider[0].set_value(5).run()
+    assert {metric.label: metric.value for metric in app.metric}["Time for the traffic"] == "22 min"
+
+
 def test_refused_updates_are_named(workspace: Workspace) -> None:
     factories.make_run(workspace)
     assert "**Round 3, Tata Memorial Mumbai:** layer1.0.conv1.weight is not finite" in words(open_page("training"))

@@ -39,8 +39,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (
         *(training.add_demo, training.add_train, workspaces.add_serve, workspaces.add_audit),
-        *(models.add_predict, models.add_evaluate, models.add_export, workspaces.add_download),
-        *(workspaces.add_runs, federation.add_federation),
+        *(models.add_predict, models.add_evaluate, models.add_adapt, models.add_export),
+        *(workspaces.add_download, workspaces.add_runs, federation.add_federation),
     ):
         add(commands, shared)
     return parser

@@ -1,7 +1,8 @@
-"""Commands that use a trained model: `predict`, `evaluate` and `export`."""
+"""Commands that use a trained model: `predict`, `evaluate`, `adapt` and `export`."""
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from medisync.errors import ArtifactError, ConfigError, DataError, MediSyncError
 
 if TYPE_CHECKING:
     from medisync.imaging.file_tree import LeftOut
+    from medisync.inference.folders import ScanPrediction
     from medisync.inference.predictor import Classifier
     from medisync.schemas import Label
 
@@ -65,10 +67,26 @@ def predict(options: argparse.Namespace) -> int:
         write_bytes(options.output, table.getvalue().encode())  # type: ignore[union-attr]
     read = len({id(each.scan) for each in results if each.prediction})
     left_out = f"; left out {counted(len(found.left_out), 'file')}: {found.left_out}" if found.left_out else ""
-    print(f"read {counted(read, 'scan')}{left_out}", file=sys.stderr)
+    print(f"read {counted(read, 'scan')}{_verdicts(results)}{left_out}", file=sys.stderr)
+    _say_prior(classifier)
     if failed := len(found.scans) - read:
         raise DataError(f"{failed} of {counted(len(found.scans), 'scan')} could not be read; their rows say why")
     return 0
+
+
+def _verdicts(results: "Sequence[ScanPrediction]") -> str:
+    """Returns how many predictions have each verdict; empty for a run before verdicts."""
+    given = [each.prediction.verdict for each in results if each.prediction]
+    counts = {verdict: given.count(verdict) for verdict in ("answer", "doubt", "no answer")}
+    return f"; verdicts: {', '.join(f'{count} {name}' for name, count in counts.items())}" if any(given) else ""
+
+
+def _say_prior(classifier: "Classifier") -> None:
+    """Says which prior was used, if the model has priors."""
+    from medisync.reporting import verdicts
+
+    if prior := verdicts.prior(classifier.meta, classifier.hospital):
+        print(prior, file=sys.stderr)
 
 
 def _no_scans(paths: Sequence[Path], left_out: "LeftOut") -> str:
@@ -84,7 +102,7 @@ def add_evaluate(commands: Any, shared: argparse.ArgumentParser) -> None:
         "folder with class folders, at any depth, such as glioma/ or no_tumor/, or named as in the run's class maps"
     )
     command.add_argument("folder", type=Path, metavar="DIR", help=help_folder)
-    _add_model(command, "use the class map of this hospital, and its BatchNorm statistics if it has any")
+    _add_model(command, "use the class map of this hospital, and predict under its own prior and statistics")
     help_other = "folders of this name hold scans that are of none of the classes, like those called other/; repeatable"
     command.add_argument("--other", metavar="NAME", action="append", default=[], help=help_other)
     command.add_argument("--json", action="store_true", help="print the metrics as JSON")
@@ -103,6 +121,7 @@ def evaluate(options: argparse.Namespace) -> int:
         print(f"not scored: {folder}", file=sys.stderr)
     if scores.files:
         print(f"left out {counted(len(scores.files), 'file')}: {scores.files}", file=sys.stderr)
+    _say_prior(classifier)
     print(json.dumps(scores.to_json(), indent=1) if options.json else scores.text())
     return 0
 
@@ -155,13 +174,52 @@ def export(options: argparse.Namespace) -> int:
     return 0
 
 
-SCANNED_AT = "hospital of the federation that the scans come from: predict under its own prior and statistics"
+def add_adapt(commands: Any, shared: argparse.ArgumentParser) -> None:
+    summary = (
+        "Estimate a hospital's class frequencies and OOD threshold from scans of its own; the weights stay the same."
+    )
+    command = add(commands, shared, "adapt", adapt, summary)
+    command.add_argument("folder", type=Path, metavar="DIR", help="folder with at least 50 scans; labels are not read")
+    help_name = "what to call the hospital: predict its scans with `medisync predict --hospital NAME`"
+    command.add_argument("--name", metavar="NAME", required=True, help=help_name)
+    help_patients = "scans that lie in one folder are of one patient: the estimate is then as uncertain as it should be"
+    command.add_argument("--patient-folders", action="store_true", help=help_patients)
+    _add_run(command)
 
 
-def _add_model(command: argparse.ArgumentParser, help_hospital: str = SCANNED_AT) -> None:
+def adapt(options: argparse.Namespace) -> int:
+    import numpy as np
+
+    from medisync.imaging.file_tree import counted
+    from medisync.inference import adaptation
+    from medisync.workspace import adaptations
+
+    classifier = _load_classifier(options, "")
+    name = adaptation.require_adaptable(classifier, options.name)
+    scans = adaptation.read_scans(classifier, options.folder, patient_folders=options.patient_folders)
+    left_out = f"; left out {counted(len(scans.left_out), 'file')}: {scans.left_out}" if scans.left_out else ""
+    print(f"read {counted(len(scans.ood_scores), 'scan')}{left_out}", file=sys.stderr)
+    record = adaptation.adapt(classifier, name, scans, np.random.default_rng(0))
+    file = adaptations.write(_model_folder(options), record)
+    print(adaptation.summary(record, scans, classifier.calibration.distance_threshold))
+    print(f"wrote {shown(file)}; predict scans of this hospital with --hospital {shlex.quote(name)}")
+    return 0
+
+
+SCANNED_AT = (
+    "hospital that the scans come from: one of the federation, to predict under its own prior and statistics, or one that"
+    " `medisync adapt` named"
+)
+
+
+def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--run", metavar="RUN", help="use the model of this run, such as run-003 (default: the published model)"
     )
+
+
+def _add_model(command: argparse.ArgumentParser, help_hospital: str = SCANNED_AT) -> None:
+    _add_run(command)
     command.add_argument("--hospital", metavar="NAME", default="", help=help_hospital)
 
 

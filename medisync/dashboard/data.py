@@ -29,7 +29,7 @@ from medisync.schemas import (
     SplitRecord,
     StoredModel,
 )
-from medisync.workspace import artifacts
+from medisync.workspace import adaptations, artifacts
 from medisync.workspace.artifacts import RunListing
 
 Classifier = TypeVar("Classifier")
@@ -289,9 +289,29 @@ Load = Callable[[Path, Path, StoredModel, str], Classifier]
 
 def classifier(run: RunListing, load: Load[Classifier], hospital: str = "") -> Classifier:
     """Returns the run's model for scans of that hospital, loaded once per process."""
-    weights, distribution = run.folder / artifacts.MODEL, run.folder / artifacts.DISTRIBUTION
-    found: Classifier = _load_classifier(weights, meta(run).model_sha256, hospital, distribution, meta(run), load)
+    folder, adaptation = _adapted(run).get(hospital, (run.folder, ""))
+    weights, distribution = folder / artifacts.MODEL, folder / artifacts.DISTRIBUTION
+    version = meta(run).model_sha256 + adaptation
+    found: Classifier = _load_classifier(weights, version, hospital, distribution, meta(run), load)
     return found
+
+
+def origins(run: RunListing) -> list[str]:
+    """Returns the hospitals whose scans the run's model predicts in a way of their own: its own ones, and adapted ones."""
+    return [*meta(run).distinguishes, *_adapted(run)]
+
+
+def _adapted(run: RunListing) -> dict[str, tuple[Path, str]]:
+    """Returns for each hospital with an adaptation the folder that holds it, beside the same weights, and its SHA-256.
+
+    `medisync adapt` writes beside the model that it used, which may be the published copy of the run's.
+    """
+    return {
+        record.name: (folder, record.sha256)
+        for folder in (artifacts.locate().models, run.folder)
+        for record in adaptations.usable(folder, meta(run).model_sha256)
+        if record.name not in meta(run).distinguishes
+    }
 
 
 def local_classifiers(run: RunListing, load: Load[Classifier]) -> dict[str, Classifier]:

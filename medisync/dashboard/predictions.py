@@ -43,7 +43,7 @@ class PredictedScan:
 
     scan: Upload
     hospital: str
-    """The hospital where the scan was made, if the model has running statistics of that hospital; empty otherwise."""
+    """The hospital where the scan was made, if the model distinguishes that hospital; empty otherwise."""
     pixels: Pixels
     prediction: Prediction
 

@@ -6,6 +6,7 @@ Everything is fitted to totals that hospitals can add up, so that no image and n
 import math
 
 import numpy as np
+from scipy.special import expit
 from scipy.stats import beta
 
 from medisync.evaluation.metrics import brier_score, compute_metrics
@@ -13,6 +14,7 @@ from medisync.evaluation.totals import (
     CONFIDENCE_EDGES,
     CORRECT,
     EPSILON,
+    LOG_ODDS_EDGES,
     NONCONFORMITY_EDGES,
     OOD_SCORE_EDGES,
     TEMPERATURES,
@@ -26,7 +28,7 @@ from medisync.schemas import LABELS, Calibration, Label
 IN_DISTRIBUTION_FRACTION = 0.95
 COVERAGE = 0.90
 
-ANSWER_RISK, DOUBT_RISK = 0.05, 0.10
+ANSWER_RISK, DOUBT_RISK = 0.10, 0.20
 """Fractions of the answers without doubt, and of all answers, that may be wrong."""
 
 RISK_FAILURE = 0.1
@@ -102,6 +104,15 @@ def _upper_bound(wrong: int, count: int, level: float) -> float:
     return float(beta.ppf(level, wrong + 1, count - wrong)) if wrong < count else 1.0
 
 
+def mean_probabilities(totals: Totals) -> dict[Label, float] | None:
+    """The mean probability of each class over the images, to the width of a cell of log odds; None without images."""
+    middles = (LOG_ODDS_EDGES[:-1] + LOG_ODDS_EDGES[1:]) / 2
+    sums = totals.ranks.sum(axis=1) @ expit(middles)
+    if not sums.any():
+        return None
+    return {label: float(each) for label, each in zip(LABELS, sums / sums.sum(), strict=True)}
+
+
 def summarise(before: Totals, after: Totals, temperature: float, ood_threshold: float) -> Calibration:
     """The record of a calibration, from validation totals at temperature 1 and at the fitted temperature.
 
@@ -114,6 +125,10 @@ def summarise(before: Totals, after: Totals, temperature: float, ood_threshold: 
         conformal_threshold=fit_conformal_threshold(after),
         answer_threshold=answer,
         doubt_threshold=min(answer, fit_confidence_threshold(after, DOUBT_RISK)),
+        mean_probabilities=mean_probabilities(after),
+        answer_risk=ANSWER_RISK,
+        doubt_risk=DOUBT_RISK,
+        risk_failure=RISK_FAILURE,
         ece_before=compute_metrics(before).ece,
         ece_after=compute_metrics(after).ece,
         brier_before=brier_score(before),

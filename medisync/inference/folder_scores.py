@@ -30,6 +30,7 @@ from medisync.schemas import (
     ModelMeta,
     Prediction,
     ScoreHistograms,
+    SelectiveMetrics,
 )
 
 FOLDER_LABELS: dict[str, ExternalLabel] = {
@@ -271,11 +272,20 @@ def _figures(metrics: Metrics, outside: ExternalFigures, out_of_distribution: fl
         "out_of_distribution_share": out_of_distribution,
         "confidently_wrong": selective.confidently_wrong if selective else None,
         "confidently_wrong_other": others.confidently_wrong if others else None,
+        **_answers(selective),
+        **{f"{name}_other": value for name, value in _answers(others).items()},
         **outside.model_dump(exclude={"known", "other_selective"}),
         "n": metrics.n,
         "n_per_class": {label: figures.support for label, figures in metrics.per_class.items()},
         "n_other": others.n if others else 0,
     }
+
+
+def _answers(found: SelectiveMetrics | None) -> dict[str, Any]:
+    """Returns what is answered and how often wrongly; nothing for a run before verdicts."""
+    if found is None or found.without_doubt is None or found.answered is None:
+        return {}
+    return {"answered_without_doubt": found.without_doubt.model_dump(), "answered": found.answered.model_dump()}
 
 
 def _details(metrics: Metrics, outside: ExternalFigures) -> dict[str, Any]:

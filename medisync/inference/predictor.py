@@ -4,7 +4,7 @@ Research use only, not a diagnosis.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +18,20 @@ from medisync.evaluation.totals import Floats, softmax
 from medisync.imaging.decoding import Decoded, Scan, decode
 from medisync.imaging.intensities import Pixels
 from medisync.imaging.preprocessing import normalise, standardise
-from medisync.inference.verdict import judge, with_checks
+from medisync.inference.verdict import Judgement, at_most_doubt, judge, with_checks
 from medisync.model import local_batchnorm
 from medisync.model.device import Device, memory_kept, select_device
 from medisync.model.resnet import FEATURE_LAYOUTS, forward_with_features, load_weights, restore_network
 from medisync.model.weights import read_checked
-from medisync.schemas import LABELS, Calibration, ImageCheck, Prediction, StoredModel
-from medisync.workspace import artifacts
+from medisync.schemas import (
+    LABELS,
+    Adaptation,
+    Calibration,
+    ImageCheck,
+    Prediction,
+    StoredModel,
+)
+from medisync.workspace import adaptations, artifacts
 
 SMALL_SIDE = 128
 LOW_CONTRAST = 40
@@ -45,16 +52,28 @@ class Classifier:
     distribution: FeatureDistribution
     meta: StoredModel
     hospital: str = ""
-    """The hospital of the run that the scans come from; empty where it is not known or makes no difference."""
+    """The hospital that the scans come from; empty where it is not known or makes no difference."""
+    adaptation: Adaptation | None = None
+    """What that hospital estimated from scans of its own, if it is from outside the run."""
 
     @property
     def calibration(self) -> Calibration:
         """The calibration for scans of that hospital, or of none that is known."""
-        return self.meta.calibration if self.hospital else self.meta.calibration_elsewhere or self.meta.calibration
+        fitted = self.meta.calibration_at(self.hospital)
+        if self.adaptation:
+            return fitted.model_copy(update={"distance_threshold": self.adaptation.distance_threshold})
+        return fitted
 
     @property
     def adjustment(self) -> Floats:
-        """Values [classes] added to the logits: the logarithms of the hospital's own prior, 0 where none is known."""
+        """Values [classes] added to the logits: the logarithms of the hospital's own prior, 0 where none is known.
+
+        An estimated prior is relative to the one that calibrated probabilities assume, so that its logarithms are multiplied
+        with the temperature, which all logits are divided by.
+        """
+        if own := self.adaptation:
+            ratios = [own.prior[label] / own.assumed[label] for label in LABELS]
+            return self.calibration.temperature * np.log(ratios)
         prior = self.meta.hospital_priors.get(self.hospital, {})
         return np.log([prior.get(label, 1.0) for label in LABELS])
 
@@ -71,14 +90,14 @@ def open_run(folder: Path, hospital: str = "") -> Classifier:
 def load(model_file: Path, distribution_file: Path, meta: StoredModel, hospital: str = "") -> Classifier:
     """The classifier in these files: a run's global model, or one hospital's own.
 
-    `hospital` is the hospital of the federation that the scans come from, if any: they are predicted under its own prior
-    and normalised with its own running statistics, where the run has these.
+    `hospital` is the hospital that the scans come from. Those of one of the federation are predicted under its own prior and
+    normalised with its own running statistics, where the run has these; those of another under the prior and with the OOD
+    threshold of its adaptation, a file beside the model.
 
-    Raises ModelError if a file is missing, altered or not what its name says; ConfigError if the model does not distinguish
-    that hospital.
+    Raises ModelError if a file is missing, altered, not what its name says or for another model; ConfigError if the model
+    does not distinguish that hospital and there is no adaptation of that name.
     """
-    if hospital:
-        _require_known(meta, hospital)
+    adaptation = _find_adaptation(model_file.parent, meta, hospital)
     state = load_weights(model_file, sha256=meta.model_sha256)
     if hospital in meta.statistics_of:
         data = read_checked(model_file.parent / artifacts.STATISTICS, meta.statistics_sha256)
@@ -88,15 +107,19 @@ def load(model_file: Path, distribution_file: Path, meta: StoredModel, hospital:
         known = " or ".join(map(str, FEATURE_LAYOUTS))
         raise ModelError(f"the feature distribution is of {distribution.features} features, expected {known}")
     device = select_device("auto")
-    return Classifier(restore_network(state, device).eval(), device, distribution, meta, hospital)
+    return Classifier(restore_network(state, device).eval(), device, distribution, meta, hospital, adaptation)
 
 
-def _require_known(meta: StoredModel, hospital: str) -> None:
-    if not meta.distinguishes:
+def _find_adaptation(folder: Path, meta: StoredModel, hospital: str) -> Adaptation | None:
+    """The adaptation for scans of `hospital`; None where the model knows the hospital itself, or none is named."""
+    if not hospital or hospital in meta.distinguishes:
+        return None
+    if found := adaptations.find(folder, hospital, meta.model_sha256):
+        return found
+    known = [*meta.distinguishes, *(each.name for each in adaptations.usable(folder, meta.model_sha256))]
+    if not known:
         raise ConfigError(f"{hospital!r}: the model is the same for scans of all hospitals; name no hospital")
-    if hospital not in meta.distinguishes:
-        known = ", ".join(meta.distinguishes)
-        raise ConfigError(f"{hospital!r}: the model distinguishes {known} only; name one of these, or none")
+    raise ConfigError(f"{hospital!r}: the model distinguishes {', '.join(known)} only; name one of these, or none")
 
 
 def predict(classifier: Classifier, data: bytes, slice_number: int | None = None) -> Prediction:
@@ -172,6 +195,9 @@ def _interpret(classifier: Classifier, logits: Floats, ood_score: float) -> Pred
     flagged, confidence = bool(ood_score > calibration.distance_threshold), float(probabilities.max())
     plausible = prediction_set(probabilities, calibration.conformal_threshold)
     verdict, reasons = judge(calibration, confidence=confidence, flagged=flagged)
+    if classifier.adaptation:
+        alone = _judge_alone(classifier, logits, ood_score, int(probabilities.argmax()))
+        verdict, reasons = at_most_doubt((verdict, reasons), alone)
     return Prediction(
         label=LABELS[int(probabilities.argmax())],
         confidence=confidence,
@@ -184,6 +210,14 @@ def _interpret(classifier: Classifier, logits: Floats, ood_score: float) -> Pred
         checks=[],
         notes=[],
     )
+
+
+def _judge_alone(classifier: Classifier, logits: Floats, ood_score: float, answer: int) -> Judgement:
+    """The verdict on this answer, a class's index, if the hospital had no adaptation."""
+    calibration = replace(classifier, hospital="", adaptation=None).calibration
+    probabilities = softmax((logits - classifier.adjustment)[np.newaxis] / calibration.temperature)[0]
+    flagged = bool(ood_score > calibration.distance_threshold)
+    return judge(calibration, confidence=float(probabilities[answer]), flagged=flagged)
 
 
 def with_file_checks(prediction: Prediction, decoded: Decoded) -> Prediction:

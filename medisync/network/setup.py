@@ -9,9 +9,9 @@ from typing import Any
 from medisync.config import Hospital
 from medisync.network import credentials
 from medisync.network.addresses import as_ip_address, join_address, require_connectable, split_address
-from medisync.network.folder_names import folder_names
 from medisync.network.settings import to_toml
 from medisync.workspace.atomic import new_folder
+from medisync.workspace.folder_names import folder_names
 
 
 @dataclass(frozen=True)

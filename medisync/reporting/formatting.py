@@ -43,6 +43,11 @@ def percent(fraction: float | None) -> str:
     return NO_VALUE if fraction is None else f"{fraction * 100:.1f}\N{NO-BREAK SPACE}%"
 
 
+def limit(fraction: float | None) -> str:
+    """Returns a limit or a threshold without needless decimals: `5 %` for 0.05."""
+    return NO_VALUE if fraction is None else f"{fraction * 100:.6g}\N{NO-BREAK SPACE}%"
+
+
 def decimal(value: float | None, digits: int = 3) -> str:
     """Returns a quantity that is not a percentage (AUC, Brier score, loss) with a fixed number of decimals."""
     return NO_VALUE if value is None else f"{value:.{digits}f}"
@@ -159,9 +164,9 @@ def scope_name(hospital: str | None) -> str:
     return plain(hospital, 60) if hospital else ALL_HOSPITALS
 
 
-def escape(text: str) -> str:
-    """Returns `text` with every character escaped that Markdown or a Streamlit directive would act on."""
-    return re.sub(r"([\\`*_{}\[\]()#+!|<>~$:&-])", r"\\\1", plain(text))
+def escape(text: str, limit: int = 200) -> str:
+    """Returns `text`, cut to `limit` characters, with every one escaped that Markdown or a Streamlit directive would act on."""
+    return re.sub(r"([\\`*_{}\[\]()#+!|<>~$:&-])", r"\\\1", plain(text, limit))
 
 
 def plain(text: str, limit: int = 200) -> str:

@@ -9,17 +9,19 @@ from typing import Any
 import pandas as pd
 
 from medisync.config import Configuration, Hospital, Normalisation, TrainingConfig
-from medisync.reporting import membership, outside, sentences, tables
+from medisync.reporting import membership, outside, sentences, tables, verdicts
 from medisync.reporting.formatting import CLASS_NAMES, NO_VALUE, count, decimal, listed, moment, number, percent
 from medisync.reporting.headlines import lowest_in_words
 from medisync.reporting.outside import Claim
 from medisync.schemas import (
     BaselineRecord,
+    Calibration,
     DatasetStats,
     ExternalEvaluation,
     MembershipRecord,
     Metrics,
     ModelMeta,
+    ModelMetrics,
     Transport,
 )
 
@@ -46,7 +48,7 @@ LIMITS = """- Slices, not examinations: a radiologist reads all sequences of a p
   strength, so no figures for subgroups can be given.
 - Where the patient of an image is not known (see Data), slices of one patient may be on both sides of a split. Copies and
   near copies that were found are not.
-- Calibration, the out-of-distribution warning and the prediction sets are valid for scans like those of these hospitals.
+- Calibration, verdicts, the out-of-distribution score and the prediction sets are valid for scans like those of these hospitals.
   A scan from elsewhere may be misclassified with high confidence."""
 
 LEFT_OUT: Mapping[str, str] = {
@@ -77,7 +79,7 @@ def write(
     attacked: MembershipRecord | None = None,
 ) -> str:
     """Returns the model card of a run; `external` has the evaluation of each external dataset, by its name."""
-    test = meta.metrics.test
+    test, elsewhere = meta.metrics.test, meta.metrics.test_elsewhere
     sections = [
         f"# Model card: {meta.run}",
         _synthetic(meta),
@@ -85,10 +87,10 @@ def write(
         f"## Intended use\n\n{PURPOSE}",
         f"## Model\n\n{_model(meta, software, configuration)}",
         f"## Data\n\n{_data(meta, configuration, transport)}",
-        f"## Test results\n\n{_frame(tables.metrics(test, meta.metrics.hospitals))}\n\n{_test_note(meta)}",
-        f"## Results by class\n\n{_frame(tables.per_class(test))}",
+        f"## Test results\n\n{_frame(tables.metrics(test, meta.metrics.hospitals, elsewhere))}\n\n{_test_note(meta)}",
+        f"## Results by class\n\n{_by_class(test, elsewhere)}",
         f"## Calibration and uncertainty\n\n{_uncertainty(meta)}",
-        f"## Outside its hospitals\n\n{_outside(test, external or {}, baselines)}",
+        f"## Outside its hospitals\n\n{_outside(meta, external or {}, baselines)}",
         f"## Comparison\n\nTest accuracy.\n\n{_frame(tables.model_accuracies(baselines))}" if baselines else "",
         f"## Membership inference\n\n{_membership(attacked)}",
         f"## Limitations\n\n{LIMITS}",
@@ -201,9 +203,19 @@ def _test_note(meta: ModelMeta) -> str:
     )
 
 
-def _outside(inside: Metrics, external: Mapping[str, ExternalEvaluation], compared: BaselineRecord | None) -> str:
+def _by_class(test: Metrics, elsewhere: Metrics | None) -> str:
+    parts = [_frame(tables.per_class(test))]
+    if elsewhere:
+        parts += [f"{sentences.KNOWING_THE_HOSPITAL} {tables.NOT_KNOWN}:", _frame(tables.per_class(elsewhere))]
+    return "\n\n".join(parts)
+
+
+def _outside(meta: ModelMeta, external: Mapping[str, ExternalEvaluation], compared: BaselineRecord | None) -> str:
     """Returns what holds on scans from elsewhere, and at a hospital that the model was not trained at."""
+    inside = outside.inside(meta.metrics)
     parts = [_external_set(inside, name, found) for name, found in external.items()] or [sentences.NO_EXTERNAL_SET]
+    if external and meta.metrics.test_elsewhere:
+        parts.insert(0, sentences.AS_IF_FROM_ANYWHERE)
     without = outside.left_out_hospitals(compared) if compared else None
     if without is not None and not without.empty:
         parts.append(f"{LEFT_OUT_HOSPITALS}\n\n{_frame(without)}")
@@ -237,16 +249,39 @@ def _holds(claims: Sequence[Claim]) -> str:
 
 
 def _uncertainty(meta: ModelMeta) -> str:
-    fitted = meta.calibration
-    validation = {
-        "Temperature": decimal(fitted.temperature, 2),
-        "ECE before and after calibration": f"{percent(fitted.ece_before)}, {percent(fitted.ece_after)}",
-        "Brier score before and after calibration": f"{decimal(fitted.brier_before)}, {decimal(fitted.brier_after)}",
-        "OOD score above which a scan is flagged (1 is typical)": decimal(fitted.distance_threshold, 2),
+    tested = tables.uncertainty(meta.metrics.test, meta.metrics.test_elsewhere)
+    calibrations = [meta.calibration, meta.calibration_at("")][: len(tested.columns)]
+    fitted = pd.DataFrame({name: _fitted(each) for name, each in zip(tested.columns, calibrations, strict=True)})
+    splits = {"validation": fitted, "test": tested}
+    rows = [(name, split, *cells) for split, found in splits.items() for name, *cells in found.itertuples(name=None)]
+    parts = [_table(("Measure", "Split", *tested.columns), rows), verdicts.thresholds(meta), _answered(meta.metrics)]
+    parts.append("\n".join(f"- {each}" for each in verdicts.priors(meta)))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _fitted(found: Calibration) -> dict[str, str]:
+    """Returns what was fitted on validation scans."""
+    answers = {
+        "Confidence from which an answer is without doubt": verdicts.threshold_value(found.answer_threshold),
+        "Confidence below which there is no answer": verdicts.threshold_value(found.doubt_threshold),
     }
-    rows = [(name, "validation", value) for name, value in validation.items()]
-    tested = tables.uncertainty(meta.metrics.test).itertuples(name=None)
-    return _table(("Measure", "Split", "Value"), [*rows, *((name, "test", value) for name, value in tested)])
+    return {
+        "Temperature": decimal(found.temperature, 2),
+        "ECE before and after calibration": f"{percent(found.ece_before)}, {percent(found.ece_after)}",
+        "Brier score before and after calibration": f"{decimal(found.brier_before)}, {decimal(found.brier_after)}",
+        "OOD score above which a scan is flagged (1 is typical)": decimal(found.distance_threshold, 2),
+        **(answers if found.answer_threshold is not None else {}),
+    }
+
+
+def _answered(found: ModelMetrics) -> str:
+    """Returns how many of the hospitals' own test scans get an answer; empty for a run before verdicts."""
+    known = verdicts.what_is_answered(found.test.selective)
+    unknown = verdicts.what_is_answered(found.test_elsewhere.selective) if found.test_elsewhere else ""
+    said = [f"Of the hospitals' own test scans, {known}"] if known else []
+    if unknown:
+        said.append(f"Of the same scans, predicted as if their hospital were not known, {unknown}")
+    return " ".join(said)
 
 
 def _checklist(meta: ModelMeta, has_external_set: bool) -> str:

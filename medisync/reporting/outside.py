@@ -3,7 +3,7 @@
 Scans of "other" are of none of the classes, so that every answer for them is wrong.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,7 +20,7 @@ from medisync.reporting.formatting import (
     with_interval,
     yes_no,
 )
-from medisync.reporting.tables import table
+from medisync.reporting.tables import coverage_and_risk, table
 from medisync.schemas import (
     OTHER,
     AuditRecord,
@@ -28,6 +28,7 @@ from medisync.schemas import (
     ExternalEvaluation,
     ExternalLabel,
     Metrics,
+    ModelMetrics,
     SelectiveMetrics,
 )
 
@@ -40,6 +41,11 @@ OOD_AUC = "OOD score against the hospitals' scans, AUROC"
 FPR95 = "The hospitals' scans flagged where 95 % of these are"
 
 COLUMNS = ("Measure", "Hospitals' test scans", "Outside, the four classes", "Outside, none of the classes")
+
+
+def inside(found: ModelMetrics) -> Metrics:
+    """Returns the hospitals' figures that stand beside those from outside: as if the scans' hospitals were not known."""
+    return found.test_elsewhere or found.test
 
 
 def class_name(label: ExternalLabel | None) -> str:
@@ -99,6 +105,7 @@ def figures(inside: Metrics, found: ExternalEvaluation) -> pd.DataFrame:
         _row(CONFIDENTLY_WRONG, *(with_interval(each, "confidently_wrong") for each in answered)),
         _row("Flagged as out of distribution", *(with_interval(each, "flagged") for each in answered)),
         _row("Wrong among those not flagged", *(percent(risk(each)) for each in answered)),
+        *_answers(answered),
         _row(OOD_AUC, NO_VALUE, *map(decimal, (found.ood_auc_known, found.ood_auc_other))),
         _row(FPR95, NO_VALUE, *map(percent, (found.ood_fpr95_known, found.ood_fpr95_other))),
     ]
@@ -116,6 +123,13 @@ def _sensitivities(inside: Metrics, known: Metrics | None) -> Iterator[tuple[str
         if each.support:
             both = (inside.per_class.get(label), each)
             yield _row(f"Sensitivity, {CLASS_NAMES[label].lower()}", *(with_interval(of, "recall") for of in both))
+
+
+def _answers(sets: Sequence[SelectiveMetrics | None]) -> Iterator[tuple[str, ...]]:
+    """Yields the rows of coverage and risk; none for a run before verdicts."""
+    figures = [coverage_and_risk(each) for each in sets]
+    for name in dict.fromkeys(name for each in figures for name in each):
+        yield _row(name, *(each.get(name, NO_VALUE) for each in figures))
 
 
 def risk(found: SelectiveMetrics | None) -> float | None:

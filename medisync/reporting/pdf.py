@@ -8,14 +8,16 @@ from fpdf.enums import XPos, YPos
 from numpy.typing import NDArray
 from PIL import Image
 
+from medisync.reporting import verdicts
 from medisync.reporting.charts.theme import CLASS_COLOURS
 from medisync.reporting.formatting import CLASS_NAMES, count, moment, percent, prediction_set, with_interval
 from medisync.reporting.pictures import overlay
 from medisync.reporting.prediction_tables import slice_place
 from medisync.schemas import LABELS, ModelMeta, Prediction
 
-MARGIN, WIDTH = 18, 174
-"""Millimetres on A4."""
+MARGIN, WIDTH, BOTTOM, PICTURE = 18, 174, 12, 62
+"""Millimetres on A4: margins at the sides and above, width of the text, margin below, side of a picture. Most reports fit on
+one page."""
 
 DISCLAIMER = "Research use only. This is not a medical device, and nothing here is a diagnosis."
 
@@ -31,14 +33,16 @@ def write(
 ) -> bytes:
     """Returns the report on a standardised image uint8 [S, S] and its heat map [S, S] in [0, 1].
 
-    `local` holds the predictions of the hospitals' local models, by hospital. `made_at` is in ISO 8601. `hospital` is where
-    the scan was made if that is a hospital of the federation, as in `predictor.load`.
+    The verdict comes first. `local` holds the predictions of the hospitals' local models, by hospital. `made_at` is in ISO 8601.
+    `hospital` is where the scan was made if that is a hospital of the federation, as in `predictor.load`.
     """
     page = FPDF(format="A4")
     page.set_title("MediSync FL: prediction for one MRI slice")
     page.set_margins(MARGIN, MARGIN)
+    page.set_auto_page_break(True, BOTTOM)
     page.add_page()
     _head(page, made_at, prediction)
+    _verdict(page, prediction, meta, hospital)
     _pictures(page, pixels, heat, prediction)
     _answer(page, prediction)
     _rows(page, "Points to review", _checks(prediction))
@@ -69,20 +73,34 @@ def _head(page: FPDF, made_at: str, prediction: Prediction) -> None:
     page.cell(WIDTH, 8, DISCLAIMER, fill=True, new_x=XPos.LMARGIN, new_y=YPos.NEXT)
 
 
+def _verdict(page: FPDF, prediction: Prediction, meta: ModelMeta, hospital: str) -> None:
+    """Writes the verdict, why it is what it is and the prior; nothing for a run before verdicts."""
+    if prediction.verdict is None:
+        return
+    sure = f", calibrated confidence {percent(prediction.confidence)}" if prediction.verdict != "no answer" else ""
+    _line(page, f"{verdicts.headline(prediction)}{sure}", 14, "B", gap=3)
+    fitted = meta.calibration_at(hospital)
+    for said in filter(None, [*verdicts.reasons(prediction, fitted, hospital), verdicts.prior(meta, hospital)]):
+        _line(page, said, 9)
+
+
 def _pictures(page: FPDF, pixels: NDArray[np.uint8], heat: NDArray[np.floating], prediction: Prediction) -> None:
-    side, top = 70, page.get_y() + 4
+    side, top = PICTURE, page.get_y() + 4
     for column, picture in enumerate((pixels, overlay(pixels, heat, 0.6))):
         page.image(Image.fromarray(picture), MARGIN + column * (side + 6), top, side, side)
     page.set_y(top + side)
-    label = CLASS_NAMES[prediction.label].lower()
+    label = "what the network leaned to" if prediction.verdict == "no answer" else CLASS_NAMES[prediction.label].lower()
     _line(page, f"Left: the slice as the network receives it. Right: warmer regions contributed more to {label}.", 8)
 
 
 def _answer(page: FPDF, prediction: Prediction) -> None:
     name, confidence = CLASS_NAMES[prediction.label], percent(prediction.confidence)
-    _line(page, f"{name}, calibrated confidence {confidence}", 14, "B", gap=4)
+    if prediction.verdict is None:
+        _line(page, f"{name}, calibrated confidence {confidence}", 14, "B", gap=4)
+    if prediction.verdict == "no answer":
+        _line(page, verdicts.leaning(prediction), 10, gap=4)
     _line(page, f"90 % prediction set: {prediction_set(prediction.plausible)}", 10)
-    if prediction.unlike_training:
+    if prediction.verdict is None and prediction.unlike_training:
         _line(page, "Out of distribution: do not rely on this prediction.", 11, "B")
     page.ln(2)
     for label in LABELS:
@@ -111,6 +129,8 @@ def _rows(page: FPDF, title: str, rows: Mapping[str, str]) -> None:
 
 
 def _summary(prediction: Prediction) -> str:
+    if prediction.verdict:
+        return verdicts.in_short(prediction)
     flagged = "; out of distribution for this model" if prediction.unlike_training else ""
     return f"{CLASS_NAMES[prediction.label]}, {percent(prediction.confidence)}{flagged}"
 

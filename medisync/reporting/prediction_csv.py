@@ -10,7 +10,7 @@ from medisync.errors import printable
 from medisync.reporting.formatting import yes_no
 from medisync.schemas import LABELS, Prediction
 
-HEADER = ("path", "label", *LABELS, "out_of_distribution", "slice", "slices", "note")
+HEADER = ("path", "label", *LABELS, "out_of_distribution", "slice", "slices", "note", "verdict", "reasons")
 
 FORMULA = re.compile(r"""[\s"']*[=+\-@\t\r\n＝＋－＠]""")
 """The beginning of a cell that a spreadsheet may take for a formula: https://owasp.org/www-community/attacks/CSV_Injection"""
@@ -26,15 +26,17 @@ def write(stream: TextIO, rows: Iterable[Sequence[str]]) -> None:
 def row(path: str, found: Prediction | str, slice_number: int | None = None, slices: int | None = None) -> list[str]:
     """Returns the cells of one prediction, or of the reason why there is none, in the order of HEADER.
 
-    Probabilities are fractions; slices count from 1, and an image is slice 1 of 1. `slice_number` and `slices` say where a
+    Where the verdict is "no answer", the label is only what the network leaned to; runs before verdicts have none. Several
+    reasons are separated by semicolons. Probabilities are fractions; slices count from 1, and an image is slice 1 of 1. `slice_number` and `slices` say where a
     prediction is missing; one that is there knows them.
     """
     if isinstance(found, str):
         place = ["" if number is None else str(number) for number in (slice_number, slices)]
-        return [_text(path), "", *([""] * len(LABELS)), "", *place, _text(_plain_spaces(found))]
+        return [_text(path), "", *([""] * len(LABELS)), "", *place, _text(_plain_spaces(found)), "", ""]
     probabilities = [f"{found.probabilities[label]:.4f}" for label in LABELS]
     place = [yes_no(found.unlike_training), str(found.slice_number), str(found.slices)]
-    return [_text(path), found.label, *probabilities, *place, _text(_plain_spaces(_note(found)))]
+    judged = [found.verdict or "", "; ".join(found.reasons)]
+    return [_text(path), found.label, *probabilities, *place, _text(_plain_spaces(_note(found))), *judged]
 
 
 def _note(found: Prediction) -> str:

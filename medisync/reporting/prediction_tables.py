@@ -1,31 +1,41 @@
 """Predictions for single scans: records -> tables, and sentences as Markdown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
+from medisync.reporting import verdicts
 from medisync.reporting.formatting import CLASS_NAMES, NO_VALUE, count, number, percent, plain, sentence, yes_no
 from medisync.reporting.tables import table
 from medisync.schemas import LABELS, Label, Prediction
 
+VERDICT = "Verdict"
+
 
 def predictions(found: Sequence[tuple[str, Prediction | str, int, int]]) -> pd.DataFrame:
     """Returns one row per upload: (file name, prediction or the reason why there is none, slice shown, number of slices)."""
-    columns = ("File", "Slice", "Class", "Confidence", "Out of distribution", "Note")
-    return table(columns, [(plain(name, 80), slice_place(*place), *_outcome(result)) for name, result, *place in found])
+    columns = ("File", "Slice", VERDICT, "Class", "Confidence", "Out of distribution", "Note")
+    rows = [(plain(name, 80), slice_place(*place), *_outcome(result)) for name, result, *place in found]
+    return _if_judged(table(columns, rows), (result for _, result, *_ in found))
 
 
 def slices(found: Mapping[int, Prediction | str]) -> pd.DataFrame:
     """Returns one row per slice of a volume, with the probability of each class."""
-    columns = ("Slice", *CLASS_NAMES.values(), "Out of distribution", "Note")
-    return table(columns, [_slice_row(number, result) for number, result in found.items()])
+    columns = ("Slice", VERDICT, *CLASS_NAMES.values(), "Out of distribution", "Note")
+    return _if_judged(table(columns, [_slice_row(number, result) for number, result in found.items()]), found.values())
+
+
+def _if_judged(found: pd.DataFrame, results: Iterable[Prediction | str]) -> pd.DataFrame:
+    """Returns the table without its verdicts if no prediction has one: they are of a run before there were verdicts."""
+    judged = any(isinstance(result, Prediction) and result.verdict for result in results)
+    return found if judged else found.drop(columns=VERDICT)
 
 
 def _slice_row(slice_number: int, result: Prediction | str) -> tuple[str, ...]:
     if isinstance(result, str):
-        return number(slice_number), *([NO_VALUE] * (len(LABELS) + 1)), plain(result)
+        return number(slice_number), *([NO_VALUE] * (len(LABELS) + 2)), plain(result)
     probabilities = [percent(result.probabilities[label]) for label in CLASS_NAMES]
-    return number(slice_number), *probabilities, yes_no(result.unlike_training), ""
+    return number(slice_number), verdicts.brief(result), *probabilities, yes_no(result.unlike_training), ""
 
 
 def slice_place(slice_number: int, slices: int) -> str:
@@ -40,26 +50,27 @@ def with_thumbnails(found: pd.DataFrame, thumbnails: Sequence[str]) -> pd.DataFr
 
 def _outcome(result: Prediction | str) -> tuple[str, ...]:
     if isinstance(result, str):
-        return NO_VALUE, NO_VALUE, NO_VALUE, plain(result)
+        return *([NO_VALUE] * 4), plain(result)
     return *_answer(result), plain("; ".join(result.notes))
 
 
-def _answer(found: Prediction) -> tuple[str, str, str]:
-    return CLASS_NAMES[found.label], percent(found.confidence), yes_no(found.unlike_training)
+def _answer(found: Prediction) -> tuple[str, ...]:
+    return verdicts.brief(found), verdicts.class_name(found), percent(found.confidence), yes_no(found.unlike_training)
 
 
 def by_model(federated: Prediction, local: Mapping[str, Prediction]) -> pd.DataFrame:
     """Returns the federated model's prediction beside that of each hospital's local model."""
     named = {"Federated": federated, **{f"{plain(name, 40)} alone": each for name, each in local.items()}}
-    columns = ("Model", "Class", "Confidence", "Out of distribution")
-    return table(columns, [(name, *_answer(each)) for name, each in named.items()])
+    columns = ("Model", VERDICT, "Class", "Confidence", "Out of distribution")
+    return _if_judged(table(columns, [(name, *_answer(each)) for name, each in named.items()]), named.values())
 
 
 def agreement(federated: Prediction, local: Mapping[str, Prediction]) -> str:
     """Returns how many of the local models predict the same class, as a sentence."""
     agreed = sum(each.label == federated.label for each in local.values())
-    verb = "predicts" if len(local) == 1 else "predict"
-    return f"{agreed} of {count(len(local), 'local model')} {verb} the same class"
+    verb = "lean" if federated.verdict == "no answer" else "predict"
+    to = " to" if federated.verdict == "no answer" else ""
+    return f"{agreed} of {count(len(local), 'local model')} {verb}{'s' if len(local) == 1 else ''}{to} the same class"
 
 
 def notes(prediction: Prediction) -> str:
@@ -93,7 +104,8 @@ def mistake_caption(label: Label, prediction: Prediction) -> str:
     """Returns the true class of a scan and the wrong one that was predicted, as Markdown."""
     predicted = f"predicted **{CLASS_NAMES[prediction.label].lower()}**, {percent(prediction.confidence)}"
     flagged = ", flagged as out of distribution" if prediction.unlike_training else ""
-    return f"**{CLASS_NAMES[label]}**, {predicted}{flagged}"
+    judged = f". {verdicts.brief(prediction)}" if prediction.verdict else flagged
+    return f"**{CLASS_NAMES[label]}**, {predicted}{judged}"
 
 
 def mistake_alt(label: Label, prediction: Prediction) -> str:
@@ -101,9 +113,11 @@ def mistake_alt(label: Label, prediction: Prediction) -> str:
     return f"A test scan of class {CLASS_NAMES[label].lower()}, predicted as {CLASS_NAMES[prediction.label].lower()}"
 
 
-def mistakes_summary(found: int, shown: int) -> str:
-    """Returns how many test scans were misclassified and how many of them are shown, as a sentence."""
+def mistakes_summary(found: Sequence[Prediction], shown: int) -> str:
+    """Returns how many test scans were misclassified, how many of them get no answer and how many are shown, as a sentence."""
     if not found:
         return "No test scan was misclassified."
-    rest = f"; the {shown} with the highest confidence:" if found > shown else ":"
-    return f"{count(found, 'test scan')} {'was' if found == 1 else 'were'} misclassified{rest}"
+    silent = sum(each.verdict == "no answer" for each in found)
+    unanswered = f", {number(silent)} of them without an answer" if silent else ""
+    rest = f"; the {shown} with the highest confidence:" if len(found) > shown else ":"
+    return f"{count(len(found), 'test scan')} {'was' if len(found) == 1 else 'were'} misclassified{unanswered}{rest}"

@@ -16,6 +16,7 @@ from medisync.reporting.formatting import (
     sentence,
 )
 from medisync.reporting.tables import missing_classes
+from medisync.reporting.verdicts import has_verdicts
 from medisync.schemas import (
     SPLITS,
     AuditRecord,
@@ -26,10 +27,12 @@ from medisync.schemas import (
     HistoryEntry,
     HospitalAudit,
     LabelConflict,
+    Metrics,
     ModelMeta,
     Progress,
     Refusal,
     RunRecord,
+    SelectiveMetrics,
     Transport,
 )
 
@@ -64,6 +67,30 @@ NO_EXTERNAL_SET = (
 )
 
 
+AS_IF_FROM_ANYWHERE = (
+    "Here the hospitals' test scans are predicted as if their hospital were not known, like the scans from outside."
+)
+
+OTHERS_ARE_WRONG = "scan of none of the classes is always wrong."
+
+
+def no_answers(inside: Metrics) -> str:
+    """Returns which scans get no answer, or which were flagged in a run before verdicts."""
+    if has_verdicts(inside):
+        reasons = "because it is out of distribution or the confidence is too low"
+        return f"A scan gets no answer {reasons}. An answer for a {OTHERS_ARE_WRONG}"
+    return (
+        "Flagged scans are out of distribution: their predictions come with a warning not to rely on them. A prediction for a "
+        f"{OTHERS_ARE_WRONG}"
+    )
+
+
+KNOWING_THE_HOSPITAL = (
+    "Scans whose hospital is known are predicted under that hospital's own prior. “Hospital not known” has the same test scans "
+    "predicted without a prior, like scans from anywhere, and with a calibration of their own."
+)
+
+
 def external_set(name: str, found: ExternalEvaluation) -> str:
     """Returns where an external dataset comes from, how many of its scans were evaluated and which were not."""
     images = sum(folder.images for folder in found.folders)
@@ -81,17 +108,23 @@ def outside_in_short(external: Mapping[str, ExternalEvaluation]) -> str:
 
 
 def _outside(name: str, found: ExternalEvaluation) -> str:
-    known, other, said = found.known, found.other_selective, []
+    known, other, said = found.known, found.other_selective, list[str]()
     if known:
         said.append(f"{percent(known.accuracy)} of {count(known.n, 'scan')} are given the right class")
     if known and known.selective:
         said.append(
             f"{percent(known.selective.confidently_wrong)} a wrong one with confidence over 90 % and no warning"
         )
+        said += _unanswered(known.selective)
     if other:
         sure = percent(other.confidently_wrong)
         said.append(f"of {count(other.n, 'scan')} of none of the classes, {sure} are given one with such confidence")
+        said += _unanswered(other)
     return f"Outside the hospitals, on {escape(name)}: {'; '.join(said)}."
+
+
+def _unanswered(found: SelectiveMetrics) -> list[str]:
+    return [f"{percent(1 - found.answered.coverage)} get no answer"] if found.answered else []
 
 
 def hospital_summary(name: str, stats: DatasetStats) -> str:

@@ -39,11 +39,15 @@ from medisync.schemas import (
     Metrics,
     ModelMeta,
     PairedDifference,
+    SelectiveMetrics,
     Split,
     SplitRecord,
 )
 
 SPLIT_NAMES: Mapping[Split, str] = {"train": "Training", "val": "Validation", "test": "Test"}
+
+KNOWN, NOT_KNOWN = "Hospital known", "Hospital not known"
+"""Names of figures of the same scans, predicted as scans of their hospital and as scans from anywhere."""
 
 LEFT_OUT_ORDER = ("unreadable", "quarantined", "unresolved")
 """Files that need somebody's attention come first; a single unresolved folder may hold thousands."""
@@ -219,10 +223,16 @@ def missing_classes(stats: DatasetStats) -> list[str]:
     return [CLASS_NAMES[label] for label in LABELS if not stats.class_distribution.get(label)]
 
 
-def metrics(test: Metrics, hospitals: Mapping[str, Metrics]) -> pd.DataFrame:
-    """Returns the global model's test metrics: all hospitals together, then each hospital."""
+def metrics(test: Metrics, hospitals: Mapping[str, Metrics], elsewhere: Metrics | None = None) -> pd.DataFrame:
+    """Returns the global model's test metrics: all hospitals together, then each hospital.
+
+    `elsewhere` are those of all hospitals' scans as if their hospitals were not known, where that makes a difference.
+    """
     columns = ("Test scans of", "Scans", "Accuracy", "Balanced accuracy", "Macro F1", "Macro AUC", "ECE", "Brier score")
-    return table(columns, [_metrics_row(name, each) for name, each in {ALL_HOSPITALS: test, **hospitals}.items()])
+    unknown = {f"{ALL_HOSPITALS}, {NOT_KNOWN.lower()}": elsewhere} if elsewhere else {}
+    return table(
+        columns, [_metrics_row(name, each) for name, each in {ALL_HOSPITALS: test, **unknown, **hospitals}.items()]
+    )
 
 
 def _metrics_row(name: str, found: Metrics) -> tuple[str, ...]:
@@ -260,16 +270,38 @@ def per_class_short(found: Metrics) -> pd.DataFrame:
     return table(("Class", "Scans", "Sensitivity", "Specificity", "Precision"), rows)
 
 
-def uncertainty(found: Metrics) -> pd.DataFrame:
-    """Returns how well the model's confidence, prediction sets and OOD score hold on these test scans."""
-    rows = [
-        ("Expected calibration error (ECE); 0 % is perfect", percent(found.ece)),
-        ("Brier score; 0 is perfect", decimal(found.brier)),
-        ("Coverage of the 90 % prediction sets", percent(found.coverage)),
-        ("Mean number of classes in a prediction set", decimal(found.set_size, 2)),
-        ("Scans flagged as out of distribution (5 % on validation)", percent(found.unlike_training)),
-    ]
-    return table(("Measure", "Value"), rows)
+def uncertainty(found: Metrics, elsewhere: Metrics | None = None) -> pd.DataFrame:
+    """Returns how well the model's confidence, prediction sets, OOD score and verdicts hold on these test scans.
+
+    `elsewhere` are the metrics of the same scans as if their hospitals were not known, where that makes a difference.
+    """
+    columns = {KNOWN: found, NOT_KNOWN: elsewhere} if elsewhere else {"Value": found}
+    shown = {name: _uncertainty_figures(each) for name, each in columns.items()}
+    return pd.DataFrame(shown).rename_axis("Measure")
+
+
+def _uncertainty_figures(found: Metrics) -> dict[str, str]:
+    return {
+        "Expected calibration error (ECE); 0 % is perfect": percent(found.ece),
+        "Brier score; 0 is perfect": decimal(found.brier),
+        "Coverage of the 90 % prediction sets": percent(found.coverage),
+        "Mean number of classes in a prediction set": decimal(found.set_size, 2),
+        "Scans flagged as out of distribution (5 % on validation)": percent(found.unlike_training),
+        **coverage_and_risk(found.selective),
+    }
+
+
+def coverage_and_risk(found: SelectiveMetrics | None) -> dict[str, str]:
+    """Returns which fraction of scans gets an answer and how many answers are wrong; nothing for a run before verdicts."""
+    if found is None or found.without_doubt is None or found.answered is None:
+        return {}
+    return {
+        "Scans with an answer without doubt": percent(found.without_doubt.coverage),
+        "Wrong among the answers without doubt": percent(found.without_doubt.risk),
+        "Scans with an answer, with doubt or without": percent(found.answered.coverage),
+        "Wrong among all answers": percent(found.answered.risk),
+        "Scans without an answer": percent(1 - found.answered.coverage),
+    }
 
 
 def model_accuracies(baselines: BaselineRecord) -> pd.DataFrame:

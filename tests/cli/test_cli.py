@@ -119,6 +119,50 @@ def test_predict_writes_a_row_per_image(trained: Workspace, tmp_path: Path, caps
         assert sum(float(row[label]) for label in LABELS) == pytest.approx(1, abs=1e-3)
 
 
+@pytest.fixture
+def judging(workspace: Workspace) -> Workspace:
+    """A workspace with a published, untrained model that answers every scan with doubt, and knows its hospitals."""
+    run = factories.make_run(workspace, model=serialise(build_resnet18().state_dict()), thresholds=(0, 1.1))
+    publishing.publish(workspace, run.name)
+    return workspace
+
+
+def test_predict_says_its_verdicts_and_the_prior(
+    judging: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan = save(tmp_path / "scan.png", texture(1, 150))
+    assert medisync(judging, "predict", scan) == 0
+    elsewhere = capsys.readouterr()
+    assert elsewhere.err.splitlines() == [
+        "read 1 scan; verdicts: 0 answer, 1 doubt, 0 no answer",
+        "Prior: none; the scan may come from anywhere.",
+    ]
+    assert medisync(judging, "predict", scan, "--hospital", "Tata Memorial Mumbai") == 0
+    at_hospital = capsys.readouterr()
+    assert "Prior of Tata Memorial Mumbai, which has no training scans without a tumour: " in at_hospital.err
+    ((anywhere,), (own,)) = (list(csv.DictReader(io.StringIO(each.out))) for each in (elsewhere, at_hospital))
+    assert (anywhere["verdict"], anywhere["reasons"]) == ("doubt", "moderate confidence")
+    odds = [float(row["notumor"]) / (1 - float(row["notumor"])) for row in (anywhere, own)]
+    assert odds[1] < odds[0]
+
+
+def test_evaluate_says_what_is_answered_and_how_often_wrongly(
+    judging: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(tmp_path / "held-out/glioma/1.png", texture(1))
+    save(tmp_path / "held-out/other/2.png", texture(2))
+    assert medisync(judging, "evaluate", tmp_path / "held-out", "--json") == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["answered_without_doubt"] == figures["answered_without_doubt_other"] == {"coverage": 0, "risk": None}
+    assert figures["answered"] == {"coverage": 1, "risk": 1 - figures["accuracy"]}
+    assert figures["answered_other"] == {"coverage": 1, "risk": 1}
+    assert figures["selective"]["answered"] == figures["answered"]
+    assert medisync(judging, "evaluate", tmp_path / "held-out") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "answered without doubt other coverage 0.0000, risk undefined" in lines
+    assert "answered other               coverage 1.0000, risk 1.0000" in lines
+
+
 def test_predict_keeps_the_rows_of_unreadable_files_and_exits_with_1(
     trained: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,7 +7,7 @@ from medisync.evaluation import calibration
 from medisync.evaluation.metrics import compute_metrics
 from medisync.evaluation.selective import selective_metrics
 from medisync.evaluation.totals import Totals, softmax, tally
-from medisync.schemas import Calibration
+from medisync.schemas import LABELS, Calibration
 
 GLIOMA, MENINGIOMA = 0, 1
 
@@ -110,20 +110,20 @@ def test_the_stated_risk_is_exceeded_in_at_most_one_validation_set_in_ten() -> N
 
 
 def test_a_calibration_says_what_its_answers_are_worth() -> None:
-    totals = answered((GLIOMA, 0.95, 200), (MENINGIOMA, 0.95, 2), (GLIOMA, 0.55, 60), (MENINGIOMA, 0.55, 10))
+    totals = answered((GLIOMA, 0.95, 200), (MENINGIOMA, 0.95, 2), (GLIOMA, 0.55, 60), (MENINGIOMA, 0.55, 40))
     fitted = calibration.summarise(totals, totals, 1.0, 2.0)
     assert fitted.answer_threshold is not None
     assert 0.54 < fitted.answer_threshold < 0.96
-    assert fitted.doubt_threshold == 0  # 12 of 272 at most, with a bound below a tenth
+    assert fitted.doubt_threshold == 0  # 42 of 302, with a bound below a fifth
     found = selective_metrics(totals, fitted)
     assert found is not None
     assert found.without_doubt is not None
     assert found.answered is not None
     assert (found.without_doubt.coverage, found.without_doubt.risk) == (
-        pytest.approx(202 / 272),
+        pytest.approx(202 / 302),
         pytest.approx(2 / 202),
     )
-    assert (found.answered.coverage, found.answered.risk) == (1, pytest.approx(12 / 272))
+    assert (found.answered.coverage, found.answered.risk) == (1, pytest.approx(42 / 302))
 
 
 def test_where_nothing_is_answered_nothing_is_wrong() -> None:
@@ -132,3 +132,12 @@ def test_where_nothing_is_answered_nothing_is_wrong() -> None:
     assert found is not None
     assert found.answered is not None
     assert (found.answered.coverage, found.answered.risk) == (0, None)
+
+
+def test_mean_probabilities_follow_from_totals() -> None:
+    logits = np.random.default_rng(5).normal(size=(3000, 4)) * 2 + [0, 1, -1, 0.5]
+    found = calibration.mean_probabilities(totals_of(np.zeros(3000), logits))
+    assert found is not None
+    assert list(found) == list(LABELS)
+    assert list(found.values()) == pytest.approx(softmax(logits).mean(axis=0).tolist(), abs=0.005)
+    assert calibration.mean_probabilities(totals_of(np.zeros(0), np.zeros((0, 4)))) is None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from medisync.inference.verdict import judge, with_checks
+from medisync.inference.verdict import at_most_doubt, judge, with_checks
 from medisync.schemas import Calibration, ImageCheck, Prediction, Verdict
 
 FITTED = Calibration(
@@ -12,7 +12,7 @@ BEFORE_VERDICTS = Calibration(temperature=1, distance_threshold=2, ece_before=No
 PASSED, FAILED = (ImageCheck(name="size", passed=passed, detail="") for passed in (True, False))
 
 
-def prediction(verdict: Verdict) -> Prediction:
+def prediction(verdict: Verdict | None) -> Prediction:
     return Prediction(
         label="glioma",
         confidence=0.9,
@@ -41,9 +41,11 @@ def test_confidence_and_distance_decide(confidence: float, flagged: bool, verdic
     assert judge(FITTED, confidence=confidence, flagged=flagged) == (verdict, reasons)
 
 
-def test_runs_before_verdicts_answer_whatever_is_in_distribution() -> None:
-    assert judge(BEFORE_VERDICTS, confidence=0.26, flagged=False) == ("answer", [])
-    assert judge(BEFORE_VERDICTS, confidence=0.99, flagged=True) == ("no answer", ["out of distribution"])
+def test_runs_before_verdicts_give_none() -> None:
+    assert judge(BEFORE_VERDICTS, confidence=0.26, flagged=False) == (None, [])
+    assert judge(BEFORE_VERDICTS, confidence=0.99, flagged=True) == (None, [])
+    unjudged = with_checks(prediction(None), [FAILED])
+    assert (unjudged.verdict, unjudged.reasons, unjudged.checks) == (None, [], [FAILED])
 
 
 def test_a_failed_check_makes_an_answer_doubtful_but_no_answer_stays_none() -> None:
@@ -52,3 +54,15 @@ def test_a_failed_check_makes_an_answer_doubtful_but_no_answer_stays_none() -> N
     assert with_checks(prediction("no answer"), [FAILED]).verdict == "no answer"
     passed = with_checks(prediction("answer"), [PASSED])
     assert (passed.verdict, passed.reasons, passed.checks) == ("answer", [], [PASSED])
+
+
+def test_an_adaptation_brings_no_answer_without_doubt_of_its_own() -> None:
+    answer, unsure, none = (
+        judge(FITTED, confidence=confidence, flagged=flagged)
+        for confidence, flagged in ((0.9, False), (0.6, False), (0.9, True))
+    )
+    assert at_most_doubt(answer, answer) == ("answer", [])
+    assert at_most_doubt(answer, unsure) == ("doubt", ["moderate confidence"])
+    assert at_most_doubt(answer, none) == ("doubt", ["out of distribution"])
+    assert at_most_doubt(unsure, answer) == unsure
+    assert at_most_doubt(none, answer) == none

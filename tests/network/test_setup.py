@@ -13,7 +13,6 @@ from medisync.cli.main import main
 from medisync.errors import ArtifactError, ConfigError
 from medisync.network import credentials, services, settings, setup
 from medisync.network.addresses import join_address, require_connectable, split_address
-from medisync.network.folder_names import folder_names
 from medisync.network.settings import HospitalSettings, ServerSettings
 from medisync.network.superlink import superlink
 
@@ -129,69 +128,7 @@ def test_hospitals_without_latin_letters_reach_a_server_at_an_ipv6_address(tmp_p
         services.require_reachable(hospital.server, hospital.authority)
 
 
-PUBLISHED = {
-    "AIIMS Delhi": "aiims-delhi",
-    "NIMHANS Bengaluru": "nimhans-bengaluru",
-    "Tata Memorial Mumbai": "tata-memorial-mumbai",
-}
-ALIKE = [
-    "St Mary's",
-    "St. Mary's",
-    "ST MARYS",
-    "Charite",
-    "Charité",
-    "Ward 1",
-    "Ward-1",
-    "Ward  1",
-    "Kelvin",
-    "\u212aelvin",
-]
-ALIKE += [
-    "東京大学病院",
-    "大阪大学病院",
-    "🏥",
-    "مستشفى",
-    "‮North",
-    "North",
-    "...",
-    "../../etc",
-    "CON",
-    "aux",
-    "x" * 80,
-    "x" * 79,
-]
-ALIKE += ["hospital-16a9489d", "hospital 16a9489d"]
-
-
-def test_published_folder_names_stay() -> None:
-    assert folder_names(list(PUBLISHED)) == PUBLISHED
-    assert {name: folder_names([name])[name] for name in PUBLISHED} == PUBLISHED
-
-
-def test_folder_names_are_unique_bounded_and_safe_on_every_file_system() -> None:
-    found = folder_names([*PUBLISHED, *ALIKE]).values()
-    assert len(set(found)) == len(PUBLISHED) + len(ALIKE)
-    assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") for name in found)
-    assert all(name.strip("-") == name for name in found)
-    assert max(map(len, found)) == 57  # 48 letters, a hyphen, 8 digits of the hash
-    assert not {"con", "aux", "hospital", ""} & set(found)
-    assert len(folder_names(["y" * 300])["y" * 300]) == 57
-
-
-@pytest.mark.parametrize("name", [*PUBLISHED, *ALIKE])
-def test_a_folder_name_does_not_depend_on_the_other_hospitals(name: str) -> None:
-    assert folder_names([name])[name] == folder_names([*PUBLISHED, *ALIKE])[name]
-
-
-def test_names_that_differ_in_case_alone_get_a_hash_each() -> None:
-    found = folder_names(["AIIMS Delhi", "Aiims Delhi", "North"])
-    assert len(set(found.values())) == 3
-    assert found["AIIMS Delhi"].startswith("aiims-delhi-")
-    assert found["North"] == "north"
-
-
 def test_one_name_written_with_composed_and_separate_accents_is_one_hospital() -> None:
-    assert folder_names(["Charit\u00e9"])["Charit\u00e9"] == folder_names(["Charite\u0301"])["Charite\u0301"]
     literals = notebook.literals()
     for literal in ("HOSPITAL_CONFIGS", "DATASETS"):
         assert "AIIMS Delhi" in str(literals[literal])

@@ -177,6 +177,13 @@ def test_a_prediction_is_a_scan_a_heat_map_and_probabilities() -> None:
         "Predicted: glioma, 90.0\N{NO-BREAK SPACE}%; true class: meningioma. "
         "Out of distribution: do not rely on it. Research use only, not a diagnosis."
     )
+    judged = found.model_copy(update={"verdict": "no answer", "reasons": ["out of distribution"]})
+    silent = scans.prediction(np.zeros((8, 8), np.uint8), np.zeros((8, 8)), judged, "Meningioma")
+    assert silent.title == (
+        "No answer (out of distribution); leaned to glioma, 90.0\N{NO-BREAK SPACE}%; true class: meningioma. "
+        "Research use only, not a diagnosis."
+    )
+    assert [note.text for note in silent.figure.layout.annotations][1] == "Warmer: contributed more"
 
 
 def along(outcomes: dict[int, Label | None], flagged: set[int] = frozenset()) -> dict[int, Prediction | str]:
@@ -215,6 +222,25 @@ def test_probabilities_along_a_volume_have_gaps_where_there_is_no_prediction() -
         "Most probable class along the slices: no prediction on slice 1; glioma on slices 2 to 3; no prediction on slice 4; "
         "no tumour on slice 5. Out of distribution: slices 2 to 3. The slice shown: 3."
     )
+
+
+def test_slices_without_an_answer_and_with_doubt_are_marked() -> None:
+    verdicts = {1: "no answer", 2: "answer", 3: "doubt", 4: "no answer"}
+    found = along(dict.fromkeys(verdicts, "glioma"), flagged={4})
+    judged = {number: found[number].model_copy(update={"verdict": each}) for number, each in verdicts.items()}  # type: ignore[union-attr]
+    chart = slices.along_slices(judged, shown=2)
+    marks = {line.name: line for line in chart.figure.data[4:]}
+    assert {name: mark.x for name, mark in marks.items()} == {"No answer": (1, 4), "Answer with doubt": (3,)}
+    assert len({mark.marker.symbol for mark in marks.values()}) == 2
+    assert chart.title == "Along 4 slices: 2 glioma and 2 without an answer"
+    assert (
+        "no answer on slice 1; glioma on slices 2 to 3; no answer on slice 4. Answer with doubt: slice 3." in chart.alt
+    )
+    assert slices.key(judged) == (
+        "Dotted line: the slice shown. Crosses: no answer. Triangles: answer with doubt. Circles: no prediction."
+    )
+    before = "Dotted line: the slice shown. Crosses: out of distribution. Circles: no prediction."
+    assert slices.key(found) == before
 
 
 def test_a_volume_without_doubts_has_no_marks() -> None:

@@ -12,6 +12,11 @@ def test_text_from_outside_is_shown_as_it_is_written() -> None:
     assert formatting.plain("x" * 300, 10) == "xxxxxxxxx…"
 
 
+def test_a_limit_has_no_needless_decimals() -> None:
+    shown = [formatting.limit(each).replace("\N{NO-BREAK SPACE}", " ") for each in (0.05, 0.125, 0.84, 1, None)]
+    assert shown == ["5 %", "12.5 %", "84 %", "100 %", formatting.NO_VALUE]
+
+
 @pytest.mark.parametrize(("seconds", "shown"), [(0, "0 s"), (89, "89 s"), (240, "4 min"), (5460, "1 h 31 min")])
 def test_duration(seconds: float, shown: str) -> None:
     assert formatting.duration(seconds) == shown

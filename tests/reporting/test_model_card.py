@@ -119,6 +119,31 @@ def test_a_note_on_the_data_and_the_comparison_are_in_it(meta: ModelMeta) -> Non
     assert "## Comparison" not in card(meta)
 
 
+def test_it_says_what_is_answered_with_and_without_knowing_the_hospital() -> None:
+    judged = factories.meta(thresholds=(0.62, 0.84))
+    text = card(judged, external=factories.external(judged=True)).replace("\N{NO-BREAK SPACE}", " ")
+    assert "| Measure | Split | Hospital known | Hospital not known |" in text
+    assert "| Confidence from which an answer is without doubt | validation | 84 % | 84 % |" in text
+    assert "| Confidence below which there is no answer | validation | 62 % | 62 % |" in text
+    assert "| Scans without an answer | test | 10.0 % | 10.0 % |" in text
+    assert "Of the hospitals' own test scans, 80.0 % get an answer without doubt (4.0 % of these are wrong)" in text
+    assert "Of the same scans, predicted as if their hospital were not known, 80.0 % get an answer" in text
+    assert "- Prior of Tata Memorial Mumbai, which has no training scans without a tumour: " in text
+    (accuracy,) = (line for line in text.splitlines() if line.startswith("| All hospitals, hospital not known |"))
+    assert "| 83.7 % " in accuracy  # (363 - 74 + 50) / 405
+    healthy = [line.split(" | ")[2][:6] for line in text.splitlines() if line.startswith("| No tumour | 75 |")]
+    assert healthy == ["98.7 %", "66.7 %"]  # 74 and 50 of 75
+    assert "predicted as if their hospital were not known, like the scans from outside." in text
+    assert "| Scans without an answer | 10.0 % | 50.0 % | 90.0 % |" in text
+
+
+def test_a_card_of_a_run_without_verdicts_has_no_row_for_them(meta: ModelMeta) -> None:
+    text = card(meta, external=factories.external())
+    assert "| Measure | Split | Value |" in text
+    for words in ("doubt", "without an answer", "not known |", "Prior of"):
+        assert words not in text
+
+
 def test_it_says_what_holds_outside_the_hospitals(meta: ModelMeta) -> None:
     text = card(meta, external=factories.external())
     assert "0 of 7 aims of this project outside the hospitals are reached:" in text

@@ -84,6 +84,18 @@ def test_a_set_without_scans_has_no_column_and_a_figure_without_values_no_row(fo
     assert outside.figures(inside, changed(found, known=None)).columns.tolist()[1:] == ["Outside, none of the classes"]
 
 
+def test_coverage_and_risk_stand_beside_those_of_the_hospitals() -> None:
+    metrics = factories.meta(thresholds=(0.6, 0.8)).metrics
+    assert outside.inside(metrics) == metrics.test_elsewhere
+    assert outside.inside(factories.meta().metrics) == factories.meta().metrics.test
+    table = outside.figures(outside.inside(metrics), factories.external(judged=True)["other clinic"])
+    shown = {name: [cell.replace(SPACE, " ") for cell in table.loc[name]] for name in table.index}
+    assert shown["Scans with an answer without doubt"] == ["80.0 %", "30.0 %", "0.0 %"]
+    assert shown["Wrong among the answers without doubt"] == ["4.0 %", "10.0 %", "–"]
+    assert shown["Wrong among all answers"] == ["7.0 %", "20.0 %", "100.0 %"]
+    assert shown["Scans without an answer"] == ["10.0 %", "50.0 %", "90.0 %"]
+
+
 def test_folders_say_what_they_stand_for(found: ExternalEvaluation) -> None:
     table = outside.scans(found)
     assert table["Class"].tolist() == ["No tumour", "Glioma", "Meningioma", "None of the classes"]
@@ -105,6 +117,9 @@ def test_one_line_says_how_the_model_does_outside_or_that_nobody_knows(found: Ex
         "confidence."
     )
     assert sentences.outside_in_short({}) == sentences.NO_EXTERNAL_SET
+    judged = sentences.outside_in_short(factories.external(judged=True))
+    assert f"and no warning; 50.0{SPACE}% get no answer; of 30 scans" in judged
+    assert f"with such confidence; 90.0{SPACE}% get no answer." in judged
 
 
 def test_a_hospital_left_out_of_training_is_compared_with_itself() -> None:

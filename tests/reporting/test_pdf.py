@@ -24,7 +24,7 @@ SURE = Prediction(
 
 def text(prediction: Prediction, meta: ModelMeta | None = None, hospital: str = "") -> str:
     heat = np.linspace(0, 1, 64 * 64, dtype=np.float32).reshape(64, 64)
-    made_at, local = "2026-11-24T09:30:00+00:00", {"AIIMS Delhi": SURE}
+    made_at, local = "2026-11-24T09:30:00+00:00", dict.fromkeys(factories.HOSPITALS, prediction)
     data = pdf.write(texture(1, 64), heat, prediction, local, meta or factories.meta(), made_at, hospital)
     reader = PdfReader(io.BytesIO(data))
     assert len(reader.pages) == 1
@@ -46,6 +46,30 @@ def test_report_says_what_the_page_says() -> None:
 
 def test_report_on_an_out_of_distribution_scan_says_so() -> None:
     assert "Out of distribution: do not rely" in text(SURE.model_copy(update={"unlike_training": True}))
+
+
+def judged(verdict: str, *reasons: str) -> Prediction:
+    return SURE.model_copy(update={"verdict": verdict, "reasons": list(reasons)})
+
+
+def test_the_verdict_of_a_report_comes_before_the_class() -> None:
+    meta = factories.meta(thresholds=(0.6, 0.95))
+    found = text(judged("doubt", "moderate confidence", "image checks"), meta, "Tata Memorial Mumbai")
+    assert "Answer with doubt: glioma, calibrated confidence 91.3 %" in found
+    assert "Moderate confidence: below 95 %." in found
+    assert "The image needs review: size (90 x 90 pixels)." in found
+    assert "Prior of Tata Memorial Mumbai, which has no training scans without a tumour" in found
+    assert "Answer: glioma, calibrated confidence 91.3 %" in text(judged("answer"), meta)
+
+
+def test_a_report_without_an_answer_says_so_first_and_names_no_class_above_the_reason() -> None:
+    found = text(judged("no answer", "low confidence"), factories.meta(thresholds=(0.95, 0.95)))
+    above, below = found.split("Low confidence: below 95 %.")
+    assert above.splitlines()[-1] == "No answer"
+    assert "lioma" not in above
+    assert "Prior: none; the scan may come from anywhere." in below
+    assert "The network leaned to glioma (calibrated confidence 91.3 %). This is not an answer." in below
+    assert "contributed more to what the network leaned to." in below
 
 
 def test_report_says_whose_running_statistics_were_used_if_hospitals_have_their_own() -> None:

@@ -44,7 +44,20 @@ def test_a_row_has_numbers_for_programs_and_plain_spaces() -> None:
         "slice": "7",
         "slices": "20",
         "note": "out of distribution; size: 90 x 90 pixels; slice 7 of 20 used; window of the file",
+        "verdict": "",  # of a run before there were verdicts
+        "reasons": "",
     }
+
+
+def test_verdict_and_reasons_come_last_so_that_older_columns_keep_their_places() -> None:
+    judged = FOUND.model_copy(update={"verdict": "no answer", "reasons": ["out of distribution", "low confidence"]})
+    line = prediction_csv.row("head.nii", judged)
+    assert line[:-2] == prediction_csv.row("head.nii", FOUND)[:-2]
+    assert dict(zip(prediction_csv.HEADER[-2:], line[-2:], strict=True)) == {
+        "verdict": "no answer",
+        "reasons": "out of distribution; low confidence",
+    }
+    assert len(prediction_csv.row("bad.png", "damaged")) == len(prediction_csv.HEADER)
 
 
 def test_a_scan_without_prediction_has_its_reason_and_empty_numbers() -> None:

@@ -3,8 +3,9 @@
 import factories
 import pytest
 
+from medisync.reporting import outside
 from medisync.reporting.charts import selective_prediction, theme
-from medisync.schemas import Metrics
+from medisync.schemas import AnswerFigures, Metrics
 
 SPACE = "\N{NO-BREAK SPACE}"
 
@@ -55,6 +56,36 @@ def test_calibration_outside_stands_beside_that_inside(inside: Metrics) -> None:
     assert chart.title == (
         f"Mean gap between confidence and accuracy: hospitals' test scans 2.8{SPACE}%; other clinic 38.0{SPACE}%"
     )
+
+
+def test_what_is_not_answered_is_more_than_what_is_flagged() -> None:
+    inside = outside.inside(factories.meta(thresholds=(0.6, 0.8)).metrics)
+    chart = selective_prediction.answers(inside, factories.external(judged=True))
+    right, wrong, sure, none = (bar.x for bar in chart.figure.data)
+    assert none == pytest.approx((10, 50, 90))
+    assert right == pytest.approx((83.7, 40, 0))  # 0.9 * 0.93, 0.5 * 0.8
+    assert sure == pytest.approx((1, 10, 10))  # of 12.5 % and 20 %, what is answered: 0.5 * 0.2, 0.1 * 1
+    assert wrong == pytest.approx((5.3, 0, 0))
+    assert [bar.name for bar in chart.figure.data] == [*list(theme.ANSWER_COLOURS)[:3], "No answer"]
+    assert f"no answer 90.0{SPACE}%" in chart.alt
+
+
+def test_both_thresholds_are_marked_on_every_curve_that_has_answers() -> None:
+    inside = outside.inside(factories.meta(thresholds=(0.6, 0.8)).metrics)
+    chart = selective_prediction.risk_coverage(inside, factories.external(judged=True))
+    ours, theirs, sure, answered = chart.figure.data
+    assert [mark.name for mark in (sure, answered)] == list(selective_prediction.MARKS)
+    assert (sure.x, sure.y) == (pytest.approx((80, 30)), pytest.approx((4, 10)))
+    assert (answered.x, answered.y) == (pytest.approx((90, 50)), pytest.approx((7, 20)))
+    assert sure.marker.color == (ours.line.color, theirs.line.color)
+    assert sure.marker.symbol != answered.marker.symbol
+    assert chart.title == f"Wrong among all answers: hospitals' test scans 7.0{SPACE}%; other clinic 20.0{SPACE}%"
+    assert f"threshold of all answers: 50.0{SPACE}% answered, 20.0{SPACE}% of these wrong" in chart.alt
+    silent = factories.with_answers(
+        inside.selective, AnswerFigures(coverage=0, risk=None), AnswerFigures(coverage=0.9, risk=0.07)
+    )  # fmt: skip
+    (_, only) = selective_prediction.risk_coverage(inside.model_copy(update={"selective": silent}), {}).figure.data
+    assert only.name == "Threshold of all answers"
 
 
 def test_without_external_scans_the_hospitals_stand_alone(inside: Metrics) -> None:

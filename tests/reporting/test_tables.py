@@ -103,3 +103,19 @@ def test_invisible_characters_in_a_name_are_dropped() -> None:
     audit = factories.audit()
     hospitals = {"A\u202eB": audit.hospitals["AIIMS Delhi"]}
     assert tables.folders(audit.model_copy(update={"hospitals": hospitals})).index[0] == "AB"
+
+
+def test_figures_with_and_without_knowing_the_hospital_stand_side_by_side() -> None:
+    found = factories.meta(thresholds=(0.6, 0.8)).metrics
+    table = tables.uncertainty(found.test, found.test_elsewhere)
+    assert table.columns.tolist() == ["Hospital known", "Hospital not known"]
+    assert [cell.replace("\N{NO-BREAK SPACE}", " ") for cell in table["Hospital known"]][-5:] == [
+        "80.0 %", "4.0 %", "90.0 %", "7.0 %", "10.0 %"
+    ]  # fmt: skip
+    assert tables.uncertainty(found.test).columns.tolist() == ["Value"]
+    rows = tables.metrics(found.test, found.hospitals, found.test_elsewhere).index.tolist()
+    assert rows[:3] == ["All hospitals", "All hospitals, hospital not known", "AIIMS Delhi"]
+
+
+def test_a_run_before_verdicts_has_no_rows_for_them() -> None:
+    assert len(tables.uncertainty(factories.meta().metrics.test)) == 5

@@ -6,9 +6,9 @@ import streamlit as st
 
 from medisync.dashboard import components, data, predictions, privacy
 from medisync.errors import ModelError
-from medisync.reporting import formatting, headlines, outside, prediction_tables, sentences, tables
+from medisync.reporting import formatting, headlines, outside, prediction_tables, sentences, tables, verdicts
 from medisync.reporting.charts import model_comparison, performance, selective_prediction
-from medisync.schemas import BaselineRecord, ExternalEvaluation, Metrics
+from medisync.schemas import BaselineRecord, ExternalEvaluation, Metrics, ModelMeta, ModelMetrics
 from medisync.workspace.artifacts import RunListing
 
 SHOWN = 12
@@ -38,7 +38,7 @@ def show_mistakes(run: RunListing, hospital: str | None) -> None:
 
 
 def draw_mistakes(mistakes: Sequence[data.Mistake]) -> None:
-    st.markdown(prediction_tables.mistakes_summary(len(mistakes), SHOWN))
+    st.markdown(prediction_tables.mistakes_summary([mistake.prediction for mistake in mistakes], SHOWN))
     with st.container(horizontal=True):
         for mistake in mistakes[:SHOWN]:
             with st.container(width=200):
@@ -61,11 +61,24 @@ EXAMPLE = """"elsewhere": {
 },"""
 
 
-def show_outside(inside: Metrics, external: Mapping[str, ExternalEvaluation], compared: BaselineRecord | None) -> None:
+def show_uncertainty(meta: ModelMeta, metrics: Metrics, elsewhere: Metrics | None) -> None:
+    """Draws how far confidence, prediction sets, the OOD score and verdicts can be relied on."""
+    components.heading("Uncertainty quality")
+    alt = "Calibration, prediction sets, OOD score and verdicts on these scans"
+    components.table(tables.uncertainty(metrics, elsewhere), alt)
+    if said := verdicts.thresholds(meta):
+        st.caption(formatting.escape(said, 1000))
+
+
+def show_outside(
+    found: ModelMetrics, external: Mapping[str, ExternalEvaluation], compared: BaselineRecord | None
+) -> None:
     """Draws how the model does on scans from outside the hospitals, or says how to measure it."""
     st.subheader("Outside the hospitals")
     if external:
-        draw_outside(inside, external)
+        if found.test_elsewhere:
+            st.caption(sentences.AS_IF_FROM_ANYWHERE)
+        draw_outside(outside.inside(found), external)
     else:
         st.info(sentences.NO_EXTERNAL_SET, icon=":material/info:")
         st.markdown(
@@ -82,10 +95,7 @@ def show_outside(inside: Metrics, external: Mapping[str, ExternalEvaluation], co
 
 def draw_outside(inside: Metrics, external: Mapping[str, ExternalEvaluation]) -> None:
     components.chart(selective_prediction.answers(inside, external))
-    st.caption(
-        "Flagged scans are out of distribution: their predictions come with a warning not to rely on them. A prediction for a "
-        "scan of none of the classes is always wrong."
-    )
+    st.caption(sentences.no_answers(inside))
     left, right = st.columns(2, gap="large")
     with left:
         components.chart(selective_prediction.risk_coverage(inside, external))
@@ -115,6 +125,8 @@ st.title("Evaluation")
 st.caption(sentences.test_set_note(meta))
 scope = st.selectbox("Test scans of", [None, *meta.metrics.hospitals], format_func=formatting.scope_name, width=320)
 metrics = meta.metrics.test if scope is None else meta.metrics.hospitals[scope]
+elsewhere = meta.metrics.test_elsewhere if scope is None else None
+external = data.external(run)
 if not metrics.n:
     st.info("This hospital has no test scans, so its metrics are undefined.", icon=":material/info:")
     st.stop()
@@ -132,18 +144,24 @@ left, right = st.columns(2, gap="large")
 with left:
     if any(found.roc for found in metrics.per_class.values()):
         components.chart(performance.roc(metrics))
+    if scope is None and not external and verdicts.has_verdicts(metrics):
+        components.chart(selective_prediction.risk_coverage(metrics, {}))
 with right:
-    components.heading("Uncertainty quality")
-    components.table(tables.uncertainty(metrics), "Calibration, prediction sets and OOD warnings on these scans")
+    show_uncertainty(meta, metrics, elsewhere)
 
 st.subheader("Performance by hospital")
 components.chart(performance.hospital_accuracy(meta))
 components.table(
-    tables.metrics(meta.metrics.test, meta.metrics.hospitals), "Metrics of the global model at each hospital"
+    tables.metrics(meta.metrics.test, meta.metrics.hospitals, meta.metrics.test_elsewhere),
+    "Metrics of the global model at each hospital",
 )
+if meta.metrics.test_elsewhere:
+    st.caption(sentences.KNOWING_THE_HOSPITAL)
+    with st.expander("By class, as if the hospital were not known"):
+        components.table(tables.per_class(meta.metrics.test_elsewhere), "Metrics of each class, hospital not known")
 
 compared = data.baselines(run)
-show_outside(meta.metrics.test, data.external(run), compared)
+show_outside(meta.metrics, external, compared)
 
 if compared and len(compared.models) > 1:
     st.subheader("Comparison with local and pooled training")

@@ -1,7 +1,7 @@
 """Prediction: the global model's answer for uploaded scans. They stay in this session's memory and are named in no log."""
 
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import streamlit as st
@@ -11,18 +11,22 @@ from medisync.dashboard import components, data, predictions, session_uploads
 from medisync.dashboard.predictions import Answer, PredictedScan
 from medisync.dashboard.uploads import Upload
 from medisync.errors import ModelError
-from medisync.reporting import formatting, pictures, prediction_csv, prediction_tables
+from medisync.reporting import formatting, pictures, prediction_csv, prediction_tables, verdicts
 from medisync.reporting.charts import performance, slices
+from medisync.schemas import Prediction, Verdict
 from medisync.workspace import artifacts
 from medisync.workspace.artifacts import RunListing
 
 SET_HELP = "The 90 % prediction set. For scans like the training scans, 90 % of such sets contain the true class."
 HEAT_HELP = "Layer-CAM, from the gradient of the predicted class. Checked on phantoms whose lesions are known."
-ORIGIN_HELP = (
-    "In this model each hospital normalises scans by its own running statistics. Scans from elsewhere are normalised by "
-    "the mean of the hospitals' statistics."
-)
 SAMPLE_HELP = "These are not scans of patients. A model that was trained on real scans may misclassify them."
+LOOKS: Mapping[Verdict, tuple[Callable[..., object], str]] = {
+    "answer": (st.info, ":material/task_alt:"),
+    "doubt": (st.warning, ":material/warning:"),
+    "no answer": (st.error, ":material/block:"),
+}
+"""The box and the icon of a verdict, which says in words what they show."""
+
 SHOWN_AT_ONCE = 4
 
 
@@ -43,15 +47,15 @@ def choose_scans() -> list[Upload]:
 
 
 def choose_origin(run: RunListing) -> str:
-    """Returns the hospital where the scans were made, if the model distinguishes hospitals; empty for any other."""
-    own = data.meta(run).distinguishes
+    """Returns the hospital where the scans were made, if the model distinguishes it or was adapted to it; else nothing."""
+    own = data.origins(run)
     if not own:
         return ""
     return st.selectbox(
         "Scanned at",
         ["", *own],
         format_func=lambda name: name or "another hospital",
-        help=ORIGIN_HELP,
+        help=verdicts.origin_help(data.meta(run)),
         width=320,
         key=f"origin-{run.name}",
         persist_state="session",
@@ -80,13 +84,13 @@ def show(run: RunListing, shown: Answer) -> Callable[[], None]:
             st.text(formatting.plain(shown.scan.name, 80))
             st.error(formatting.sentence(found), icon=":material/broken_image:")
             return partial(show_slices, st.container(), run, shown)
+        show_verdict(run, found)
         picture, answer = st.columns([2, 3], gap="large")
         with picture:
             show_picture(run, found)
             offer_report(run, found)
         with answer:
             show_prediction(run, found)
-            show_local_predictions(run, found)
             st.caption(formatting.RESEARCH_ONLY)
         return partial(show_slices, st.container(), run, shown)
 
@@ -100,7 +104,7 @@ def show_slices(slot: DeltaGenerator, run: RunListing, shown: Answer) -> None:
         found = predictions.along_slices(run, shown, lambda done: bar.progress(done, "Predicting the other slices…"))
         bar.empty()
         components.chart(slices.along_slices(found, shown.slice_number), key=f"along-{shown.scan.key}")
-        st.caption(slices.KEY)
+        st.caption(slices.key(found))
         with st.expander("Slices as a table"):
             components.grid(prediction_tables.slices(found), "The probability of each class in each slice")
             rows = [prediction_csv.row(shown.scan.name, each, number, shown.slices) for number, each in found.items()]
@@ -112,6 +116,8 @@ def show_picture(run: RunListing, found: PredictedScan) -> None:
     """Draws the scan under its heat map; the slider redraws only this."""
     slot = st.empty()
     label = formatting.CLASS_NAMES[found.prediction.label].lower()
+    if found.prediction.verdict == "no answer":
+        label = "what the network leaned to"
     opacity = st.slider("Heat map", 0, 100, 50, format="%d %%", key=f"opacity-{found.scan.key}", help=HEAT_HELP) / 100
     drawn = pictures.overlay(found.pixels, predictions.heat(run, found), opacity)
     slot.image(drawn, width="stretch", alt=f"The scan with its heat map: warmer regions contributed more to {label}")
@@ -119,15 +125,56 @@ def show_picture(run: RunListing, found: PredictedScan) -> None:
     st.text(formatting.plain(found.scan.name, 80))
 
 
+def show_verdict(run: RunListing, found: PredictedScan) -> None:
+    """Draws what the prediction is worth, and why; nothing for a run before there were verdicts."""
+    result, fitted = found.prediction, data.meta(run).calibration_at(found.hospital)
+    if result.verdict is None:
+        return
+    draw, icon = LOOKS[result.verdict]
+    said = [formatting.escape(each, 500) for each in verdicts.reasons(result, fitted, found.hospital)]
+    draw("\n\n".join([f"### {formatting.escape(verdicts.headline(result))}", *said]), icon=icon)
+
+
 def show_prediction(run: RunListing, found: PredictedScan) -> None:
-    result = found.prediction
+    """Draws the class and its probabilities, out of sight where there is no answer, and how the image was read."""
+    if found.prediction.verdict == "no answer":
+        show_prior(run, found)
+        with st.expander("What the network leaned to"):
+            st.markdown(formatting.escape(verdicts.leaning(found.prediction)))
+            show_classes(found)
+            show_local_predictions(run, found)
+        show_reading(run, found.prediction)
+        return
+    show_class(found.prediction)
+    show_prior(run, found)
+    show_classes(found)
+    show_reading(run, found.prediction)
+    show_local_predictions(run, found)
+
+
+def show_class(result: Prediction) -> None:
+    """Draws the predicted class and, in a run before verdicts, a warning about a scan that is out of distribution."""
     with st.container(horizontal=True):
         st.metric("Predicted class", formatting.CLASS_NAMES[result.label])
         st.metric("Calibrated confidence", formatting.percent(result.confidence))
-    if result.unlike_training:
+    if result.verdict is None and result.unlike_training:
         st.warning(f"**Do not rely on this prediction.** {formatting.OUT_OF_DISTRIBUTION}", icon=":material/warning:")
-    st.markdown(f"**Plausible classes:** {formatting.prediction_set(result.plausible)}", help=SET_HELP)
-    components.chart(performance.probabilities(result), key=found.scan.key)
+
+
+def show_prior(run: RunListing, found: PredictedScan) -> None:
+    """Draws which prior was used, if the model has priors."""
+    if prior := verdicts.prior(data.meta(run), found.hospital):
+        st.caption(formatting.escape(prior, 500))
+
+
+def show_classes(found: PredictedScan) -> None:
+    """Draws the classes that cannot be ruled out and the probability of each."""
+    st.markdown(f"**Plausible classes:** {formatting.prediction_set(found.prediction.plausible)}", help=SET_HELP)
+    components.chart(performance.probabilities(found.prediction), key=found.scan.key)
+
+
+def show_reading(run: RunListing, result: Prediction) -> None:
+    """Draws which run predicted, how the image was read and the checks of it."""
     st.caption(f"Predicted by the global model of {formatting.escape(run.name)}.")
     if result.notes:
         st.info(prediction_tables.notes(result), icon=":material/info:")
@@ -150,6 +197,8 @@ def show_local_predictions(run: RunListing, found: PredictedScan) -> None:
     components.table(
         prediction_tables.by_model(found.prediction, local), "Predictions of the global and the local models"
     )
+    if data.meta(run).hospital_priors:
+        st.caption("Each local model predicts under its own hospital's prior and with its own thresholds.")
 
 
 def offer_report(run: RunListing, found: PredictedScan) -> None:

@@ -1,10 +1,13 @@
 """Training: loss, accuracy, client drift and participation over the rounds, and runs in progress."""
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from medisync.dashboard import components, data
-from medisync.reporting import headlines, sentences, tables
-from medisync.reporting.charts import training_curves
+from medisync.reporting import formatting, headlines, sentences, tables
+from medisync.reporting.charts import traffic, training_curves
+from medisync.schemas import HistoryEntry
 
 
 @st.fragment(run_every=2)
@@ -16,6 +19,28 @@ def show_running() -> None:
             components.round_progress(progress)
             if history:
                 components.chart(training_curves.accuracies(history, history[-1].epoch), key=f"live-{name}")
+
+
+@st.fragment
+def show_line(history: Sequence[HistoryEntry]) -> None:
+    """Draws the choice of a line's speed and how long the run takes on it; the slider redraws only this."""
+    speed = st.select_slider(
+        "A hospital's line, each way",
+        traffic.LINE_SPEEDS,
+        value=20,
+        format_func=lambda megabits: f"{megabits} Mbit/s",
+        key="line-speed",
+        persist_state="session",
+    )
+    on_line, computing = traffic.line_seconds(history, speed), sum(entry.seconds for entry in history)
+    with st.container(horizontal=True):
+        st.metric("Time for the traffic", formatting.duration(on_line))
+        st.metric("Rounds as recorded", formatting.duration(computing))
+        st.metric("Together", formatting.duration(on_line + computing))
+    st.caption(
+        "Computed from the bytes of each round and the speed, without delays and losses on the line. The rounds of a run over a "
+        "network already contain the time on its own network."
+    )
 
 
 show_running()
@@ -60,6 +85,12 @@ with right:
 
 st.subheader("Participation, time and traffic")
 components.table(tables.participation(history), "Rounds, training time and network traffic of each hospital")
+if drawn := traffic.accuracy_by_traffic(history):
+    left, right = st.columns(2, gap="large")
+    with left:
+        components.chart(drawn)
+    with right:
+        show_line(history)
 refusals = sentences.refusals(history)
 if refusals:
     st.warning("\n\n".join(refusals), icon=":material/block:")

@@ -11,6 +11,7 @@ from plotly.subplots import make_subplots
 from medisync.imaging.decoding import decode, file_bytes
 from medisync.imaging.intensities import Pixels
 from medisync.imaging.preprocessing import pad_to_square
+from medisync.reporting import verdicts
 from medisync.reporting.charts.theme import CLASS_COLOURS, Chart, layout, percents
 from medisync.reporting.formatting import CLASS_NAMES, RESEARCH_ONLY, axis_label, percent, plain
 from medisync.reporting.pictures import data_address, overlay
@@ -80,7 +81,8 @@ def prediction(pixels: NDArray[np.uint8], heat: NDArray[np.floating], found: Pre
 
     `true_class` is the scan's class where it is known; the title says then whether the prediction is right.
     """
-    names = ["Scan", f"Warmer: contributed more to {CLASS_NAMES[found.label].lower()}", "Calibrated probability"]
+    to = "" if found.verdict == "no answer" else f" to {CLASS_NAMES[found.label].lower()}"
+    names = ["Scan", f"Warmer: contributed more{to}", "Calibrated probability"]
     figure = make_subplots(1, 3, subplot_titles=names, column_widths=[0.31, 0.31, 0.38], horizontal_spacing=0.03)
     _add_picture(figure, pixels, 1, 1)
     _add_picture(figure, overlay(pixels, heat, 0.6), 1, 2)
@@ -96,10 +98,9 @@ def prediction(pixels: NDArray[np.uint8], heat: NDArray[np.floating], found: Pre
 
 
 def _prediction_title(found: Prediction, true_class: str) -> str:
-    said = f"Predicted: {CLASS_NAMES[found.label].lower()}, {percent(found.confidence)}"
     truth = f"; true class: {plain(true_class).lower()}" if true_class else ""
-    flagged = " Out of distribution: do not rely on it." if found.unlike_training else ""
-    return f"{said}{truth}.{flagged} {RESEARCH_ONLY}"
+    flagged = " Out of distribution: do not rely on it." if found.verdict is None and found.unlike_training else ""
+    return f"{verdicts.in_short(found)}{truth}.{flagged} {RESEARCH_ONLY}"
 
 
 def _probability_bars(found: Prediction) -> go.Bar:

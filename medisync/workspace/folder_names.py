@@ -1,4 +1,4 @@
-"""Names of the hospitals' folders and key files: unique, and the same for a hospital wherever its federation is made."""
+"""Names of files and folders of hospitals: unique, and the same for a hospital wherever they are made."""
 
 import hashlib
 import re
