@@ -125,10 +125,10 @@ def _decide(options: argparse.Namespace, decision: Literal["approved", "denied"]
 
 
 def verify_command(options: argparse.Namespace) -> int:
-    from medisync.network import audit_log, recording, settings
+    from medisync.network import audit_log, settings
 
     hospital = settings.read(settings.HospitalSettings, options.settings)
-    seals = recording.read_seals(options.seals) if options.seals else []
+    seals = audit_log.read_seals(options.seals) if options.seals else []
     last = audit_log.verify(hospital.audit_log, seals)
     against = (
         f"held against {len(seals)} seals of the server"

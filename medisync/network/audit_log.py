@@ -10,13 +10,14 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
 from medisync.errors import ArtifactError
+from medisync.network.folder_names import folder_names
 from medisync.workspace import atomic
 
 START = "0" * 64
@@ -67,7 +68,7 @@ class AuditLog:
         What a crash left of a line is removed, and a line says so. Raises ArtifactError if the log cannot be written, or
         if its last line is not one of this log.
         """
-        with atomic.explained(f"write {self._folder.name}/"), self._locked():
+        with atomic.explained(f"write {self._folder.name}/"), _locked(self._folder):
             file = (files(self._folder) or [self._folder / _file_name(1)])[-1]
             with file.open("a+b") as stream:
                 before = self._recover(stream)
@@ -75,13 +76,6 @@ class AuditLog:
                     return self._write(stream, before, entry)
             with (self._folder / _file_name(_number(file) + 1)).open("xb") as stream:
                 return self._write(stream, self._drop_oldest(stream, before), entry)
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
     def _write(self, stream: IO[bytes], before: Seal, entry: Mapping[str, Any]) -> Seal:
         moment = self._clock().astimezone(UTC).isoformat(timespec="milliseconds")
@@ -123,6 +117,14 @@ class AuditLog:
         return seal
 
 
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def files(folder: Path) -> list[Path]:
     """Returns the log's files, oldest first."""
     return sorted(folder.glob("audit-*.jsonl"))
@@ -133,6 +135,12 @@ def verify(folder: Path, seals: Iterable[Seal] = ()) -> Seal:
 
     Raises ArtifactError that names the first line at fault: the file, the line in the file, and the line in the log.
     """
+    unused = not (folder / "lock").exists()  # a copy, or a log that nobody has written to
+    with atomic.explained(f"read {folder.name}/"), nullcontext() if unused else _locked(folder):
+        return _verify(folder, seals)
+
+
+def _verify(folder: Path, seals: Iterable[Seal]) -> Seal:
     expected = {seal.line: seal.sha256 for seal in seals}
     begin, seal, dropped = None, NOTHING, set[Seal]()
     for file in files(folder):
@@ -152,6 +160,23 @@ def verify(folder: Path, seals: Iterable[Seal] = ()) -> Seal:
     if expected and (last := max(expected)) > seal.line:
         raise ArtifactError(f"the log ends at line {seal.line}, but the server was given the SHA-256 of line {last}")
     return seal
+
+
+def keep_seal(folder: Path, hospital: str, run: str, seal: Seal) -> None:
+    """Appends a seal to the hospital's file in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    entry = {"run": run, "line": seal.line, "sha256": seal.sha256}
+    with (folder / f"{folder_names([hospital])[hospital]}.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(entry) + "\n")
+
+
+def read_seals(file: Path) -> list[Seal]:
+    """Returns the seals that the server has kept of a hospital. Raises ArtifactError for a file that is none of these."""
+    try:
+        entries = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        return [Seal(int(entry["line"]), str(entry["sha256"])) for entry in entries]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{file.name}: is not a file of seals ({error})") from None
 
 
 def _follow(entry: Mapping[str, Any], line: bytes, before: Seal, where: str) -> Seal:

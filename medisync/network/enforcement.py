@@ -118,7 +118,7 @@ def admit(desk: Desk, message: Message, now: datetime) -> None:
         if kind == TRAIN:
             replace(accounts.with_training(question.account, now))
         elif kind in WORK:
-            replace(accounts.with_evaluation(question.account))
+            replace(accounts.with_evaluation(question.account, now))
 
 
 def judge(question: Question) -> tuple[str, str]:
@@ -228,6 +228,12 @@ def _evaluations_per_run(question: Question) -> str:
     return f"the run has had {most} evaluations, and no more are allowed" if used_up else ""
 
 
+def _evaluations_per_week(question: Question) -> str:
+    most = question.policy.limits.evaluations_per_week
+    used_up = question.kind in (EVALUATE, DESCRIBE) and question.accounts.evaluations_in_week(question.now) >= most
+    return f"{most} evaluations were begun within seven days, and no more are allowed" if used_up else ""
+
+
 def _hours(question: Question) -> str:
     allowed, now = question.policy.limits.hours, question.now.time()
     if question.kind != TRAIN or any(is_within(now, hours) for hours in allowed):
@@ -313,6 +319,7 @@ RULES: Mapping[str, Callable[[Question], str]] = {
     "rounds-per-run": _rounds_per_run,
     "rounds-per-week": _rounds_per_week,
     "evaluations-per-run": _evaluations_per_run,
+    "evaluations-per-week": _evaluations_per_week,
     "hours": _hours,
     "fewest-images": _fewest_images,
     "fewest-patients": _fewest_patients,

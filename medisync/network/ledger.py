@@ -4,7 +4,7 @@ It is a file in the hospital's state folder. No message resets it; counts are wr
 """
 
 import fcntl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -41,7 +41,9 @@ class Accounts(Section):
     runs: Mapping[str, RunAccount] = {}
     """By the name of the request."""
     trainings: tuple[datetime, ...] = ()
-    """Begin of each training of the last week, as far as they are needed to count them."""
+    """Begin of each training of the last seven days."""
+    evaluations: tuple[datetime, ...] = ()
+    """Begin of each evaluation of the last seven days."""
 
     def of(self, request: RunRequest, now: datetime) -> RunAccount:
         return self.runs.get(request.name) or RunAccount(request=request, asked=now)
@@ -50,8 +52,10 @@ class Accounts(Section):
         return {name: account for name, account in self.runs.items() if account.decision == "waiting"}
 
     def rounds_in_week(self, now: datetime) -> int:
-        """Trainings of the last seven days. Those of the future, before the clock was set back, count as well."""
-        return sum(begun > now - WEEK for begun in self.trainings)
+        return len(_of_week(self.trainings, now))
+
+    def evaluations_in_week(self, now: datetime) -> int:
+        return len(_of_week(self.evaluations, now))
 
     def epsilon_of_others(self, request: RunRequest) -> float:
         """Epsilon that other runs have stated in which this hospital has worked."""
@@ -63,11 +67,16 @@ class Accounts(Section):
 
     def with_training(self, account: RunAccount, now: datetime) -> Self:
         counted = self.with_account(account.model_copy(update={"rounds": account.rounds + 1}))
-        recent = (*(begun for begun in self.trainings if begun > now - WEEK), now)
-        return counted.model_copy(update={"trainings": recent})
+        return counted.model_copy(update={"trainings": (*_of_week(self.trainings, now), now)})
 
-    def with_evaluation(self, account: RunAccount) -> Self:
-        return self.with_account(account.model_copy(update={"evaluations": account.evaluations + 1}))
+    def with_evaluation(self, account: RunAccount, now: datetime) -> Self:
+        counted = self.with_account(account.model_copy(update={"evaluations": account.evaluations + 1}))
+        return counted.model_copy(update={"evaluations": (*_of_week(self.evaluations, now), now)})
+
+
+def _of_week(moments: Iterable[datetime], now: datetime) -> tuple[datetime, ...]:
+    """Returns the moments of the last seven days. Those of the future, before the clock was set back, count as well."""
+    return tuple(moment for moment in moments if moment > now - WEEK)
 
 
 _schema = TypeAdapter(Accounts)

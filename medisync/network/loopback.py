@@ -19,7 +19,9 @@ from medisync.workspace.artifacts import Workspace
 
 TRIAL: Mapping[str, Any] = {
     "recipe": {"strategies": list(get_args(Strategy)), "most_local_epochs": 100.0, "largest_image_size": 1024},
-    "limits": dict.fromkeys(("rounds_per_run", "rounds_per_week", "evaluations_per_run"), 1_000_000),
+    "limits": dict.fromkeys(
+        ("rounds_per_run", "rounds_per_week", "evaluations_per_run", "evaluations_per_week"), 1_000_000
+    ),
     "participation": {"fewest_images": 0, "fewest_patients": 0, "approval": False},
     "release": {"smallest_count": 1, "batchnorm_statistics": True},
 }

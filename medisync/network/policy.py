@@ -51,6 +51,8 @@ class Limits(Section):
     """Trainings begun in seven days, whichever runs they belong to, and whether they were finished or not."""
     evaluations_per_run: PositiveInt = 700
     """Answered evaluations and descriptions of the training images."""
+    evaluations_per_week: PositiveInt = 1400
+    """The same in seven days, whichever runs they belong to: a server can give a run another name."""
     hours: Annotated[tuple[Hours, ...], Field(min_length=1)] = ("00:00-24:00",)
     """Spans of the day, by the hospital's clock, in which it trains."""
 
@@ -125,6 +127,7 @@ rounds_per_run = 600
 rounds_per_week = 1200
 # Every evaluation says something about the images: docs/privacy.md.
 evaluations_per_run = 700
+evaluations_per_week = 1400
 # When training may run, by this machine's clock; ["19:00-07:00"] for the night.
 hours = ["00:00-24:00"]
 

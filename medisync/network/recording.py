@@ -1,7 +1,7 @@
 """Both ends of the record: a hospital logs each message as it travels, and the server states its run and keeps the seals."""
 
 import hashlib
-import json
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -11,12 +11,13 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricR
 from flwr.clientapp.typing import Mod
 from flwr.serverapp import Grid
 
-from medisync.errors import ArtifactError
+from medisync.errors import ArtifactError, MediSyncError
 from medisync.federation.codec import CONFIGS, PACKED
 from medisync.federation.messages import CLIENT_RAISED, CONFIG, ROUND
-from medisync.network.audit_log import AuditLog, Seal
-from medisync.network.folder_names import folder_names
+from medisync.network.audit_log import AuditLog, Seal, keep_seal
 from medisync.network.run_request import REQUEST, RunRequest
+
+log = logging.getLogger(__name__)
 
 SEAL = "seal"
 """Name of the record with the seal of the line that a hospital wrote about its answer."""
@@ -35,21 +36,37 @@ def recording(find_log: Callable[[Context], AuditLog]) -> Mod:
     """
 
     def mod(message: Message, context: Context, call_next: Any) -> Message:
-        log = find_log(context)
+        journal = find_log(context)
         about = {"run": message.metadata.run_id, "kind": str(message.metadata.message_type)[:LONGEST_NAME]}
         try:
-            log.append({"event": "in", **about, **_describe(message.content)})
-            reply: Message = call_next(message, context)
+            journal.append({"event": "in", **about, **_describe(message.content)})
+            reply = _answer(message, context, call_next)
             about |= _round_of(message.content)  # unpacked by now
             if reply.has_error():
-                return _sealed_error(reply, log.append({"event": "out", **about, "answer": "error"}), message)
-            seal = log.append({"event": "out", **about, "answer": "content", **_describe(reply.content)})
+                return _sealed_error(reply, journal.append({"event": "out", **about, "answer": "error"}), message)
+            seal = journal.append({"event": "out", **about, "answer": "content", **_describe(reply.content)})
         except ArtifactError as error:
-            return Message(Error(code=CLIENT_RAISED, reason=str(error)), reply_to=message)
+            return _error(str(error), message)
         _attach(seal, reply.content)
         return reply
 
     return mod
+
+
+def _answer(message: Message, context: Context, call_next: Any) -> Message:
+    """Returns the answer; whatever was raised on the way to it becomes one, so that it is logged and sealed as well."""
+    try:
+        reply: Message = call_next(message, context)
+    except MediSyncError as error:
+        return _error(str(error), message)
+    except Exception as error:  # Flower would answer with the same, outside the log
+        log.exception("a message could not be answered")
+        return _error(f"{type(error).__name__}: {error}", message)
+    return reply
+
+
+def _error(reason: str, message: Message) -> Message:
+    return Message(Error(code=CLIENT_RAISED, reason=reason), reply_to=message)
 
 
 class AccountableGrid(Grid):
@@ -115,26 +132,8 @@ class AccountableGrid(Grid):
             keep_seal(self._folder, hospital, self._request.run, Seal(int(line), sha256))
 
 
-def keep_seal(folder: Path, hospital: str, run: str, seal: Seal) -> None:
-    """Appends a seal to the hospital's file in `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    entry = {"run": run, "line": seal.line, "sha256": seal.sha256}
-    with (folder / f"{folder_names([hospital])[hospital]}.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
-
-
-def read_seals(file: Path) -> list[Seal]:
-    """Returns the seals that the server has kept of a hospital. Raises ArtifactError for a file that is none of these."""
-    try:
-        entries = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-        return [Seal(int(entry["line"]), str(entry["sha256"])) for entry in entries]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{file.name}: is not a file of seals ({error})") from None
-
-
 def _sealed_error(reply: Message, seal: Seal, message: Message) -> Message:
-    reason = f"{reply.error.reason or 'no reason given'} [audit log: line {seal.line}, {seal.sha256}]"
-    return Message(Error(code=reply.error.code, reason=reason), reply_to=message)
+    return _error(f"{reply.error.reason or 'no reason given'} [audit log: line {seal.line}, {seal.sha256}]", message)
 
 
 def _attach(seal: Seal, content: RecordDict) -> None:

@@ -179,7 +179,7 @@ def test_a_violation_is_refused_by_name_before_an_image_is_opened(tmp_path: Path
 
 
 def test_each_rule_has_a_violation_in_these_tests() -> None:
-    counted = {"rounds-per-week", "evaluations-per-run", "epsilon-in-total"}
+    counted = {"rounds-per-week", "evaluations-per-run", "evaluations-per-week", "epsilon-in-total"}
     assert {*VIOLATIONS, *counted} == set(enforcement.RULES)
 
 
@@ -207,6 +207,14 @@ def test_evaluations_are_counted(tmp_path: Path) -> None:
     errors = hospital.ask(evaluation(), description(), evaluation(), training())
     assert [bool(error) for error in errors] == [False, False, True, False]
     assert "(evaluations-per-run)" in errors[2]
+
+
+def test_a_run_with_another_name_gets_no_evaluations_beyond_those_of_a_week(tmp_path: Path) -> None:
+    rules = {"limits": {"evaluations_per_week": 2}}
+    errors = Hospital(tmp_path, rules).ask(*(evaluation(request(run=f"run-00{n}")) for n in (1, 2, 3)))
+    assert errors[:2] == ["", ""]
+    assert "(evaluations-per-week): 2 evaluations were begun within seven days" in errors[2]
+    assert Hospital(tmp_path, rules, now=NOON + timedelta(days=7)).ask(evaluation()) == [""]
 
 
 def test_epsilon_adds_up_over_runs_in_which_the_hospital_worked(tmp_path: Path) -> None:

@@ -13,12 +13,13 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
+from medisync.config import Transport
 from medisync.errors import ArtifactError, DataError
-from medisync.federation import client_app, simulation
+from medisync.federation import client_app, codec, simulation
 from medisync.federation.codec import PackingGrid, packing_client
 from medisync.federation.messages import ARRAYS, CONFIG, METRICS, ROUND
-from medisync.network.audit_log import AuditLog, verify
-from medisync.network.recording import MOST_FIELDS, AccountableGrid, keep_seal, read_seals, recording
+from medisync.network.audit_log import START, AuditLog, Seal, keep_seal, read_seals, verify
+from medisync.network.recording import MOST_FIELDS, AccountableGrid, recording
 from medisync.network.run_request import REQUEST, RunRequest, read
 
 REQUEST_OF_RUN = RunRequest(run="run-007", training=recipes.training(), federation=recipes.federation())
@@ -86,6 +87,26 @@ def test_an_error_reaches_the_server_without_its_seal_and_the_log_without_its_wo
     assert verify(tmp_path / "log", seals) == seals[-1]
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(ArtifactError("could not write weights/"), "could not write weights/"), (KeyError("x"), "KeyError: 'x'")],
+)
+def test_what_is_raised_on_the_way_is_logged_and_sealed_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    """The codec fails, as where the folder for weights cannot be written."""
+
+    def fail(_: object) -> Transport:
+        raise error
+
+    monkeypatch.setattr(codec, "_transport", fail)
+    replies = exchange(tmp_path, lambda _: RecordDict(), content())
+    assert [reply.error.reason for reply in replies] == [said] * 2
+    assert [line["event"] for line in entries(tmp_path)] == ["in", "out", "in", "out"]
+    seals = read_seals(tmp_path / "seals" / "north.jsonl")
+    assert verify(tmp_path / "log", seals) == seals[-1]
+
+
 def test_nothing_is_answered_that_cannot_be_logged(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("a file where the folder belongs")
     reached: list[Message] = []
@@ -109,7 +130,7 @@ def test_a_server_cannot_make_a_line_long(tmp_path: Path) -> None:
 
 
 def test_a_file_that_holds_no_seals_is_refused(tmp_path: Path) -> None:
-    keep_seal(tmp_path, "North", "run-001", verify(tmp_path))
+    keep_seal(tmp_path, "North", "run-001", Seal(0, START))
     (file,) = tmp_path.iterdir()
     assert [seal.line for seal in read_seals(file)] == [0]
     file.write_text("{}\n")
