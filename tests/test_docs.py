@@ -55,7 +55,9 @@ def commands(line: str) -> list[tuple[list[str], list[str]]]:
     found = []
     for arguments in re.findall(r"(?<![\w./-])medisync ([^#;|>]+)", line):
         words = arguments.split()
-        count = next((place for place, word in enumerate(words) if not re.fullmatch("[a-z]+", word)), len(words))
+        count = next(
+            (place for place, word in enumerate(words) if not re.fullmatch("[a-z]+(-[a-z]+)*", word)), len(words)
+        )
         found.append((words[:count], [word for word in words if re.fullmatch("--?[a-z][a-z-]*", word)]))
     return found
 

@@ -75,6 +75,7 @@ class _Task:
     hospital: str
     data: HospitalData
     observer: TrainingObserver
+    fewest_of_a_class: int
 
     @property
     def config(self) -> ConfigRecord:
@@ -98,10 +99,12 @@ def build(
     introduce: Introduce | None = None,
     observer: TrainingObserver | None = None,
     mods: Sequence[Mod] = (),
+    fewest_of_a_class: Callable[[Context], int] = lambda context: FEWEST_IMAGES_OF_A_CLASS,
 ) -> ClientApp:
     """Returns the Flower app that every hospital runs; hospitals differ only in `open_hospital`.
 
     `mods` are Flower's: functions that see each message on its way in and each reply on its way out.
+    `fewest_of_a_class` returns the number of training images of a class below which its summed features stay at the hospital.
     """
     app = ClientApp(mods=list(mods))
 
@@ -109,7 +112,8 @@ def build(
         def answer(message: Message, context: Context) -> RecordDict:
             settings = TrainingConfig.model_validate_json(str(message.content.config_records[CONFIG]["training"]))
             hospital, data = open_hospital(context, settings.image_size)
-            return work(_Task(message, hospital, data, observer or TrainingObserver()))
+            fewest = max(fewest_of_a_class(context), FEWEST_IMAGES_OF_A_CLASS)
+            return work(_Task(message, hospital, data, observer or TrainingObserver(), fewest))
 
         return _reporting_errors(answer)
 
@@ -185,7 +189,7 @@ def _summarise_training(task: _Task) -> RecordDict:
     instructions, images = EvaluateInstructions.from_record(task.config), task.data["train"]
     state = _own_state(task, instructions)
     outputs = _predict(state, instructions, images, task.reporting("features"))
-    enough = np.bincount(images.labels, minlength=len(LABELS))[images.labels] >= FEWEST_IMAGES_OF_A_CLASS
+    enough = np.bincount(images.labels, minlength=len(LABELS))[images.labels] >= task.fewest_of_a_class
     moments = ood.feature_moments(images.labels[enough], outputs.features[enough])
     content = RecordDict({MOMENTS: to_arrays(moments)})
     if instructions.training.normalisation == "local":

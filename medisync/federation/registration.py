@@ -1,6 +1,7 @@
 """Client registration: which hospitals are connected to a networked federation, and whether they run its code."""
 
 import logging
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,10 @@ HELLO = "hello"
 INTRODUCTION = "introduction"
 HELLO_SECONDS = 120.0
 """A node that does not introduce itself within this time does not take part in the round."""
+
+AWAITS_APPROVAL = "waits for approval"
+"""In the error of a hospital whose administrator has yet to approve the run. It is asked again, and may join later."""
+ASK_AGAIN_SECONDS = 60.0
 
 
 def to_record(introduction: Introduction) -> RecordDict:
@@ -55,11 +60,16 @@ class ClientRegistration:
     """Reasons by name."""
     _asked: dict[int, str] = field(default_factory=dict)
     """Nodes that were asked to introduce themselves, with the time at which they had connected."""
+    _awaiting: dict[str, float] = field(default_factory=dict)
+    """Refused hospitals that await approval, with the time at which they said so."""
 
     def gather(self, seconds: float) -> None:
         """Waits at most `seconds` until every member has been accepted or refused."""
         end = time.monotonic() + seconds
-        while len(self._update().hospitals) + len(self._refused) < len(self.members) and time.monotonic() < end:
+        while (
+            len(self._update().hospitals) + len(self._refused.keys() - self._awaiting) < len(self.members)
+            and time.monotonic() < end
+        ):
             time.sleep(POLL_SECONDS)
 
     def find_participants(self) -> Participants:
@@ -78,7 +88,9 @@ class ClientRegistration:
     def _update(self) -> Participants:
         connected = {node.node_id: node for node in self.grid.get_nodes() if node.name in self.members}
         names = {number: str(node.name) for number, node in connected.items()}
-        self._register({n: name for n, name in names.items() if self._asked.get(n) != connected[n].last_activated_at})
+        newcomers = {n: name for n, name in names.items() if self._asked.get(n) != connected[n].last_activated_at}
+        due = time.monotonic() - ASK_AGAIN_SECONDS
+        self._register(newcomers | {n: name for n, name in names.items() if self._awaiting.get(name, math.inf) <= due})
         self._asked |= {number: node.last_activated_at for number, node in connected.items()}
         accepted = {number: name for number, name in names.items() if name not in self._refused}
         return Participants(accepted, self._absent(set(names.values())))
@@ -98,11 +110,21 @@ class ClientRegistration:
             introduction = _read(reply)
             require_fit(introduction, reply.hospital)
         except UpdateError as error:
-            self._refused[reply.hospital] = str(error)
-            log.warning("%s was not let in: %s", reply.hospital, error)
+            self._refuse(reply, str(error))
         else:
+            self._awaiting.pop(reply.hospital, None)
             self.introductions[reply.hospital] = introduction
             log.info("%s takes part, with %d images", reply.hospital, introduction.stats.total)
+            for note in introduction.audit.notes:
+                log.info("%s: %s", reply.hospital, note)
+
+    def _refuse(self, reply: Reply, why: str) -> None:
+        self._refused[reply.hospital] = why
+        awaited, awaits = self._awaiting.pop(reply.hospital, None), AWAITS_APPROVAL in reply.error
+        if awaits:
+            self._awaiting[reply.hospital] = time.monotonic()
+        if not (awaits and awaited):
+            log.warning("%s was not let in: %s", reply.hospital, why)
 
     def _absent(self, connected: set[str]) -> tuple[Refusal, ...]:
         reasons = dict.fromkeys(self.members - connected, "was not connected")

@@ -1,5 +1,6 @@
 """The two Flower apps that pyproject.toml names. Code does not travel: each side runs what is installed there."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,10 @@ from flwr.serverapp import Grid, ServerApp
 from medisync import parent_watch
 from medisync.federation import client_app, codec
 from medisync.model.device import memory_kept
-from medisync.network import node
+from medisync.network import enforcement, node, recording, release, settings
+from medisync.network.audit_log import AuditLog
+from medisync.network.enforcement import Desk
+from medisync.network.ledger import Ledger
 from medisync.network.weight_cache import FolderWeightCache
 from medisync.schemas import Introduction
 from medisync.training.dataset import HospitalData
@@ -25,7 +29,12 @@ def _open(context: Context, image_size: int) -> tuple[str, HospitalData]:
 
 
 def _introduce(context: Context) -> Introduction:
-    return node.read_introduction(_settings_file(context))
+    """Returns the introduction without the counts that the policy keeps at the hospital."""
+    return release.told(node.read_introduction(_settings_file(context)), _smallest_count(context))
+
+
+def _smallest_count(context: Context) -> int:
+    return settings.read_policy(_settings_file(context)).release.smallest_count
 
 
 def _weight_cache(context: Context) -> FolderWeightCache:
@@ -39,7 +48,32 @@ def _keeping_memory(message: Message, context: Context, call_next: Any) -> Messa
         return reply
 
 
-client = client_app.build(_open, _introduce, mods=[_keeping_memory, codec.packing_client(_weight_cache)])
+def _audit_log(context: Context) -> AuditLog:
+    return AuditLog(node.read_settings(_settings_file(context)).audit_log)
+
+
+def _desk(context: Context) -> Desk:
+    """Returns what decides on a message; policy.toml is read anew for each."""
+    file = _settings_file(context)
+    return Desk(
+        settings.read_policy(file),
+        Ledger(node.read_settings(file).ledger),
+        node.read_introduction(file),
+        _audit_log(context),
+    )
+
+
+client = client_app.build(
+    _open,
+    _introduce,
+    fewest_of_a_class=_smallest_count,
+    mods=[
+        recording.recording(_audit_log),
+        _keeping_memory,
+        codec.packing_client(_weight_cache),
+        enforcement.enforcing(_desk, lambda: datetime.now().astimezone()),
+    ],
+)
 server = ServerApp()
 
 

@@ -17,7 +17,9 @@ from medisync.federation.codec import PackingGrid
 from medisync.federation.registration import ClientRegistration
 from medisync.federation.server_app import Outcome
 from medisync.network import flower, settings
+from medisync.network.recording import AccountableGrid
 from medisync.network.run_output import COMPLETED, FAILED, SAYS
+from medisync.network.run_request import RunRequest
 from medisync.network.settings import Member, ServerSettings
 from medisync.schemas import (
     LABELS,
@@ -72,8 +74,9 @@ def _federate(grid: Grid, run_config: Mapping[str, Any]) -> str:
     configuration = configure(server, run_config)
     flower.send_without_copies()
     flower.keep_deadline(grid, configuration.federation.round_deadline)
-    grid = PackingGrid(grid, configuration.federation.transport)
     run = pipeline.begin(workspace, configuration, "over the network")
+    request = RunRequest(run=run.name, training=configuration.training, federation=configuration.federation)
+    grid = AccountableGrid(PackingGrid(grid, configuration.federation.transport), request, server.state / "seals")
     with pipeline.failure_logged():
         registration = ClientRegistration(
             grid,

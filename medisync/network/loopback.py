@@ -5,16 +5,27 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from medisync import notebook
 from medisync.data import audit, splits
 from medisync.network import services, settings, setup, submission
+from medisync.network.policy import Strategy, beside
 from medisync.network.settings import ServerSettings
 from medisync.network.setup import FederationFiles
 from medisync.network.superlink import superlink
 from medisync.workspace import artifacts
 from medisync.workspace.artifacts import Workspace
+
+TRIAL: Mapping[str, Any] = {
+    "recipe": {"strategies": list(get_args(Strategy)), "most_local_epochs": 100.0, "largest_image_size": 1024},
+    "limits": dict.fromkeys(
+        ("rounds_per_run", "rounds_per_week", "evaluations_per_run", "evaluations_per_week"), 1_000_000
+    ),
+    "participation": {"fewest_images": 0, "fewest_patients": 0, "approval": False},
+    "release": {"smallest_count": 1, "batchnorm_statistics": True},
+}
+"""Policy of the hospitals of a trial: the person who runs it owns all of their images, and asks nobody."""
 
 
 def run(workspace: Workspace, parameters: Mapping[str, Any], resume: str = "") -> str:
@@ -50,6 +61,7 @@ def prepare(folder: Path, workspace: Workspace, parameters: Mapping[str, Any]) -
     for name, file in made.hospitals.items():
         (file.parent / "split.json").write_text(split.hospitals[name].model_dump_json(), encoding="utf-8")
         file.write_text('split_file = "split.json"\n' + file.read_text(encoding="utf-8"), encoding="utf-8")
+        beside(file).write_text(settings.to_toml(TRIAL), encoding="utf-8")
         (file.parent / "state").mkdir()
         workspace.cache.mkdir(exist_ok=True)
         (file.parent / "state" / "cache").symlink_to(workspace.cache)

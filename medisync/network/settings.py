@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, ValidationError, field_validator
 from medisync.config import Hospital, Section, SplitConfig, normalise_class_map, normalise_name
 from medisync.errors import ConfigError
 from medisync.network.addresses import ListenAddress, ServerAddress
+from medisync.network.policy import Policy, beside
 from medisync.schemas import Label, Location
 
 Name = Annotated[str, Field(min_length=1, max_length=80), AfterValidator(normalise_name)]
@@ -50,6 +51,16 @@ class HospitalSettings(Section):
     def root(self) -> Path:
         """The folder that the paths of images are relative to."""
         return self.dataset if self.folder else self.dataset.parent
+
+    @property
+    def audit_log(self) -> Path:
+        """The folder of the record of all messages."""
+        return self.state / "audit-log"
+
+    @property
+    def ledger(self) -> Path:
+        """The folder of what was approved and counted."""
+        return self.state / "ledger"
 
     def as_hospital(self) -> Hospital:
         """Returns the hospital as the audit and the split take it."""
@@ -91,7 +102,7 @@ class ServerSettings(Section):
         return hospitals
 
 
-Settings = TypeVar("Settings", HospitalSettings, ServerSettings)
+Settings = TypeVar("Settings", HospitalSettings, ServerSettings, Policy)
 
 
 def read(kind: type[Settings], file: Path) -> Settings:
@@ -113,6 +124,12 @@ def read(kind: type[Settings], file: Path) -> Settings:
         field = ".".join(map(str, first["loc"]))
         raise ConfigError(f"{file.name}: {field}: {first['msg'].removeprefix('Value error, ')}") from None
     return _absolute(settings, file.resolve().parent)
+
+
+def read_policy(settings_file: Path) -> Policy:
+    """Returns the policy beside a hospital.toml, or the strict defaults if there is none. Raises ConfigError as `read` does."""
+    file = beside(settings_file)
+    return read(Policy, file) if file.exists() else Policy()
 
 
 def _absolute(settings: Settings, folder: Path) -> Settings:

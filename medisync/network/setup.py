@@ -9,6 +9,7 @@ from typing import Any
 from medisync.config import Hospital
 from medisync.network import credentials
 from medisync.network.addresses import as_ip_address, join_address, require_connectable, split_address
+from medisync.network.policy import FILE, TEMPLATE
 from medisync.network.settings import to_toml
 from medisync.workspace.atomic import new_folder
 from medisync.workspace.folder_names import folder_names
@@ -47,6 +48,7 @@ def _write(folder: Path, address: str, hospitals: Mapping[str, Hospital], datase
         credentials.make_hospital_keys(own / "hospital.key", server / "hospitals" / f"{name}.pub")
         shutil.copyfile(folder / "ca.crt", own / "ca.crt")
         (own / "hospital.toml").write_text(to_toml(_hospital(hospital, address, dataset)), encoding="utf-8")
+        (own / FILE).write_text(TEMPLATE, encoding="utf-8")
     members = [_member(hospital, name) for name, hospital in hospitals.items()]
     settings = to_toml({"listen": _listen_address(address), "hospitals": members})
     (server / "server.toml").write_text(settings, encoding="utf-8")

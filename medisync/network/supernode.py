@@ -11,6 +11,7 @@ from pathlib import Path
 
 from medisync.errors import FederationError
 from medisync.network import credentials, services, settings, worker
+from medisync.network.policy import FILE, Policy, beside
 from medisync.network.services import Service
 from medisync.network.settings import HospitalSettings
 from medisync.schemas import Introduction
@@ -69,6 +70,7 @@ def take_part(settings_file: Path) -> None:
     from medisync.network import node  # imports torch, which the server's side does without
 
     hospital = settings.read(HospitalSettings, settings_file)
+    print(f"{hospital.name}: {_describe(settings.read_policy(settings_file), settings_file)}", flush=True)
     credentials.require_private(hospital.private_key)
     credentials.require_valid(hospital.authority)
     services.require_reachable(hospital.server, hospital.authority)
@@ -87,6 +89,14 @@ def take_part(settings_file: Path) -> None:
         f"{hospital.server}: the server does not know this hospital's key ({hospital.private_key.name}); ask the"
         " federation's administrator which key is registered for it"
     )
+
+
+def _describe(policy: Policy, settings_file: Path) -> str:
+    """Returns where the rules of this hospital stand, and whether runs wait for a person."""
+    rules = (
+        f"its rules are in {FILE}" if beside(settings_file).exists() else f"has no {FILE}, the strict defaults apply"
+    )
+    return f"{rules}; {'each run waits for approval' if policy.participation.approval else 'runs need no approval'}"
 
 
 def _serve(hospital: HospitalSettings, settings_file: Path, introduction: Introduction) -> bool:

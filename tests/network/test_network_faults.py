@@ -15,13 +15,15 @@ import pytest
 from process_list import END_SECONDS, running_with
 
 from medisync import notebook
+from medisync.cli.main import main
 from medisync.config import DEMO_PARAMETERS
-from medisync.network import credentials, loopback, setup
+from medisync.network import credentials, loopback, settings, setup
+from medisync.network.policy import beside
 from medisync.phantom.hospitals import write_hospitals
 from medisync.workspace import artifacts
 
 ROOT = Path(__file__).parent.parent.parent
-PARAMETERS = {**DEMO_PARAMETERS, "IMAGE_SIZE": 32, "DEVICE": "cpu", "ROUNDS": 40, "PATIENCE": 40, "ROUND_DEADLINE": 40}
+PARAMETERS = {**DEMO_PARAMETERS, "IMAGE_SIZE": 32, "DEVICE": "cpu", "ROUNDS": 90, "PATIENCE": 90, "ROUND_DEADLINE": 40}
 """More rounds than the story takes: it ends the run."""
 AIIMS, NIMHANS, TATA = (hospital.name for hospital in notebook.configuration().hospitals)
 
@@ -205,6 +207,65 @@ def test_a_hospital_that_loses_power_is_missed_and_taken_back(story: Story) -> N
     story.run.until(f"{TATA} was refused")
     story.start_hospital(TATA)
     story.wait_for_round_with(TATA)
+
+
+VIOLATED = {
+    "recipe": {"recipe": {"allowed": ["0" * 64]}},
+    "strategy": {"recipe": {"strategies": ["krum"]}},
+    "local-epochs": {"recipe": {"most_local_epochs": 0.5}},
+    "image-size": {"recipe": {"smallest_image_size": 64}},
+    "rounds-per-run": {"limits": {"rounds_per_run": 89}},
+    "rounds-per-week": {"limits": {"rounds_per_week": 1}},
+    "evaluations-per-run": {"limits": {"evaluations_per_run": 1}},
+    "fewest-images": {"participation": {"fewest_images": 100_000}},
+    "small-counts": {"release": {"smallest_count": 10_000}},
+    "batchnorm-statistics": {"release": {"batchnorm_statistics": False}},
+    "epsilon-per-run": {"epsilon": {"per_run": 1.0}},
+    "epsilon-in-total": {"epsilon": {"in_total": 1.0}},
+}
+"""Policies that the run of this story breaks, by the rule that it breaks."""
+
+
+def write_policy(story: Story, hospital: str, changes: dict[str, dict[str, object]]) -> None:
+    """Writes the policy of a trial with other values to the hospital's folder, at once as an editor does."""
+    sections = {name: {**loopback.TRIAL.get(name, {}), **changes.get(name, {})} for name in {*loopback.TRIAL, *changes}}
+    file = beside(story.made.hospitals[hospital])
+    file.with_suffix(".new").write_text(settings.to_toml(sections), encoding="utf-8")
+    file.with_suffix(".new").replace(file)
+
+
+@pytest.mark.parametrize("rule", VIOLATED)
+def test_a_run_that_breaks_a_rule_of_a_hospital_is_refused_by_name_and_the_others_go_on(
+    story: Story, rule: str
+) -> None:
+    write_policy(story, TATA, VIOLATED[rule])
+    assert "its policy refuses this" in story.run.until(rf"{TATA} was refused: .*\({rule}\)")
+    story.wait_for_round_with(AIIMS, NIMHANS)
+
+
+def test_a_run_waits_until_a_person_at_the_hospital_approves_it(
+    story: Story, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_policy(story, TATA, {"participation": {"approval": True}})
+    said = story.run.until(rf"{TATA} was refused: .*\(approval\)")
+    name = re.search(r"the run ([0-9a-f]{12}) waits for approval", said)[1]  # type: ignore[index]
+    assert main(["federation", "requests", str(story.made.hospitals[TATA])]) == 0
+    assert f"{name}: run-001 at the server\n  trains 90 rounds with fedavg" in capsys.readouterr().out
+    assert main(["federation", "approve", name, str(story.made.hospitals[TATA])]) == 0
+    story.wait_for_round_with(TATA)
+    write_policy(story, TATA, {})
+
+
+def test_the_logs_of_all_hospitals_agree_with_the_seals_that_the_server_kept(
+    story: Story, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in story.made.hospitals.values():
+        seals = story.made.server.parent / "state" / "seals" / f"{file.parent.name}.jsonl"
+        assert main(["federation", "audit-log", "verify", str(file), "--seals", str(seals)]) == 0
+        assert "none edited, removed or moved (held against" in capsys.readouterr().out
+        written = "".join(each.read_text() for each in (file.parent / "state" / "audit-log").glob("*.jsonl"))
+        assert str(story.workspace.root) not in written
+        assert not re.search(r"\.(jpg|png)", written)
 
 
 def test_a_run_resumes_after_its_last_complete_round_when_the_server_was_killed(story: Story) -> None:
