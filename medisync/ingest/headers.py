@@ -1,5 +1,6 @@
 """Reads the header of each file of an export: what is needed to select it, and why a file is no image of a scan."""
 
+import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -33,6 +34,9 @@ MR_CLASSES = ("1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1", "1.2.8
 CAPTURED = ("SCREEN", "CAPTURE", "SNAPSHOT", "PASTED")
 """Parts of words with which ImageType calls a picture of a screen."""
 
+LONG_NUMBER = re.compile(r"(?<!JPEG )\d[\d.,]{2,}\d")
+"""Four digits and more, as dates and patients' numbers have."""
+
 FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 IDENTIFIERS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "AccessionNumber", "PatientID")
 KINDS = (
@@ -54,6 +58,11 @@ class Rejected:
     kind: str
     """A noun by which such files are counted, such as "secondary capture"."""
     detail: str = ""
+
+
+def refused(kind: str, problem: str) -> Rejected:
+    """Returns why imaging refused a file, without the long numbers that it quotes: a field may hold something else."""
+    return Rejected(kind, LONG_NUMBER.sub("...", problem))
 
 
 @dataclass(frozen=True)
@@ -81,7 +90,7 @@ def examine(file: tuple[Path, PurePosixPath]) -> Image | Rejected:
         parsed = _parse(entry)
         return _why_not_taken(parsed, entry) or _image(path, parsed.fields)
     except ImageError as error:
-        return Rejected("unreadable file", str(error))
+        return refused("unreadable file", str(error))
     except Exception as error:  # arbitrary bytes make pydicom raise anything, which may quote them  # noqa: BLE001
         return Rejected("damaged DICOM file", type(error).__name__)
 
@@ -140,7 +149,7 @@ def _image(path: PurePosixPath, fields: Dataset) -> Image:
     study, series, instance, accession, patient = (_text(fields, name) for name in IDENTIFIERS)
     frames = int(number(fields, "NumberOfFrames") or 1)
     if not 0 < frames <= MAX_FRAMES:
-        raise ImageError(f"it claims {frames:,} frames")
+        raise ImageError(f"it claims more than {MAX_FRAMES:,} frames, or none")
     return Image(path, study, series, instance, accession, patient, frames, _traits(fields))
 
 

@@ -12,7 +12,7 @@ from medisync.errors import ConfigError, DataError
 from medisync.imaging.file_tree import LeftOut, walk, why_not_a_file
 from medisync.ingest import dataset, labels, report, rules
 from medisync.ingest.dataset import Member
-from medisync.ingest.headers import Image, Rejected, examine
+from medisync.ingest.headers import Image, Rejected, examine, refused
 from medisync.ingest.labels import Assignment, Problem, SeriesLabel
 from medisync.ingest.pseudonyms import Pseudonyms
 from medisync.ingest.report import Outcome
@@ -223,7 +223,7 @@ def _reasons(labelled: _Labelled, drawing: Drawing) -> Reasons:
     images = labelled.stack.images
     not_picked = NO_LESION if labelled.label.slices else NOT_PICKED
     reasons = {image.path: REPEATED if file in drawing.repeated else not_picked for file, image in enumerate(images)}
-    return reasons | {images[file].path: Rejected("damaged image", reason) for file, reason in drawing.unreadable}
+    return reasons | {images[file].path: refused("damaged image", reason) for file, reason in drawing.unreadable}
 
 
 def _conflict(member: Member, before: Member | None) -> Rejected | None:
