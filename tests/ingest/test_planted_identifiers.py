@@ -139,6 +139,7 @@ def write_export(folder: Path) -> None:
         "kind": plant(image(2, 4, 7, **T1, PhotometricInterpretation="ZQX^JOHN")),
         "bits": plant(image(1, 3, 9, **{**T1, **NAMED}, BitsAllocated=4711)),
         "letters": plant(image(2, 4, 8, **T1)).replace(b"t1_se_tra", b"\xff\xfeZQX\x00\xff\x80"),
+        "type": whole.replace(b"\x18\x00\x15\x00CS", b"\x18\x00\x15\x00UL"),  # pydicom quotes the bytes of such a field
         "photo.jpg": bad_inputs.named_jpeg() + b"ZQX",
         "note.txt": b"ZQX^JOHN, born 19470704\n",
         "report.pdf": b"%PDF-1.7 ZQX^JOHN",
@@ -210,6 +211,8 @@ def test_no_planted_identifier_is_written_or_said(
     caplog.set_level(logging.DEBUG)
     assert run(root) == 0
     assert run(root) == 0  # what is there already is read again
+    write_labels(root / "ZQX labels.csv", ("ZQXACC", "glioma"), columns="accession,label")
+    assert run(root, to="dataset/south") == 0  # patients are now those of the headers
     said = "".join(capfd.readouterr()) + caplog.text
     assert "added 4 slices" in said
     assert {Path(name).parent.name for name in written(root)} >= {"glioma", "north", "dataset"}
