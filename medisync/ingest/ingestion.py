@@ -1,6 +1,6 @@
 """An ingest from the first file of an export to the finished dataset and its report."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from medisync.data.parallel import map_files
 from medisync.errors import ConfigError, DataError
-from medisync.imaging.file_tree import LeftOut, walk, why_not_a_file
+from medisync.imaging.file_tree import LeftOut, counted, walk, why_not_a_file
 from medisync.ingest import dataset, labels, report, rules
 from medisync.ingest.dataset import Member
 from medisync.ingest.headers import Image, Rejected, examine, refused
@@ -242,6 +242,12 @@ def _patient_notes(labelled: Sequence[_Labelled]) -> Iterator[str]:
             f"warning: the labels give a patient for {listed:,} of {len(studies):,} studies, and the headers for the others: "
             "a patient with both would count as two"
         )
+    named: dict[str, set[str]] = defaultdict(set)
+    for each in studies.values():
+        named[each.stack.patient].add(each.label.patient)
+    if len(named) > 1 and (doubtful := sum(len(names - {""}) > 1 for header, names in named.items() if header)):
+        shown = counted(doubtful, "PatientID")
+        yield f"warning: the labels give several patients for {shown} of the headers; they count as several"
     if listed == 0 and len(studies) > 1 and len(headers) == 1:
         whom = (
             "no PatientID, so that each counts as a patient"

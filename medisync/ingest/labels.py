@@ -55,7 +55,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Problem:
-    """A line that is not used, and why; nothing of the line is quoted."""
+    """A line that is not used, or not for all that it names, and why; nothing of the line is quoted."""
 
     line: int
     reason: str

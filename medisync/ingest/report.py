@@ -58,7 +58,7 @@ def lines(outcome: Outcome) -> Iterator[str]:
         yield f"left out {counted(number, kind)}{detail and f' ({detail})'}"
     if outcome.problems:
         yield (
-            f"labels: {len(outcome.problems):,} of {counted(outcome.labelled_lines, 'line')} not used, and what they name "
+            f"labels: {len(outcome.problems):,} of {counted(outcome.labelled_lines, 'line')} cannot be used; what they name "
             "is in quarantine"
         )
     yield from (f"labels: line {each.line} {each.reason}" for each in outcome.problems[:SHOWN_LINES])

@@ -34,7 +34,7 @@ def test_it_says_what_was_taken_and_left_out(root: Path, capsys: pytest.CaptureF
         "these are of 1 patient",
         "left out 8 slices of the outer two thirds",
         "left out 1 text file",
-        "labels: 1 of 2 lines not used, and what they name is in quarantine",
+        "labels: 1 of 2 lines cannot be used; what they name is in quarantine",
         "labels: line 3 names nothing that is in the folder",
     ]
     assert "north-ingest.csv" in said[-1]

@@ -347,6 +347,17 @@ def test_one_patient_id_for_all_is_said(tmp_path: Path) -> None:
     assert "all 2 studies have one PatientID" in ingest(request(tmp_path), KEY).notes[0]
 
 
+def test_one_patient_of_the_headers_with_two_names_in_the_table_is_said(tmp_path: Path) -> None:
+    """Not if all headers name one patient: then they are anonymised, and the table knows better."""
+    for study, patient in ((1, "A"), (2, "A"), (3, "B")):
+        write_series(tmp_path / f"export/{study}", study, 1, 1, T1, PatientID=patient)
+    rows = [(uid(1), "glioma", "P1"), (uid(2), "glioma", "P2"), (uid(3), "glioma", "P3")]
+    write_labels(tmp_path / "labels.csv", *rows, columns="study,label,patient")
+    assert "several patients for 1 PatientID" in ingest(request(tmp_path), KEY).notes[0]
+    write_labels(tmp_path / "labels.csv", *rows[:2], columns="study,label,patient")
+    assert ingest(request(tmp_path), KEY).notes == []
+
+
 def test_images_in_another_direction_are_left_out(tmp_path: Path) -> None:
     write_series(tmp_path / "export", 1, 1, 3, T1)
     for number in (4, 5):
