@@ -18,7 +18,7 @@ from medisync.ingest.pseudonyms import Pseudonyms
 from medisync.ingest.report import Outcome
 from medisync.ingest.selection import Selection, Stack, select
 from medisync.ingest.slices import Drawing, Place, Task, draw
-from medisync.workspace.atomic import write_bytes
+from medisync.workspace.atomic import sweep_for, write_bytes
 
 STACKS_AT_ONCE = 128
 """Stacks whose slices may wait in memory until they are written."""
@@ -92,6 +92,7 @@ def ingest(request: Request, pseudonyms: Pseudonyms) -> Outcome:
     request.require_usable()
     chosen, table = rules.read(request.rules), labels.read(request.labels)
     with dataset.locked(request.to):
+        sweep_for(request.report)
         known = dataset.members(request.to, pseudonyms.check)
         paths, rejected = _list(request.dicom)
         images = [*_examined(request.dicom, paths, rejected)]

@@ -115,8 +115,7 @@ def extended_folder(folder: Path) -> Iterator[Path]:
 def _staging(folder: Path) -> Path:
     """Makes an empty folder beside `folder`, and removes what a killed process left of an earlier one."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*{PARTIAL}"):
-        shutil.rmtree(left, ignore_errors=True)
+    sweep_for(folder)
     return Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=PARTIAL, dir=folder.parent))
 
 
@@ -159,8 +158,18 @@ def is_partial(entry: Path) -> bool:
     return entry.name.startswith(".") and entry.name.endswith(PARTIAL)
 
 
+def sweep_for(target: Path) -> None:
+    """Removes what killed processes left of `target`, a file or a folder. No other process may be writing it."""
+    for entry in target.parent.glob(f".{glob.escape(target.name)}.*{PARTIAL}"):
+        _remove(entry)
+
+
 def sweep(folder: Path) -> None:
     """Removes partial files that a killed process left in `folder`. No other process may be writing to it."""
     with suppress(OSError):  # partial files that cannot be removed do no harm
         for entry in [entry for entry in folder.iterdir() if is_partial(entry)]:
-            shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
+            _remove(entry)
+
+
+def _remove(entry: Path) -> None:
+    shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)

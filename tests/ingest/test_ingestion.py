@@ -4,16 +4,16 @@ import csv
 import hashlib
 import hmac
 import io
-import signal
+import multiprocessing
+import shutil
 import stat
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
+import torture
 from exports import FLAIR, T1, T1C, T2, image, uid, write_labels, write_series
 from PIL import Image
 from rewrapped import dicom
@@ -289,32 +289,46 @@ def test_an_interrupted_ingest_leaves_what_was_there(root: Path, before: bool, m
     assert {**contents(root / "dataset"), ".north.lock": b""} == {**there, ".north.lock": b""}
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from medisync.ingest.dataset import Staging
-from medisync.ingest.ingestion import Request, ingest
-from medisync.ingest.pseudonyms import Pseudonyms
-add, count = Staging.add, []
-def killed(self, *arguments):
-    if len(count) == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    count.append(1)
-    add(self, *arguments)
-Staging.add = killed
-root = Path(sys.argv[1])
-ingest(Request(root / "export", root / "labels.csv", root / "dataset/north"), Pseudonyms(bytes(32)))
-"""
+def ingest_and_die(root: Path, at: int) -> int:
+    """Ingests in a forked process that is killed at a change of the file system, and returns its exit code."""
+
+    def die() -> None:
+        exec(torture.SUICIDE.format(kill_at=at), {})  # noqa: S102
+        ingest(request(root), KEY)
+
+    process = multiprocessing.get_context("fork").Process(target=die)
+    process.start()
+    process.join()
+    return int(process.exitcode or 0)
 
 
-def test_a_killed_ingest_leaves_no_half_dataset_and_the_next_removes_its_remains(root: Path) -> None:
-    ended = subprocess.run([sys.executable, "-c", KILLED, str(root)], check=False, capture_output=True)
-    assert ended.returncode == -signal.SIGKILL, ended.stderr
-    assert not request(root).to.exists()
-    assert list((root / "dataset").glob(".north.*.partial"))
-    ingest(request(root), KEY)
-    assert len(drawn(root)) == 5
-    assert not list((root / "dataset").glob(".north.*.partial"))
+@pytest.mark.parametrize("before", [False, True], ids=["new", "existing"])
+def test_killed_at_any_moment_there_is_the_old_dataset_or_the_new(
+    root: Path, before: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    if before:
+        ingest(request(root), KEY)
+        write_series(root / "export/C", 3, 1, 3, T1C)
+        write_labels(root / "labels.csv", (uid(1), "glioma"), (uid(3), "pituitary"))
+    old = contents(request(root).to)
+    places = tmp_path_factory.mktemp("places")
+    ingest(request(Path(shutil.copytree(root, places / "whole"))), KEY)
+    new = contents(request(places / "whole").to)
+    seen: Counter[bool] = Counter()
+    for at in range(1, 60):
+        place = Path(shutil.copytree(root, places / str(at)))
+        died = ingest_and_die(place, at)
+        found = contents(request(place).to)
+        assert found in (old, new)
+        seen[found == new] += 1
+        ingest(request(place), KEY)
+        assert contents(request(place).to) == new
+        assert not list((place / "dataset").glob(".*.partial"))
+        if not died:
+            break
+    assert not died, "it had more changes to make than were tried"
+    assert seen[False] > 5
+    assert seen[True] > 1
 
 
 def test_one_process_writes_a_dataset_at_a_time(root: Path) -> None:
