@@ -18,6 +18,7 @@ LAYERS = (
     {"workspace"},
     {"imaging"},
     {"data", "phantom"},
+    {"ingest"},
     {"model"},
     {"evaluation"},
     {"training"},

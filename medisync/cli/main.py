@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from medisync.cli import federation, models, training, workspaces
+from medisync.cli import federation, ingest, models, training, workspaces
 from medisync.errors import ConfigError, MediSyncError, printable
 
 
@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     for add in (
         *(training.add_demo, training.add_train, workspaces.add_serve, workspaces.add_audit),
         *(models.add_predict, models.add_evaluate, models.add_adapt, models.add_export),
-        *(workspaces.add_download, workspaces.add_runs, federation.add_federation),
+        *(workspaces.add_download, workspaces.add_runs, ingest.add_ingest, federation.add_federation),
     ):
         add(commands, shared)
     return parser

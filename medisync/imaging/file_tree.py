@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from medisync.errors import printable
@@ -32,6 +32,11 @@ class LeftOut:
     @property
     def counts(self) -> Mapping[str, int]:
         return {reason: len(names) for reason, names in self._names.items()}
+
+    @property
+    def names(self) -> Mapping[str, Sequence[str]]:
+        """The names by reason."""
+        return self._names
 
     def __len__(self) -> int:
         return sum(self.counts.values())

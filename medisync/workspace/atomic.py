@@ -79,16 +79,64 @@ def new_folder(folder: Path) -> Iterator[Path]:
     with explained(f"make {folder.name}/"):
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             raise ConfigError(f"{folder} already exists and is not replaced; remove it, or choose another folder")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        for left in folder.parent.glob(f".{glob.escape(folder.name)}.*{PARTIAL}"):
-            shutil.rmtree(left, ignore_errors=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=PARTIAL, dir=folder.parent))
+        staging = _staging(folder)
         try:
             staging.chmod(folder.stat().st_mode if folder.is_dir() else 0o755)
             yield staging
             staging.rename(folder)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def extended_folder(folder: Path) -> Iterator[Path]:
+    """Yields a staging folder that begins with what `folder` holds, and takes its place once the block has ended.
+
+    If it fails, `folder` stays as it was. Files in the staging folder may be links to those of `folder`: replace them, and
+    write into none. Where the system cannot exchange two folders (not Linux, or a mounted folder), there is none of this name
+    for a moment. No other process may extend it at the same time.
+    """
+    folder = folder.resolve()
+    if not folder.is_dir() or not any(folder.iterdir()):
+        with new_folder(folder) as staging:
+            yield staging
+        return
+    with explained(f"write {folder.name}/"):
+        staging = _staging(folder)
+        try:
+            shutil.copytree(folder, staging, symlinks=True, copy_function=_link, dirs_exist_ok=True)
+            yield staging
+            if not _exchange(staging, folder):
+                _replace_folder(staging, folder)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def _staging(folder: Path) -> Path:
+    """Makes an empty folder beside `folder`, and removes what a killed process left of an earlier one."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    sweep_for(folder)
+    return Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=PARTIAL, dir=folder.parent))
+
+
+def _link(source: str, target: str) -> None:
+    """Makes a hard link, or a copy where the file system has none."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+def _replace_folder(staging: Path, folder: Path) -> None:
+    """Puts `staging` in the place of `folder`, whose content is then in `staging`'s; puts it back if that fails."""
+    before = staging.with_name(f"{folder.name}.before")
+    folder.rename(before)
+    try:
+        staging.rename(folder)
+    except OSError:
+        before.rename(folder)
+        raise
+    before.rename(staging)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -110,8 +158,18 @@ def is_partial(entry: Path) -> bool:
     return entry.name.startswith(".") and entry.name.endswith(PARTIAL)
 
 
+def sweep_for(target: Path) -> None:
+    """Removes what killed processes left of `target`, a file or a folder. No other process may be writing it."""
+    for entry in target.parent.glob(f".{glob.escape(target.name)}.*{PARTIAL}"):
+        _remove(entry)
+
+
 def sweep(folder: Path) -> None:
     """Removes partial files that a killed process left in `folder`. No other process may be writing to it."""
     with suppress(OSError):  # partial files that cannot be removed do no harm
         for entry in [entry for entry in folder.iterdir() if is_partial(entry)]:
-            shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
+            _remove(entry)
+
+
+def _remove(entry: Path) -> None:
+    shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """The workspace: writes are atomic, runs get unique numbers, and damage is reported without affecting other runs."""
 
+import errno
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from filelock import FileLock
 
 from medisync.errors import ArtifactError
 from medisync.schemas import HistoryEntry, HospitalScores
-from medisync.workspace import artifacts, publishing
+from medisync.workspace import artifacts, atomic, publishing
 from medisync.workspace.artifacts import Workspace
 
 SCORES = {"train_loss": 1.0, "train_accuracy": 0.5, "val_loss": 0.9, "val_accuracy": 0.6}
@@ -139,3 +140,33 @@ def test_the_json_has_the_documented_keys(workspace: Workspace) -> None:
     artifacts.write(workspace.root, artifacts.HISTORY, HISTORY)
     entry = json.loads((workspace.root / artifacts.HISTORY).read_text())[0]
     assert {"epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "hospitals"} <= entry.keys()
+
+
+def no_link(*_: object, **__: object) -> None:
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+def interrupt(folder: Path) -> None:
+    with atomic.extended_folder(folder) as staging:
+        atomic.write_bytes(staging / "list", b"3")
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("missing", ["nothing", "exchange", "links"])
+def test_an_extended_folder_changes_in_one_step_or_not_at_all(
+    tmp_path: Path, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if missing == "exchange":
+        monkeypatch.setattr(atomic, "_exchange", lambda one, other: False)
+    if missing == "links":
+        monkeypatch.setattr(os, "link", no_link)
+    folder = tmp_path / "north"
+    for number in (1, 2):
+        with atomic.extended_folder(folder) as staging:
+            atomic.write_bytes(staging / "glioma" / f"{number}.png", bytes([number]))
+            atomic.write_bytes(staging / "list", bytes([number]))
+            assert sorted(file.name for file in folder.rglob("*.png")) == ["1.png"][: number - 1]
+    with pytest.raises(KeyboardInterrupt):
+        interrupt(folder)
+    found = {str(file.relative_to(tmp_path)): file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    assert found == {"north/glioma/1.png": b"\1", "north/glioma/2.png": b"\2", "north/list": b"\2"}
