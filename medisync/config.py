@@ -194,6 +194,9 @@ Transport = Literal["float32", "float16"]
 """Precision of the weights in transit."""
 
 
+Strategy = Literal["fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "fedmedian", "trimmed-mean", "krum"]
+
+
 class FederationConfig(Section):
     """Rounds, participation and aggregation."""
 
@@ -212,9 +215,7 @@ class FederationConfig(Section):
     transport: Transport = "float32"
     """Precision of the weights in transit; "float16" halves the traffic. Weights are rounded within one process too, so that
     it computes what a networked run computes."""
-    strategy: Literal["fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "fedmedian", "trimmed-mean", "krum"] = (
-        "fedavg"
-    )
+    strategy: Strategy = "fedavg"
     """Aggregation: FedAvg (https://arxiv.org/abs/1602.05629), FedProx (https://arxiv.org/abs/1812.06127), FedAvgM
     (https://arxiv.org/abs/1909.06335), FedAdam and FedYogi (https://arxiv.org/abs/2003.00295), the coordinate-wise median or
     trimmed mean (https://arxiv.org/abs/1803.01498), or Krum (https://arxiv.org/abs/1703.02757)."""

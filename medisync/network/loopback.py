@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 from medisync import notebook
+from medisync.config import Strategy
 from medisync.data import audit, splits
 from medisync.network import services, settings, setup, submission
-from medisync.network.policy import Strategy, beside
+from medisync.network.policy import beside
 from medisync.network.settings import ServerSettings
 from medisync.network.setup import FederationFiles
 from medisync.network.superlink import superlink

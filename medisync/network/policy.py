@@ -6,15 +6,14 @@ The defaults are the rules of a hospital without a policy.toml, and those of the
 import re
 from datetime import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, Field, StrictBool, model_validator
 
-from medisync.config import ImageSize, PositiveInt, Section
+from medisync.config import ImageSize, PositiveInt, Section, Strategy
 
 FILE = "policy.toml"
 
-Strategy = Literal["fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "fedmedian", "trimmed-mean", "krum"]
 Recipe = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0, strict=True)]
 Epsilon = Annotated[float, Field(gt=0)]

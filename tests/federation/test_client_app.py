@@ -7,6 +7,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
 from medisync.config import Normalisation
+from medisync.evaluation.ood import FeatureMoments
 from medisync.evaluation.totals import Totals
 from medisync.federation import client_app, simulation
 from medisync.federation.messages import (
@@ -14,6 +15,7 @@ from medisync.federation.messages import (
     CONFIG,
     COUNT,
     METRICS,
+    MOMENTS,
     ROUND,
     TOTALS,
     EvaluateInstructions,
@@ -44,10 +46,15 @@ def answer_of_north(
     start: ArrayRecord,
     observer: TrainingObserver | None = None,
     data: HospitalData | None = None,
+    fewest_of_a_class: int = 0,
 ) -> RecordDict:
     """Returns the answer of one hospital's client app."""
     seen: list[RecordDict] = []
-    app = client_app.build(lambda context, size: ("North", data or hospital(0)), observer=observer)
+    app = client_app.build(
+        lambda context, size: ("North", data or hospital(0)),
+        observer=observer,
+        fewest_of_a_class=lambda _: fewest_of_a_class,
+    )
     server = ServerApp()
 
     @server.main()
@@ -117,3 +124,15 @@ def test_an_observer_is_told_how_many_images_are_processed(
     start = arrays_from_state(build_resnet18().state_dict())
     answer_of_north(message_type, train if message_type == "train" else evaluate, start, observer)
     assert observer.told == told
+
+
+@pytest.mark.parametrize(("fewest", "described"), [(0, [4, 4, 4, 4]), (4, [4, 4, 4, 4]), (5, [0, 0, 0, 0])])
+def test_features_of_a_class_that_is_too_small_at_this_hospital_are_not_summed(
+    fewest: int, described: list[int]
+) -> None:
+    start = arrays_from_state(build_resnet18().state_dict())
+    instructions = EvaluateInstructions(SETTINGS).to_record()
+    content = answer_of_north("query", instructions, start, fewest_of_a_class=fewest)
+    moments = from_arrays(FeatureMoments, content.array_records[MOMENTS])
+    assert moments.counts.tolist() == described
+    assert bool(moments.sums.any()) is bool(moments.products.any()) is (sum(described) > 0)

@@ -70,3 +70,10 @@ def test_images_with_a_patient_are_told_if_those_with_and_those_without_are_enou
 def test_where_all_counts_are_large_enough_nothing_changes() -> None:
     assert told(introduction(), 10) == introduction()
     assert told(SPARSE, 1) == SPARSE
+
+
+def test_images_with_a_patient_are_not_told_beside_a_total_that_lacks_some() -> None:
+    """All 94 images have a patient; beside a total of 82 this would tell the 12 that are left out."""
+    stats = SPARSE.stats.model_copy(update={"with_patient": 94})
+    found = told(with_audit(SPARSE.model_copy(update={"stats": stats}), with_patient=94), 10)
+    assert (found.stats.total, found.stats.with_patient, found.audit.with_patient) == (82, None, None)
