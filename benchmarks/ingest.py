@@ -45,11 +45,15 @@ SERIES: dict[str, dict[str, Any]] = {
 }
 
 
-def slices(label: Any, generator: np.random.Generator) -> list[NDArray[np.uint16]]:
-    """Draws a series as a scanner stores it: 12 bits with noise."""
+def heads(label: Any, generator: np.random.Generator) -> list[NDArray[np.float64]]:
+    """Draws the slices of a patient."""
     drawn = draw_patient(label, style=next(iter(STYLES.values())), generator=generator, slices=SLICES)
-    large = [np.asarray(Image.fromarray(each.image).resize((SIDE, SIDE)), np.float64) for each in drawn]
-    return [np.clip(16 * each + generator.normal(0, 12, each.shape), 0, 4095).astype(np.uint16) for each in large]
+    return [16 * np.asarray(Image.fromarray(each.image).resize((SIDE, SIDE)), np.float64) for each in drawn]
+
+
+def scanned(head: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.uint16]:
+    """Returns a slice as a scanner stores it: 12 bits, with noise of its own."""
+    return np.clip(head + generator.normal(0, 12, head.shape), 0, 4095).astype(np.uint16)
 
 
 def stored(pixels: NDArray[np.uint16], compressed: bool, **fields: Any) -> bytes:
@@ -65,11 +69,13 @@ def export(files: int) -> Iterator[tuple[str, bytes, str, str]]:
     written = study = 0
     while written < files:
         uid, label = generate_uid(entropy_srcs=[str(study)]), LABELS[study % 4]
+        patient = heads(label, generator)
         for number, (name, fields) in enumerate(SERIES.items()):
             series = generate_uid(entropy_srcs=[f"{study} {name}"])
-            for index, pixels in enumerate(slices(label, generator)):
+            for index, head in enumerate(patient):
                 if written == files:
                     return
+                pixels = scanned(head, generator)
                 place = {
                     "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
                     "ImagePositionPatient": [0, 0, 5.0 * index],
@@ -137,10 +143,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Prints and writes the table; returns 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=1000, help="how many files (default: 1000)")
-    figures = measure(parser.parse_args(arguments).files)
+    files = parser.parse_args(arguments).files
+    figures = measure(files)
     table = "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {figure} |" for name, figure in figures.items())])
     print(table)
-    (HERE / "ingest.md").write_text(f"`python benchmarks/ingest.py`\n\n{table}\n", encoding="utf-8")
+    (HERE / "ingest.md").write_text(f"`python benchmarks/ingest.py --files {files}`\n\n{table}\n", encoding="utf-8")
     return 0
 
 

@@ -121,7 +121,7 @@ def _why_not_taken(parsed: Parsed, entry: Entry) -> Rejected | None:
     fields, kind = parsed.fields, _text(parsed.fields, "SOPClassUID")
     types = _words(fields, "ImageType")
     if kind.startswith(SECONDARY_CAPTURE) or _text(fields, "ConversionType") or any(map(_is_captured, types)):
-        return Rejected("secondary capture or screenshot")
+        return Rejected("secondary capture, such as a screenshot")
     if parsed.pixel_tag is None:
         is_damaged = is_dicom_image(entry.read_head(HEAD_BYTES))
         return (

@@ -170,7 +170,7 @@ def test_every_kind_of_file_that_is_no_scan_is_named(root: Path) -> None:
         "empty file": 1,
         "DICOMDIR, a table of contents": 1,
         "image in which text is burned in": 1,
-        "secondary capture or screenshot": 2,
+        "secondary capture, such as a screenshot": 2,
         "image of another modality than MR": 1,
         "DICOM file without an image": 1,
         "image that the rules exclude": 2,
