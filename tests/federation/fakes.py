@@ -15,6 +15,7 @@ from medisync.config import Configuration, TrainingConfig
 from medisync.errors import DataError
 from medisync.federation import simulation
 from medisync.federation.aggregation import AggregationResult, aggregate
+from medisync.federation.broadcast import Broadcast
 from medisync.federation.messages import ARRAYS, CONFIG, COUNT, METRICS, ROUND, Participants, ask
 from medisync.federation.plan import FederationPlan
 from medisync.federation.server_app import Outcome
@@ -84,7 +85,7 @@ def one_round(
     @server.main()
     def main(grid: Grid, context: Context) -> None:
         strategy = build_strategy(config, plan)
-        exchange = ask(grid, configure_train(strategy, plan, state), names, 60, store)
+        exchange = ask(grid, configure_train(strategy, plan, Broadcast(state)), names, 60, store)
         repeated = replace(exchange, replies=exchange.replies * repeat)
         results.append(aggregate(strategy, plan, state, repeated))
 

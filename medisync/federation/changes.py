@@ -1,0 +1,146 @@
+"""Changes: what turns the arrays that a receiver has into those that the sender means, in few bits.
+
+Weights change by four bits a value. Of second moments, if they are handed on at all, the mean squared gradients since
+they were last handed on travel in eight: they need fewer digits than their slow mean. Everything else, such as counters
+and running statistics, travels as it is. Codes are entropy-coded, because most changes are small.
+
+Both sides reconstruct with `decode`, so the sender knows what its rounding did. A sender that adds what rounding held
+back to what it means next (error feedback) loses nothing in the long run: Seide et al. 2014,
+https://doi.org/10.21437/Interspeech.2014-274, and Karimireddy et al. 2019, https://arxiv.org/abs/1901.09847.
+"""
+
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from medisync.errors import UpdateError
+from medisync.federation.quantisation import (
+    BLOCK,
+    Quantised,
+    block_count,
+    dequantise,
+    dequantise_magnitudes,
+    join,
+    quantise,
+    quantise_magnitudes,
+    split,
+)
+from medisync.model import adam
+
+WEIGHT_BITS = 4
+
+WEIGHTS, SQUARES, SCALES, EXACT = "weights", "squares", ".scales", "exact/"
+"""Names of the tensors of a change: codes of all weights and of all mean squared gradients, their scales, and arrays that
+travel as they are."""
+
+HEADER_BYTES = 1 << 16
+"""More than safetensors' header of a ResNet18's change takes."""
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+def encode(before: Arrays, after: Arrays, *, moments: bool, generator: np.random.Generator | None = None) -> bytes:
+    """Returns the change from `before` to `after`, which have the same keys, shapes and dtypes, as bytes for `decode`.
+
+    Second moments and their number of steps stay as they are unless `moments` is true. With a generator, weights are
+    rounded up or down at random, so that rounding is 0 in the mean; without, to the nearest step.
+    """
+    weights, squares, exact = _sorted_keys(before, moments)
+    tensors: dict[str, NDArray[Any]] = {EXACT + key: np.asarray(after[key], order="C") for key in exact}
+    with np.errstate(over="ignore", invalid="ignore"):  # of an update that is not finite, which is refused later
+        change = join([after[key] - before[key] for key in weights])
+        tensors |= _named(WEIGHTS, quantise(change, WEIGHT_BITS, generator))
+        if squares:
+            decay = _decay(before, int(after[adam.STEPS]))
+            found = join([_new_squares(before[key], after[key], decay) for key in squares])
+            tensors |= _named(SQUARES, quantise_magnitudes(found))
+    return _compress(save(tensors))
+
+
+def decode(block: bytes, before: Arrays, *, moments: bool) -> dict[str, NDArray[Any]]:
+    """Returns the arrays that a change makes of `before`, in its order, with its shapes and dtypes.
+
+    Raises UpdateError unless the block has exactly the tensors, sizes and dtypes of a change of these arrays.
+    """
+    weights, squares, exact = _sorted_keys(before, moments)
+    tensors = _read(block, _layout(before, weights, squares, exact))
+    after = dict(before) | {key: tensors[EXACT + key] for key in exact}
+    with np.errstate(over="ignore", invalid="ignore"):
+        change = dequantise(_quantised(WEIGHTS, tensors), WEIGHT_BITS)
+        for key, difference in zip(weights, split(change, [before[key].shape for key in weights]), strict=True):
+            after[key] = before[key] + difference
+        if squares:
+            decay = _decay(before, int(tensors[EXACT + adam.STEPS]))
+            found = dequantise_magnitudes(_quantised(SQUARES, tensors))
+            for key, square in zip(squares, split(found, [before[key].shape for key in squares]), strict=True):
+                after[key] = decay * before[key] + (np.float32(1) - decay) * square
+    return after
+
+
+def _sorted_keys(arrays: Arrays, moments: bool) -> tuple[list[str], list[str], list[str]]:
+    """Returns the keys of weights, of second moments that travel, and of the arrays that travel as they are.
+
+    They are sorted, because the order of a file's arrays is its format's own.
+    """
+    keys = sorted(arrays)
+    weights = [key for key in keys if adam.is_weight(key) and arrays[key].dtype == np.float32]
+    squares = [key for key in keys if moments and key.startswith(adam.SECOND)]
+    others = [key for key in keys if key not in set(weights) and (not adam.is_moment(key) or key == adam.STEPS)]
+    return weights, squares, [key for key in others if key != adam.STEPS or squares]
+
+
+def _decay(before: Arrays, steps: int) -> np.float32:
+    """Returns the weight of the second moments before, among those after so many steps in all."""
+    taken = min(max(0, steps - int(before[adam.STEPS])), 10**6)
+    return np.float32(adam.BETAS[1] ** taken)
+
+
+def _new_squares(before: NDArray[Any], after: NDArray[Any], decay: np.float32) -> NDArray[np.float32]:
+    """Returns the mean squared gradients that turned one second moment into the other."""
+    share = np.float32(1) - decay
+    if not share:
+        return np.zeros_like(after)
+    return np.asarray(np.maximum(after - decay * before, np.float32(0)) / share, np.float32)
+
+
+def _named(name: str, quantised: Quantised) -> dict[str, NDArray[Any]]:
+    return {name: quantised.codes, name + SCALES: quantised.scales}
+
+
+def _quantised(name: str, tensors: Arrays) -> Quantised:
+    return Quantised(tensors[name], tensors[name + SCALES])
+
+
+def _layout(before: Arrays, weights: list[str], squares: list[str], exact: list[str]) -> dict[str, tuple[Any, Any]]:
+    """Returns shape and dtype of each tensor of a change."""
+    layout = {EXACT + key: (before[key].shape, before[key].dtype) for key in exact}
+    for name, keys, width in ((WEIGHTS, weights, BLOCK * WEIGHT_BITS // 8), (SQUARES, squares, BLOCK)):
+        blocks = sum(block_count(before[key].shape) for key in keys)
+        if name == WEIGHTS or keys:
+            layout |= {name: ((blocks, width), np.dtype(np.uint8)), name + SCALES: ((blocks,), np.dtype(np.float32))}
+    return layout
+
+
+def _compress(block: bytes) -> bytes:
+    """Entropy-codes a block: Huffman codes alone, because codes of changes do not repeat."""
+    packer = zlib.compressobj(1, strategy=zlib.Z_HUFFMAN_ONLY)
+    return packer.compress(block) + packer.flush()
+
+
+def _read(block: bytes, layout: Mapping[str, tuple[Any, Any]]) -> Arrays:
+    """Returns the tensors of a block; never unpacks more bytes than such a change can have."""
+    size = HEADER_BYTES + sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in layout.values())
+    unpacker = zlib.decompressobj()
+    try:
+        whole = unpacker.decompress(block, size)
+        tensors = load(whole) if unpacker.eof else {}
+    except (zlib.error, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise UpdateError(f"a change of weights cannot be read ({error})") from None
+    if {name: (array.shape, array.dtype) for name, array in tensors.items()} != layout:
+        raise UpdateError(f"a change of weights has other parts or sizes than expected ({len(layout)} parts)")
+    return tensors
