@@ -10,7 +10,7 @@ https://doi.org/10.21437/Interspeech.2014-274, and Karimireddy et al. 2019, http
 """
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,10 +25,10 @@ from medisync.federation.quantisation import (
     block_count,
     dequantise,
     dequantise_magnitudes,
-    join,
+    from_blocks,
     quantise,
     quantise_magnitudes,
-    split,
+    to_blocks,
 )
 from medisync.model import adam
 
@@ -51,14 +51,13 @@ def encode(before: Arrays, after: Arrays, *, moments: bool, generator: np.random
     rounded up or down at random, so that rounding is 0 in the mean; without, to the nearest step.
     """
     weights, squares, exact = _sorted_keys(before, moments)
+    decay = _decay(before, after) if squares else np.float32(0)
     tensors: dict[str, NDArray[Any]] = {EXACT + key: np.asarray(after[key], order="C") for key in exact}
     with np.errstate(over="ignore", invalid="ignore"):  # of an update that is not finite, which is refused later
-        change = join([after[key] - before[key] for key in weights])
-        tensors |= _named(WEIGHTS, quantise(change, WEIGHT_BITS, generator))
-        if squares:
-            decay = _decay(before, int(after[adam.STEPS]))
-            found = join([_new_squares(before[key], after[key], decay) for key in squares])
-            tensors |= _named(SQUARES, quantise_magnitudes(found))
+        changes = (quantise(to_blocks(after[key] - before[key]), WEIGHT_BITS, generator) for key in weights)
+        tensors |= _joined(WEIGHTS, changes)
+        found = (quantise_magnitudes(to_blocks(_new_squares(before[key], after[key], decay))) for key in squares)
+        tensors |= _joined(SQUARES, found)
     return _compress(save(tensors))
 
 
@@ -69,16 +68,14 @@ def decode(block: bytes, before: Arrays, *, moments: bool) -> dict[str, NDArray[
     """
     weights, squares, exact = _sorted_keys(before, moments)
     tensors = _read(block, _layout(before, weights, squares, exact))
-    after = dict(before) | {key: tensors[EXACT + key] for key in exact}
+    after = {**before, **{key: tensors[EXACT + key] for key in exact}}
     with np.errstate(over="ignore", invalid="ignore"):
-        change = dequantise(_quantised(WEIGHTS, tensors), WEIGHT_BITS)
-        for key, difference in zip(weights, split(change, [before[key].shape for key in weights]), strict=True):
-            after[key] = before[key] + difference
-        if squares:
-            decay = _decay(before, int(tensors[EXACT + adam.STEPS]))
-            found = dequantise_magnitudes(_quantised(SQUARES, tensors))
-            for key, square in zip(squares, split(found, [before[key].shape for key in squares]), strict=True):
-                after[key] = decay * before[key] + (np.float32(1) - decay) * square
+        for key, quantised in _parts(WEIGHTS, tensors, before, weights):
+            after[key] = before[key] + from_blocks(dequantise(quantised, WEIGHT_BITS), before[key].shape)
+        decay = _decay(before, after) if squares else np.float32(0)
+        for key, quantised in _parts(SQUARES, tensors, before, squares):
+            found = from_blocks(dequantise_magnitudes(quantised), before[key].shape)
+            after[key] = decay * before[key] + (np.float32(1) - decay) * found
     return after
 
 
@@ -94,10 +91,10 @@ def _sorted_keys(arrays: Arrays, moments: bool) -> tuple[list[str], list[str], l
     return weights, squares, [key for key in others if key != adam.STEPS or squares]
 
 
-def _decay(before: Arrays, steps: int) -> np.float32:
-    """Returns the weight of the second moments before, among those after so many steps in all."""
-    taken = min(max(0, steps - int(before[adam.STEPS])), 10**6)
-    return np.float32(adam.BETAS[1] ** taken)
+def _decay(before: Arrays, after: Arrays) -> np.float32:
+    """Returns the fraction of the second moments before that is left in those after."""
+    taken = int(after[adam.STEPS]) - int(before[adam.STEPS])
+    return np.float32(adam.BETAS[1] ** min(max(0, taken), 10**6))
 
 
 def _new_squares(before: NDArray[Any], after: NDArray[Any], decay: np.float32) -> NDArray[np.float32]:
@@ -108,12 +105,24 @@ def _new_squares(before: NDArray[Any], after: NDArray[Any], decay: np.float32) -
     return np.asarray(np.maximum(after - decay * before, np.float32(0)) / share, np.float32)
 
 
-def _named(name: str, quantised: Quantised) -> dict[str, NDArray[Any]]:
-    return {name: quantised.codes, name + SCALES: quantised.scales}
+def _joined(name: str, parts: Iterable[Quantised]) -> dict[str, NDArray[Any]]:
+    """Returns the tensors of all parts together; none if there are no parts."""
+    found = list(parts)
+    if not found:
+        return {}
+    return {
+        name: np.concatenate([part.codes for part in found]),
+        name + SCALES: np.concatenate([part.scales for part in found]),
+    }
 
 
-def _quantised(name: str, tensors: Arrays) -> Quantised:
-    return Quantised(tensors[name], tensors[name + SCALES])
+def _parts(name: str, tensors: Arrays, like: Arrays, keys: Sequence[str]) -> Iterator[tuple[str, Quantised]]:
+    """Yields each key with its part of the tensors, of as many blocks as its array in `like` has."""
+    start = 0
+    for key in keys:
+        end = start + block_count(like[key].shape)
+        yield key, Quantised(tensors[name][start:end], tensors[name + SCALES][start:end])
+        start = end
 
 
 def _layout(before: Arrays, weights: list[str], squares: list[str], exact: list[str]) -> dict[str, tuple[Any, Any]]:
@@ -121,7 +130,7 @@ def _layout(before: Arrays, weights: list[str], squares: list[str], exact: list[
     layout = {EXACT + key: (before[key].shape, before[key].dtype) for key in exact}
     for name, keys, width in ((WEIGHTS, weights, BLOCK * WEIGHT_BITS // 8), (SQUARES, squares, BLOCK)):
         blocks = sum(block_count(before[key].shape) for key in keys)
-        if name == WEIGHTS or keys:
+        if keys:
             layout |= {name: ((blocks, width), np.dtype(np.uint8)), name + SCALES: ((blocks,), np.dtype(np.float32))}
     return layout
 

@@ -1,4 +1,4 @@
-"""Quantisation: floats in a few bits each, in blocks that have one scale, so that a small array next to a large one keeps its digits.
+"""Quantisation: floats in a few bits each, in blocks that have one scale.
 
 Signed values, such as changes of weights, take equal steps. Values that are never negative and reach over many powers
 of ten, such as mean squared gradients, are written as small floating-point numbers. Both are computed with additions,
@@ -7,7 +7,7 @@ server reconstructs.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,24 +41,16 @@ def block_count(shape: Sequence[int]) -> int:
     return -(-math.prod(shape) // BLOCK)
 
 
-def join(arrays: Iterable[NDArray[np.float32]]) -> Blocks:
-    """Returns the values of all arrays; each array begins a block, and zeros fill its last one."""
-    found = list(arrays)
-    joined = np.zeros((sum(block_count(array.shape) for array in found), BLOCK), np.float32)
-    flat, start = joined.reshape(-1), 0
-    for array in found:
-        flat[start : start + array.size] = array.reshape(-1)
-        start += BLOCK * block_count(array.shape)
-    return joined
+def to_blocks(array: NDArray[np.float32]) -> Blocks:
+    """Returns the values of an array of any shape; zeros fill the last block."""
+    blocks = np.zeros((block_count(array.shape), BLOCK), np.float32)
+    blocks.reshape(-1)[: array.size] = array.reshape(-1)
+    return blocks
 
 
-def split(blocks: Blocks, shapes: Iterable[Sequence[int]]) -> list[NDArray[np.float32]]:
-    """Returns the arrays that `join` was given, as views of `blocks`."""
-    flat, start, arrays = blocks.reshape(-1), 0, []
-    for shape in shapes:
-        arrays.append(flat[start : start + math.prod(shape)].reshape(shape))
-        start += BLOCK * block_count(shape)
-    return arrays
+def from_blocks(blocks: Blocks, shape: Sequence[int]) -> NDArray[np.float32]:
+    """Returns the array that `to_blocks` was given, as a view."""
+    return blocks.reshape(-1)[: math.prod(shape)].reshape(shape)
 
 
 def quantise(values: Blocks, bits: int, generator: np.random.Generator | None = None) -> Quantised:
