@@ -8,6 +8,7 @@ the change from the weights that it has; its own weights return as a change from
 A block of arrays is in safetensors' format, which holds names, shapes and dtypes and nothing that could be executed.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, Protocol
@@ -52,6 +53,8 @@ TRANSPORT, NAME = "transport", "name"
 DIFFERENCE, BASE, MOMENTS = "change", "base", "moments"
 """In place of weights: the change that makes them, the name of the weights to be changed, and whether second moments
 change too."""
+
+SHA256 = re.compile("[0-9a-f]{64}")
 
 HELD = "kept"
 """In a reply: the name of the weights that the node has cached."""
@@ -153,9 +156,11 @@ def _open(content: RecordDict, weight_cache: WeightCache | None) -> tuple[Record
     Raises UpdateError if it has not the weights that the message counts on, or makes others of a change than the server.
     """
     parcel, opened = content.config_records.get(PACKED, ConfigRecord()), unpack(content)
-    name, whole = parcel.get(NAME), parcel.get(WEIGHTS)
-    if weight_cache is None or not isinstance(name, str):
+    name, whole = str(parcel.get(NAME, "")), parcel.get(WEIGHTS)
+    if weight_cache is None or not name:
         return opened, ""
+    if not SHA256.fullmatch(name):
+        raise UpdateError(f"weights cannot have the name {name[:80]!r}; expected a SHA-256")
     if isinstance(whole, bytes):
         weight_cache.put(name, whole)
         return opened, name
@@ -164,17 +169,25 @@ def _open(content: RecordDict, weight_cache: WeightCache | None) -> tuple[Record
 
 def _find_weights(parcel: ConfigRecord, name: str, weight_cache: WeightCache) -> ArrayRecord:
     """Returns the weights of this name from the cache, or what the message's change makes of those in the cache."""
-    if (block := weight_cache.get(name)) is not None:
-        return _load(block)
-    base, change = weight_cache.get(str(parcel.get(BASE))), parcel.get(DIFFERENCE)
-    if base is None or not isinstance(change, bytes):
+    if (weights := _cached(weight_cache, name)) is not None:
+        return weights
+    before, change = _cached(weight_cache, str(parcel.get(BASE))), parcel.get(DIFFERENCE)
+    if before is None or not isinstance(change, bytes):
         raise UpdateError("the weights that it was to train from are no longer in its state folder")
-    arrays = changes.decode(change, to_values(_load(base)), moments=bool(parcel.get(MOMENTS)))
+    arrays = changes.decode(change, to_values(before), moments=bool(parcel.get(MOMENTS)))
     weights = update_store.in_place(arrays)
     if digest(weights) != name:
         raise UpdateError("the weights that it made of the server's change are not those that the server has")
     weight_cache.put(name, save(arrays))
     return weights
+
+
+def _cached(weight_cache: WeightCache, name: str) -> ArrayRecord | None:
+    """Returns the weights of this name, or None if the cache does not have them, or has not the whole of them."""
+    try:
+        return None if (block := weight_cache.get(name)) is None else _load(block)
+    except SafetensorError:
+        return None
 
 
 def _pack_reply(content: RecordDict, question: RecordDict, parcel: ConfigRecord) -> RecordDict:
@@ -266,7 +279,7 @@ class PackingGrid(Grid):
         messages = list(messages)
         contents = {id(message.content): message.content for message in messages}  # alive, so that no id is used again
         outgoing = {identity: _Outgoing(content, self._transport) for identity, content in contents.items()}
-        self._questions = {each.name: each.content for each in outgoing.values()}
+        self._questions = {each.name: each.content for each in outgoing.values() if each.name}
         for message in messages:
             held = self._held.pop(message.metadata.dst_node_id, "")
             message.content = outgoing[id(message.content)].to_node(held)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,12 +96,13 @@ def test_a_hospital_that_missed_a_round_is_sent_all_weights(tmp_path: Path) -> N
     assert np.array_equal(seen[3][-1].numpy(), models[3].arrays["w"].numpy())
 
 
-@pytest.mark.parametrize("harm", ["lost", "spoilt"])
+@pytest.mark.parametrize("harm", ["lost", "cut", "spoilt"])
 def test_a_hospital_without_its_weights_says_so_and_is_sent_them_next_time(harm: str, tmp_path: Path) -> None:
     def do_harm(position: int) -> None:
         for file in (tmp_path / "2").iterdir() if position == 1 else ():
             content = file.read_bytes()
-            file.write_bytes(content[:-1] + bytes([content[-1] ^ 64])) if harm == "spoilt" else file.unlink()
+            spoilt = content[:-1] + bytes([content[-1] ^ 64])
+            file.unlink() if harm == "lost" else file.write_bytes(spoilt if harm == "spoilt" else content[:-1])
 
     models = broadcasts(3)
     exchanges, seen = exchange([(model, [2, 3]) for model in models], folders(tmp_path), do_harm)
@@ -128,6 +130,67 @@ def test_a_change_that_cannot_be_read_is_left_for_update_validation(monkeypatch:
     monkeypatch.setattr(codec.changes, "encode", lambda *_, **__: b"no change")
     (only,), _ = exchange([(broadcasts(1)[0], [2])], dict.fromkeys(NAMES, MemoryWeightCache()))
     assert set(only.replies[0].content) == {codec.PACKED}
+
+
+class Noting(MemoryWeightCache):
+    """Remembers the names under which it was to keep something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def put(self, name: str, block: bytes) -> None:
+        super().put(name, block)
+        self.names.append(name)
+
+
+def answer_to(parcel: dict[str, Any], reply: dict[str, Any]) -> tuple[Noting, RecordDict | str]:
+    """Returns a node's cache after a message with these parts, and what the server reads of a reply with these."""
+    cache, found = Noting(), list[RecordDict | str]()
+    client, server = ClientApp(mods=[codec.packing_client(lambda context: cache)]), ServerApp()
+
+    @client.query()
+    def query(message: Message, context: Context) -> Message:
+        return Message(RecordDict(), reply_to=message)
+
+    @server.main()
+    def main(inner: Grid, context: Context) -> None:
+        grid = PackingGrid(inner, "compact")
+        (name,) = grid.push_messages([Message(RecordDict(), 2, "query")])
+        question = inner._questions[name]  # type: ignore[attr-defined]
+        question.content.config_records[codec.PACKED].update(parcel)
+        pull = inner.pull_messages
+
+        def tamper(names: Any) -> Any:
+            for message in pull(names):
+                if message.has_content():
+                    message.content.config_records[codec.PACKED].update(reply)
+                yield message
+
+        vars(inner)["pull_messages"] = tamper
+        (message,) = grid.pull_messages([name])
+        found.append(message.content if message.has_content() else message.error.reason)
+
+    simulation.run_apps(server, client, {2: {}})
+    return cache, found[0]
+
+
+def test_a_message_without_weights_passes_a_node_with_a_cache() -> None:
+    cache, content = answer_to({}, {})
+    assert (cache.names, content) == ([], RecordDict())
+
+
+@pytest.mark.parametrize("name", ["../outside", "a" * 63, "A" * 64, "a" * 64 + "/x"])
+def test_a_node_keeps_nothing_under_a_name_that_is_no_sha_256(name: str) -> None:
+    cache, error = answer_to({codec.NAME: name, codec.WEIGHTS: b"weights"}, {})
+    assert cache.names == []
+    assert "expected a SHA-256" in str(error)
+
+
+@pytest.mark.parametrize("base", ["", "other", 7])
+def test_a_change_of_weights_that_the_server_did_not_send_is_not_read(base: object) -> None:
+    _, content = answer_to({}, {codec.DIFFERENCE: b"change", codec.BASE: base})
+    assert content == RecordDict()
 
 
 @pytest.mark.parametrize("settings", [SETTINGS, SHARED], ids=["fresh", "shared"])
