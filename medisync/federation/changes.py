@@ -1,6 +1,6 @@
 """Changes: what turns the arrays that a receiver has into those that the sender means, in few bits.
 
-Weights change by four bits a value. First moments do not travel: a hospital begins a round without any. Of second moments, if they are handed on at all, the mean squared gradients since
+Weights change by four bits a value. Of second moments, if they are handed on at all, the mean squared gradients since
 they were last handed on travel in eight: they need fewer digits than their slow mean. Everything else, such as counters
 and running statistics, travels as it is. Codes are entropy-coded, because most changes are small.
 

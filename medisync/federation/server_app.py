@@ -119,8 +119,7 @@ def federate(
 
 def _first_checkpoint(plan: FederationPlan) -> Checkpoint:
     weights = build_resnet18(plan.training.normalisation, seed=plan.training.seed).state_dict()
-    shared, compact = plan.training.adam_moments == "shared", plan.federation.transport == "compact"
-    moments = adam.initial_moments(weights, second_only=compact) if shared else {}
+    moments = adam.initial_moments(weights) if plan.training.adam_moments == "shared" else {}
     start = arrays_from_state({**weights, **moments})
     return Checkpoint(arrays=start, best=start)
 

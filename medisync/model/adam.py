@@ -28,13 +28,12 @@ def is_weight(key: str) -> bool:
     return not (is_moment(key) or is_running_statistic(key))
 
 
-def initial_moments(weights: State, *, second_only: bool = False) -> dict[str, Tensor]:
-    """The moments before the first step: zeros for every parameter; without first moments if `second_only` is true."""
+def initial_moments(weights: State) -> dict[str, Tensor]:
+    """The moments before the first step: zeros for every parameter."""
     parameters = [
         key for key, tensor in weights.items() if tensor.is_floating_point() and not is_running_statistic(key)
     ]
-    kinds = (SECOND,) if second_only else (FIRST, SECOND)
-    zeros = {f"{kind}{key}": torch.zeros_like(weights[key]) for kind in kinds for key in parameters}
+    zeros = {f"{kind}{key}": torch.zeros_like(weights[key]) for kind in (FIRST, SECOND) for key in parameters}
     return {**zeros, STEPS: torch.tensor(0)}
 
 
@@ -44,34 +43,8 @@ def split_moments(state: State) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     return weights, {key: tensor for key, tensor in state.items() if is_moment(key)}
 
 
-class RoundAdam(torch.optim.AdamW):
-    """Adam whose second moments go on from earlier rounds while the first moments begin at zero in this one.
-
-    torch corrects the bias of both by one number of steps. For the second moments that is the number of all rounds'
-    steps; the learning rate makes up for the first moments, which have only the steps of this round behind them. Weight
-    decay, a fraction of the learning rate, is left as it is.
-    """
-
-    earlier = taken = 0
-    """Steps of earlier rounds, and of this one."""
-
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        self.taken += 1
-        factor = (1 - BETAS[0] ** (self.earlier + self.taken)) / (1 - BETAS[0] ** self.taken)
-        self._scale(factor)
-        super().step(closure)
-        self._scale(1 / factor)
-
-    def _scale(self, factor: float) -> None:
-        for group in self.param_groups:
-            group["lr"] *= factor
-            group["weight_decay"] /= factor
-
-
 def build_adam(network: nn.Module, learning_rate: float, moments: State, weight_decay: float = 0.0) -> torch.optim.Adam:
     """Adam for the network's parameters, resumed from `moments`, or starting afresh where they are empty.
-
-    Without first moments among them it is a `RoundAdam`.
 
     With `weight_decay`, every step also shrinks convolution kernels and matrices, but not biases and scales, by that
     fraction of the learning rate.
@@ -82,27 +55,22 @@ def build_adam(network: nn.Module, learning_rate: float, moments: State, weight_
     matrices = [parameter for parameter in network.parameters() if parameter.dim() > 1]
     vectors = [parameter for parameter in network.parameters() if parameter.dim() <= 1]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    resumes_first = not moments or any(key.startswith(FIRST) for key in moments)
-    optimiser = (torch.optim.AdamW if resumes_first else RoundAdam)(groups, learning_rate, betas=BETAS, fused=True)
-    if isinstance(optimiser, RoundAdam):
-        optimiser.earlier = int(moments[STEPS])
+    optimiser = torch.optim.AdamW(groups, learning_rate, betas=BETAS, fused=True)
     for name, parameter in network.named_parameters() if moments else ():
-        first = moments.get(FIRST + name)
         optimiser.state[parameter] = {
             "step": moments[STEPS].to(parameter.device, torch.float32),
-            "exp_avg": torch.zeros_like(parameter) if first is None else torch.empty_like(parameter).copy_(first),
+            "exp_avg": torch.empty_like(parameter).copy_(moments[FIRST + name]),
             "exp_avg_sq": torch.empty_like(parameter).copy_(moments[SECOND + name]),
         }
     return optimiser
 
 
 def read_moments(optimiser: torch.optim.Adam, network: nn.Module) -> dict[str, Tensor]:
-    """Copies the optimiser's moments to the CPU, in the form that `build_adam` built it from."""
-    kinds = {SECOND: "exp_avg_sq"} if isinstance(optimiser, RoundAdam) else {FIRST: "exp_avg", SECOND: "exp_avg_sq"}
+    """Copies the optimiser's moments to the CPU, in the form that `build_adam` resumes from."""
     moments: dict[str, Tensor] = {}
     for name, parameter in network.named_parameters():
         state = optimiser.state[parameter]
-        moments |= {prefix + name: cpu_copy(state[kind]) for prefix, kind in kinds.items()}
+        moments[FIRST + name], moments[SECOND + name] = (cpu_copy(state[kind]) for kind in ("exp_avg", "exp_avg_sq"))
         moments[STEPS] = state["step"].cpu().to(torch.int64)
     return moments
 
@@ -119,6 +87,6 @@ def find_moment_problem(state: Mapping[str, Tensor]) -> str:
         name = key.removeprefix(SECOND)
         if (state[key] < 0).any():
             return f"{key} holds negative values, but it is a mean of squares"
-        if FIRST + name in state and (state[FIRST + name].abs() > 1.01 * BOUND * state[key].sqrt() + 1e-12).any():
+        if (state[FIRST + name].abs() > 1.01 * BOUND * state[key].sqrt() + 1e-12).any():
             return f"{FIRST}{name} holds values that no gradients with the squares in {key} have as their mean"
     return ""

@@ -47,33 +47,6 @@ def test_resumed_training_equals_uninterrupted_training() -> None:
     assert torch.equal(whole.weight, second.weight)
 
 
-def test_without_first_moments_a_round_begins_as_adam_begins_but_with_the_steps_that_it_had() -> None:
-    """Second moments of 1 after very many steps: the first step is lr * g, the second lr * (0.9 * g + g') / 1.9."""
-    layer = network()
-    second = {adam.SECOND + "weight": torch.ones(1, 1), adam.STEPS: torch.tensor(100_000)}
-    optimiser = adam.build_adam(layer, 0.1, second)
-    step(layer, optimiser, 1.0)
-    assert layer.weight.item() == pytest.approx(1 - 0.1, rel=1e-5)
-    step(layer, optimiser, -2.0)
-    second_moment = 0.999 * 1 + 0.001 * 4
-    assert layer.weight.item() == pytest.approx(0.9 - 0.1 * (0.9 * 1 - 2) / 1.9 / second_moment**0.5, rel=1e-5)
-    moments = adam.read_moments(optimiser, layer)
-    assert moments.keys() == second.keys()
-    assert moments[adam.SECOND + "weight"].item() == pytest.approx(second_moment)
-    assert moments[adam.STEPS].item() == 100_002
-    assert optimiser.param_groups[0]["lr"] == pytest.approx(0.1)
-
-
-def test_second_moments_alone_and_no_steps_are_fresh_adam() -> None:
-    one, other = network(), network()
-    fresh = adam.build_adam(one, 0.1, {}, weight_decay=0.5)
-    alone = adam.build_adam(other, 0.1, adam.initial_moments(other.state_dict(), second_only=True), weight_decay=0.5)
-    for gradient in (2.0, -1.0, 0.5):
-        step(one, fresh, gradient)
-        step(other, alone, gradient)
-    assert other.weight.item() == pytest.approx(one.weight.item(), rel=1e-6)
-
-
 def test_weight_decay_shrinks_matrices_by_its_fraction_of_the_learning_rate_and_no_biases() -> None:
     layer = nn.Linear(1, 1)
     nn.init.ones_(layer.weight)
