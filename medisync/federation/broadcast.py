@@ -5,6 +5,7 @@ what hospitals make of that, so whatever is evaluated, recorded and published is
 rounding held back is part of what the server means next.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -13,8 +14,9 @@ from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
 from medisync.federation import changes
-from medisync.federation.changes import Arrays
-from medisync.federation.messages import ARRAYS, CHANGE, CONFIG, digest, to_values
+from medisync.federation.changes import Arrays, Momentum
+from medisync.federation.messages import ARRAYS, CHANGE, CONFIG, TrainInstructions, digest, to_values
+from medisync.federation.plan import RoundPlan
 from medisync.federation.update_store import in_place
 from medisync.model import adam
 
@@ -34,9 +36,11 @@ class Change:
     """What `changes.decode` turns the ones into the others with."""
     moments: bool
     """Whether second moments are part of it."""
+    momentum: bool
+    """Whether first moments follow from it."""
 
     def to_record(self) -> ConfigRecord:
-        return ConfigRecord({"base": self.base, "name": self.name, "block": self.block, "moments": self.moments})
+        return ConfigRecord(vars(self))
 
     @classmethod
     def from_record(cls, record: ConfigRecord) -> "Change":
@@ -61,20 +65,34 @@ class Broadcast:
         return content
 
 
-def announce(before: Broadcast, meant: ArrayRecord, moment_rounds: int) -> Broadcast:
+def announce(before: Broadcast, meant: ArrayRecord, plan: RoundPlan) -> Broadcast:
     """Returns the broadcast after a round whose aggregate is `meant`, rounded as hospitals will have it.
 
-    Second moments are handed on if `moment_rounds` is not 0. It is the number of rounds since they last were: as many
-    steps as hospitals then took are behind the new ones, with squares like those of this round.
+    Second moments are handed on if `plan.moment_rounds` is not 0. It is the number of rounds since they last were: as
+    many steps as hospitals then took are behind the new ones, with squares like those of this round.
     """
-    start, moments = to_values(before.arrays), moment_rounds > 0
-    target = _with_errors({**to_values(meant), **_caught_up(start, to_values(meant), moment_rounds)}, before.errors)
-    block = changes.encode(start, target, moments=moments)
-    after = changes.decode(block, start, moments=moments)
+    start, moments = to_values(before.arrays), plan.moment_rounds > 0
+    caught_up = _caught_up(start, to_values(meant), plan.moment_rounds)
+    target = _with_errors({**to_values(meant), **caught_up}, before.errors)
+    momentum = _momentum(start, to_values(meant), target, plan.instructions) if adam.STEPS in start else None
+    block = changes.encode(start, target, moments=moments, momentum=momentum)
+    after = changes.decode(block, start, moments=moments, momentum=momentum is not None)
     errors = {key: target[key] - after[key] for key in after if _is_rounded(key, after[key])}
     base = before.change.name if before.change else digest(before.arrays)
     arrays = in_place(after)
-    return Broadcast(arrays, errors, Change(base, digest(arrays), block, moments))
+    return Broadcast(arrays, errors, Change(base, digest(arrays), block, moments, momentum is not None))
+
+
+def _momentum(start: Arrays, meant: Arrays, target: Arrays, instructions: TrainInstructions) -> Momentum:
+    """Returns how first moments follow from the change of a round.
+
+    A round's change is -lr * (m' / sqrt(v') + decay * w) for each of its steps, with m' and v' corrected for the steps
+    behind them.
+    """
+    taken, behind = int(meant[adam.STEPS]) - int(start[adam.STEPS]), max(1, int(target[adam.STEPS]))
+    corrected = (1 - adam.BETAS[0] ** behind) / math.sqrt(1 - adam.BETAS[1] ** behind)
+    rate = instructions.learning_rate * max(1, taken)
+    return Momentum(-corrected / rate, corrected * instructions.training.weight_decay)
 
 
 def _with_errors(meant: Arrays, errors: Errors) -> Arrays:
@@ -85,9 +103,14 @@ def _with_errors(meant: Arrays, errors: Errors) -> Arrays:
 
 
 def _caught_up(start: Arrays, meant: Arrays, rounds: int) -> Arrays:
-    """Returns the second moments, and their number of steps, as if every one of the rounds had been like the last one."""
-    if rounds < 2:
+    """Returns the second moments, and their number of steps, as if every one of the rounds had been like the last one.
+
+    In rounds in which they are not handed on, both stay as they were.
+    """
+    if adam.STEPS not in start or rounds == 1:
         return {}
+    if rounds == 0:
+        return {adam.STEPS: start[adam.STEPS]}
     steps = int(meant[adam.STEPS]) - int(start[adam.STEPS])
     once, all_rounds = (np.float32(adam.BETAS[1] ** taken) for taken in (steps, steps * rounds))
     share = (np.float32(1) - all_rounds) / (np.float32(1) - once)

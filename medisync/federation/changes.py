@@ -1,8 +1,8 @@
 """Changes: what turns the arrays that a receiver has into those that the sender means, in few bits.
 
 Weights change by four bits a value. Of second moments, if they are handed on at all, the mean squared gradients since
-they were last handed on travel in eight: they need fewer digits than their slow mean. Everything else, such as counters
-and running statistics, travels as it is. Codes are entropy-coded, because most changes are small.
+they were last handed on travel in eight: they need fewer digits than their slow mean. First moments need not travel: the mean step
+of the hospitals shows them. Everything else, such as counters and running statistics, travels as it is. Codes are entropy-coded, because most changes are small.
 
 Both sides reconstruct with `decode`, so the sender knows what its rounding did. A sender that adds what rounding held
 back to what it means next (error feedback) loses nothing in the long run: Seide et al. 2014,
@@ -11,6 +11,7 @@ https://doi.org/10.21437/Interspeech.2014-274, and Karimireddy et al. 2019, http
 
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,9 +35,12 @@ from medisync.model import adam
 
 WEIGHT_BITS = 4
 
-WEIGHTS, SQUARES, SCALES, EXACT = "weights", "squares", ".scales", "exact/"
-"""Names of the tensors of a change: codes of all weights and of all mean squared gradients, their scales, and arrays that
-travel as they are."""
+WEIGHTS, SQUARES, SCALES, EXACT, MOMENTUM = "weights", "squares", ".scales", "exact/", "momentum"
+"""Names of the tensors of a change: codes of all weights and of all mean squared gradients, their scales, arrays that
+travel as they are, and the two numbers of `Momentum`."""
+
+LARGEST = np.float32(0.95 * adam.BOUND)
+"""Largest ratio of a first moment that follows from a step to the root of its second moment."""
 
 HEADER_BYTES = 1 << 16
 """More than safetensors' header of a ResNet18's change takes."""
@@ -44,15 +48,34 @@ HEADER_BYTES = 1 << 16
 Arrays = Mapping[str, NDArray[Any]]
 
 
-def encode(before: Arrays, after: Arrays, *, moments: bool, generator: np.random.Generator | None = None) -> bytes:
+@dataclass(frozen=True)
+class Momentum:
+    """How first moments follow from the change of the weights: Adam's step is proportional to m / sqrt(v)."""
+
+    step: float
+    """m / sqrt(v) for a change of 1."""
+    decay: float
+    """What weight decay added to the change, as m / sqrt(v) for a weight of 1; only matrices decay."""
+
+
+def encode(
+    before: Arrays,
+    after: Arrays,
+    *,
+    moments: bool,
+    generator: np.random.Generator | None = None,
+    momentum: Momentum | None = None,
+) -> bytes:
     """Returns the change from `before` to `after`, which have the same keys, shapes and dtypes, as bytes for `decode`.
 
-    Second moments and their number of steps stay as they are unless `moments` is true. With a generator, weights are
+    Second moments stay as they are unless `moments` is true, and first moments unless `momentum` is given. With a generator, weights are
     rounded up or down at random, so that rounding is 0 in the mean; without, to the nearest step.
     """
     weights, squares, exact = _sorted_keys(before, moments)
     decay = _decay(before, after) if squares else np.float32(0)
     tensors: dict[str, NDArray[Any]] = {EXACT + key: np.asarray(after[key], order="C") for key in exact}
+    if momentum:
+        tensors[MOMENTUM] = np.array([momentum.step, momentum.decay], np.float32)
     with np.errstate(over="ignore", invalid="ignore"):  # of an update that is not finite, which is refused later
         changes = (quantise(to_blocks(after[key] - before[key]), WEIGHT_BITS, generator) for key in weights)
         tensors |= _joined(WEIGHTS, changes)
@@ -61,13 +84,14 @@ def encode(before: Arrays, after: Arrays, *, moments: bool, generator: np.random
     return _compress(save(tensors))
 
 
-def decode(block: bytes, before: Arrays, *, moments: bool) -> dict[str, NDArray[Any]]:
+def decode(block: bytes, before: Arrays, *, moments: bool, momentum: bool = False) -> dict[str, NDArray[Any]]:
     """Returns the arrays that a change makes of `before`, in its order, with its shapes and dtypes.
 
     Raises UpdateError unless the block has exactly the tensors, sizes and dtypes of a change of these arrays.
     """
     weights, squares, exact = _sorted_keys(before, moments)
-    tensors = _read(block, _layout(before, weights, squares, exact))
+    layout = _layout(before, weights, squares, exact) | ({MOMENTUM: ((2,), np.dtype(np.float32))} if momentum else {})
+    tensors = _read(block, layout)
     after = {**before, **{key: tensors[EXACT + key] for key in exact}}
     with np.errstate(over="ignore", invalid="ignore"):
         for key, quantised in _parts(WEIGHTS, tensors, before, weights):
@@ -76,7 +100,21 @@ def decode(block: bytes, before: Arrays, *, moments: bool) -> dict[str, NDArray[
         for key, quantised in _parts(SQUARES, tensors, before, squares):
             found = from_blocks(dequantise_magnitudes(quantised), before[key].shape)
             after[key] = decay * before[key] + (np.float32(1) - decay) * found
+        if momentum:
+            step, shrink = tensors[MOMENTUM]
+            after |= {adam.FIRST + key: _first_moment(key, before, after, step, shrink) for key in weights}
     return after
+
+
+def _first_moment(key: str, before: Arrays, after: Arrays, step: np.float32, decay: np.float32) -> NDArray[np.float32]:
+    """Returns the first moment that made the mean step of the hospitals, up to what any gradients can have."""
+    root = np.sqrt(after[adam.SECOND + key])
+    first = step * (after[key] - before[key])
+    if first.ndim > 1:
+        first -= decay * before[key]
+    np.clip(first, -LARGEST, LARGEST, out=first)
+    first *= root
+    return np.asarray(first, np.float32)
 
 
 def _sorted_keys(arrays: Arrays, moments: bool) -> tuple[list[str], list[str], list[str]]:
@@ -88,7 +126,7 @@ def _sorted_keys(arrays: Arrays, moments: bool) -> tuple[list[str], list[str], l
     weights = [key for key in keys if adam.is_weight(key) and arrays[key].dtype == np.float32]
     squares = [key for key in keys if moments and key.startswith(adam.SECOND)]
     others = [key for key in keys if key not in set(weights) and (not adam.is_moment(key) or key == adam.STEPS)]
-    return weights, squares, [key for key in others if key != adam.STEPS or squares]
+    return weights, squares, others
 
 
 def _decay(before: Arrays, after: Arrays) -> np.float32:

@@ -50,9 +50,9 @@ WEIGHTS = BLOCK + ARRAYS
 TRANSPORT, NAME = "transport", "name"
 """In every message: how it is packed, and the name of its weights, whether they come with it or not."""
 
-DIFFERENCE, BASE, MOMENTS = "change", "base", "moments"
-"""In place of weights: the change that makes them, the name of the weights to be changed, and whether second moments
-change too."""
+DIFFERENCE, BASE, MOMENTS, MOMENTUM = "change", "base", "moments", "momentum"
+"""In place of weights: the change that makes them, the name of the weights to be changed, and whether second and first
+moments change too."""
 
 SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -174,7 +174,9 @@ def _find_weights(parcel: ConfigRecord, name: str, weight_cache: WeightCache) ->
     before, change = _cached(weight_cache, str(parcel.get(BASE))), parcel.get(DIFFERENCE)
     if before is None or not isinstance(change, bytes):
         raise UpdateError("the weights that it was to train from are no longer in its state folder")
-    arrays = changes.decode(change, to_values(before), moments=bool(parcel.get(MOMENTS)))
+    arrays = changes.decode(
+        change, to_values(before), moments=bool(parcel.get(MOMENTS)), momentum=bool(parcel.get(MOMENTUM))
+    )
     weights = update_store.in_place(arrays)
     if digest(weights) != name:
         raise UpdateError("the weights that it made of the server's change are not those that the server has")
@@ -231,7 +233,8 @@ class _Outgoing:
         if self.name in ("", held):
             added: Mapping[str, Any] = {}
         elif self._change and self._change.base == held:
-            added = {BASE: held, DIFFERENCE: self._change.block, MOMENTS: self._change.moments}
+            change = self._change
+            added = {BASE: held, DIFFERENCE: change.block, MOMENTS: change.moments, MOMENTUM: change.momentum}
         else:
             added = self._weights
         return RecordDict({PACKED: ConfigRecord({**self._rest, **added})})

@@ -186,7 +186,7 @@ def run_round(
     started, hospitals = time.monotonic(), plan.participants.hospitals
     training = ask(grid, configure_train(strategy, plan, start), hospitals, plan.deadline, store)
     result, validation = aggregate(strategy, plan, start.arrays, training), NO_EXCHANGE
-    model = announce(start, result.arrays, plan.moment_rounds) if plan.compact else Broadcast(result.arrays)
+    model = announce(start, result.arrays, plan) if plan.compact else Broadcast(result.arrays)
     if plan.validates:
         questions = configure_evaluate(strategy, plan, model, training.unheard)
         validation = ask(grid, questions, hospitals, plan.deadline)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fakes import SETTINGS, hospital, simulate
+from fakes import SETTINGS, hospital, plan_of, simulate
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
@@ -30,7 +30,7 @@ def broadcasts(rounds: int) -> list[Broadcast]:
     for _ in range(rounds - 1):
         change = torch.from_numpy(generator.standard_normal(SIZE).astype(np.float32))
         meant = ArrayRecord({"w": torch.from_numpy(found[-1].arrays["w"].numpy()) + change})
-        found.append(announce(found[-1], meant, 0))
+        found.append(announce(found[-1], meant, plan_of(0)))
     return found
 
 
