@@ -49,7 +49,11 @@ CHOICES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "FedYogi": {"STRATEGY": "fedyogi", "SERVER_LEARNING_RATE": 0.001},
         "FedMedian": {"STRATEGY": "fedmedian"},
     },
-    "transport": {"weights in 32 bits": {}, "weights in 16 bits": {"TRANSPORT": "float16"}},
+    "transport": {
+        "weights in 32 bits": {},
+        "weights in 16 bits": {"TRANSPORT": "float16"},
+        "changes in 4 bits": {"TRANSPORT": "compact"},
+    },
 }
 
 

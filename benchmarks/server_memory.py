@@ -25,6 +25,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from medisync.config import FederationConfig, TrainingConfig
 from medisync.federation import simulation
+from medisync.federation.broadcast import Broadcast
 from medisync.federation.messages import (
     ARRAYS,
     CONFIG,
@@ -83,7 +84,7 @@ def measure(hospitals: int) -> dict[str, Any]:
         strategy = build_strategy(config, plan)
         with Watch() as watch:
             began = time.monotonic()
-            run_round(inner, strategy, plan, start, UpdateStore())
+            run_round(inner, strategy, plan, Broadcast(start), UpdateStore())
             found["seconds"] = time.monotonic() - began
         found["models"] = watch.peak / array_bytes(RecordDict({ARRAYS: start}))
 

@@ -190,8 +190,8 @@ class TrainingConfig(Section):
         return self
 
 
-Transport = Literal["float32", "float16"]
-"""Precision of the weights in transit."""
+Transport = Literal["float32", "float16", "compact"]
+"""Form of the weights in transit."""
 
 
 Strategy = Literal["fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "fedmedian", "trimmed-mean", "krum"]
@@ -213,8 +213,8 @@ class FederationConfig(Section):
     round_deadline: Annotated[float, Field(gt=0, le=7 * 86400)] = 3600
     """Seconds that a networked hospital has to answer in a round; the round then continues without it."""
     transport: Transport = "float32"
-    """Precision of the weights in transit; "float16" halves the traffic. Weights are rounded within one process too, so that
-    it computes what a networked run computes."""
+    """Form of the weights in transit: whole, in 32 or 16 bits, or "compact", their change since the last round in four. Weights
+    are rounded within one process too, so that it computes what a networked run computes."""
     strategy: Strategy = "fedavg"
     """Aggregation: FedAvg (https://arxiv.org/abs/1602.05629), FedProx (https://arxiv.org/abs/1812.06127), FedAvgM
     (https://arxiv.org/abs/1909.06335), FedAdam and FedYogi (https://arxiv.org/abs/2003.00295), the coordinate-wise median or

@@ -70,6 +70,7 @@ class Saving(TrainingObserver):
         {"STRATEGY": "fedyogi", "SERVER_LEARNING_RATE": 0.001, "SERVER_LEARNING_RATE_SCHEDULE": "cosine"},
         {"NORMALISATION": "averaged", "LOCAL_EPOCHS": 0.5},
         {"ADAM_MOMENTS": "fresh"},
+        {"TRANSPORT": "compact"},
     ],
     ids=lambda parameters: parameters.get("STRATEGY", next(iter(parameters))),
 )

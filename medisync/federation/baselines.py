@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,10 +109,12 @@ def compare(
 def settings(configuration: Configuration, *, alone: bool) -> Configuration:
     """Returns how a baseline is trained: with the federation's epochs and steps, aggregated by the mean.
 
-    A member that trains alone takes one round from one validation to the next where Adam's moments are shared: the mean
-    of one hospital's weights changes nothing about its training.
+    A member that trains alone sends nothing, so nothing is rounded. Where Adam's moments are shared it takes one round
+    from one validation to the next: the mean of one hospital's weights changes nothing about its training.
     """
-    mean = {"strategy": "fedavg", "min_hospitals": 1, "participation": 1.0}
+    mean: dict[str, Any] = {"strategy": "fedavg", "min_hospitals": 1, "participation": 1.0}
+    if alone:
+        mean["transport"] = "float32"
     configuration = configuration.model_copy(update={"federation": configuration.federation.model_copy(update=mean)})
     federation, hospital = configuration.federation, configuration.training
     if hospital.adam_moments == "fresh" or not alone:

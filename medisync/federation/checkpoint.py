@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from medisync.errors import FederationError
+from medisync.federation.broadcast import Broadcast, Change, Errors
 from medisync.federation.messages import arrays_from_state, weights_only
 from medisync.schemas import HistoryEntry
 from medisync.workspace.atomic import write_bytes
@@ -35,10 +36,19 @@ class Checkpoint:
     history: list[HistoryEntry] = field(default_factory=list)
     optimiser: dict[str, NDArray[np.generic]] = field(default_factory=dict)
     """State of the server's optimiser, by name."""
+    errors: Errors = field(default_factory=dict)
+    """What the server means beyond the global arrays, where it rounds what it sends."""
+    change: Change | None = None
+    """The last change, for hospitals that have the arrays before. It is not in the file: a resumed federation begins by
+    sending the whole arrays, which have the same bits."""
 
     @property
     def rounds_done(self) -> int:
         return len(self.history)
+
+    @property
+    def broadcast(self) -> Broadcast:
+        return Broadcast(self.arrays, self.errors, self.change)
 
     def to_bytes(self) -> bytes:
         """Returns a file of plain tensors and text."""
@@ -51,6 +61,7 @@ class Checkpoint:
                 "best_round": self.best_round,
                 "history": _history_schema.dump_json(self.history).decode(),
                 "optimiser": {name: torch.from_numpy(np.array(array)) for name, array in self.optimiser.items()},
+                "errors": {name: torch.from_numpy(array) for name, array in self.errors.items()},
             },
             buffer,
         )
@@ -68,6 +79,7 @@ class Checkpoint:
                 best_round=int(stored["best_round"]),
                 history=_history_schema.validate_json(stored["history"]),
                 optimiser={name: tensor.numpy() for name, tensor in stored["optimiser"].items()},
+                errors={name: tensor.numpy() for name, tensor in stored.get("errors", {}).items()},
             )
         except Exception as error:  # torch raises whatever arbitrary bytes lead it to  # noqa: BLE001
             reason = (str(error).splitlines() or ["unknown format"])[0][:120]

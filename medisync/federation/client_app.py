@@ -34,7 +34,7 @@ from medisync.federation.messages import (
     to_arrays,
 )
 from medisync.federation.observer import TrainingObserver
-from medisync.model import local_batchnorm
+from medisync.model import adam, local_batchnorm
 from medisync.model.device import select_device
 from medisync.model.weights import State
 from medisync.schemas import LABELS, Introduction
@@ -199,11 +199,12 @@ def _summarise_training(task: _Task) -> RecordDict:
 
 def _own_state(task: _Task, instructions: EvaluateInstructions) -> State:
     """Returns the received weights as this hospital uses them; its statistics always come from the same images."""
+    weights, _ = adam.split_moments(task.weights)
     if instructions.training.normalisation != "local":
-        return task.weights
+        return weights
     generator = np.random.default_rng(derive_seed(instructions.training.seed, "statistics", task.hospital))
     device = select_device(instructions.training.device)
-    return localise(task.weights, task.data["train"], device, generator, image_size=instructions.image_size)
+    return localise(weights, task.data["train"], device, generator, image_size=instructions.image_size)
 
 
 def _predict(

@@ -1,15 +1,16 @@
 """The packed form of messages: each travels as one record, and weights only to a node that does not have them yet.
 
 Flower moves every record and every array of a message separately, 130 of them for a ResNet18, and each costs a request
-at each of four hops. A packed message is one record. The weights that hospitals have just evaluated are those that they
-train from next, so a node caches the last block of weights, reports its SHA-256, and is then sent the SHA-256 instead
-of the block.
+at each of four hops. A packed message is one record. A node caches the last weights that it received and reports their
+name, the SHA-256 of their values. It is then sent the name instead of the weights, or, with the transport "compact",
+the change from the weights that it has; its own weights return as a change from those that it was sent.
 
 A block of arrays is in safetensors' format, which holds names, shapes and dtypes and nothing that could be executed.
 """
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,32 +24,66 @@ from safetensors.numpy import load, save
 
 from medisync.config import Transport
 from medisync.errors import UpdateError
-from medisync.federation import update_store
-from medisync.federation.messages import ARRAYS, CLIENT_RAISED, UnpackedContent, array_bytes
+from medisync.federation import changes, update_store
+from medisync.federation.broadcast import Change
+from medisync.federation.messages import (
+    ARRAYS,
+    CHANGE,
+    CLIENT_RAISED,
+    CONFIG,
+    HAND_ON,
+    UnpackedContent,
+    array_bytes,
+    digest,
+    to_values,
+)
 from medisync.model import adam
 
 PACKED = "packed"
-"""Name of the one record of a packed message. Its keys are the kind and the name of each packed record."""
+"""Name of the one record of a packed message. Its keys are the kind and the name of each packed record, and those below."""
 
 BLOCK, CONFIGS, METRICS = "block/", "config/", "metric/"
 """Kinds of packed records: arrays are one block, the others have Flower's own serialised form."""
 
 WEIGHTS = BLOCK + ARRAYS
-CACHED = "kept"
-"""To a node, instead of weights: the SHA-256 of the block in its cache. In a reply: that of the block it has cached."""
+
+TRANSPORT, NAME = "transport", "name"
+"""In every message: how it is packed, and the name of its weights, whether they come with it or not."""
+
+DIFFERENCE, BASE, MOMENTS, MOMENTUM = "change", "base", "moments", "momentum"
+"""In place of weights: the change that makes them, the name of the weights to be changed, and whether second and first
+moments change too."""
+
+SHA256 = re.compile("[0-9a-f]{64}")
+
+HELD = "kept"
+"""In a reply: the name of the weights that the node has cached."""
 
 
 class WeightCache(Protocol):
-    """The last block of weights that a node received, by the SHA-256 of its bytes."""
+    """The last weights that a node received, as a block of bytes, by their name."""
 
     def get(self, name: str) -> bytes | None: ...
 
     def put(self, name: str, block: bytes) -> None: ...
 
 
+class MemoryWeightCache:
+    """Keeps the last weights in memory: those of all nodes of a simulation, which have the same."""
+
+    def __init__(self) -> None:
+        self._kept: tuple[str, bytes] = "", b""
+
+    def get(self, name: str) -> bytes | None:
+        return self._kept[1] if name == self._kept[0] else None
+
+    def put(self, name: str, block: bytes) -> None:
+        self._kept = name, block
+
+
 def pack(content: RecordDict, transport: Transport = "float32") -> RecordDict:
-    """Returns the content as one record, its weights at the precision of `transport`."""
-    return RecordDict({PACKED: ConfigRecord(dict(_packed(content, transport)))})
+    """Returns the content as one record, its weights whole: rounded to half precision with the transport "float16"."""
+    return RecordDict({PACKED: ConfigRecord({TRANSPORT: transport, **dict(_packed(content, transport))})})
 
 
 def _packed(content: RecordDict, transport: Transport) -> Iterator[tuple[str, bytes]]:
@@ -72,8 +107,8 @@ def unpack(content: RecordDict) -> RecordDict:
     """Reverses `pack`. Content that is damaged or not packed is returned as it is: update validation refuses it."""
     try:
         parcel = content.config_records[PACKED]
-        records = {key: value for key, value in parcel.items() if key != CACHED}
-        return RecordDict({key.partition("/")[2]: _unpacked(key, value) for key, value in records.items()})
+        records = {key.partition("/")[2]: _unpacked(key, value) for key, value in parcel.items() if "/" in key}
+        return RecordDict(records)
     except (SafetensorError, DecodeError, ValueError, TypeError, KeyError, AttributeError):
         return content
 
@@ -83,65 +118,136 @@ def _unpacked(key: str, value: Any) -> ArrayRecord | ConfigRecord | MetricRecord
         return ConfigRecord.inflate(value)
     if key.startswith(METRICS):
         return MetricRecord.inflate(value)
+    return _load(value)
+
+
+def _load(block: bytes) -> ArrayRecord:
     arrays = {
-        name: array.astype(np.float32) if array.dtype == np.float16 else array for name, array in load(value).items()
+        name: array.astype(np.float32) if array.dtype == np.float16 else array for name, array in load(block).items()
     }
     return update_store.in_place(arrays)
 
 
-def _name(block: bytes) -> str:
-    return hashlib.sha256(block).hexdigest()
-
-
 def packing_client(find_cache: Callable[[Context], WeightCache] | None = None) -> Mod:
-    """Returns a Flower mod that unpacks messages for the client app and packs its replies, at the message's precision.
+    """Returns a Flower mod that unpacks messages for the client app and packs its replies, as the message was packed.
 
     `find_cache` returns the weight cache of a node, given its context; without it a node caches nothing.
     """
 
     def mod(message: Message, context: Context, call_next: Any) -> Message:
-        weight_cache = find_cache(context) if find_cache else None
         parcel = message.content.config_records.get(PACKED, ConfigRecord())
         try:
-            parcel, cached = _resolve(parcel, weight_cache) if weight_cache else (parcel, "")
+            message.content, held = _open(message.content, find_cache(context) if find_cache else None)
         except UpdateError as error:
             return Message(Error(code=CLIENT_RAISED, reason=str(error)), reply_to=message)
-        transport = _transport(parcel)
-        message.content = unpack(RecordDict({PACKED: parcel}) if parcel else message.content)
+        question = message.content  # the client app may replace it
         reply: Message = call_next(message, context)
         if reply.has_content():
-            reply.content = pack(reply.content, transport)
-            reply.content.config_records[PACKED][CACHED] = cached
+            reply.content = _pack_reply(reply.content, question, parcel)
+            reply.content.config_records[PACKED][HELD] = held
         return reply
 
     return mod
 
 
-def _transport(parcel: ConfigRecord) -> Transport:
-    """Returns the precision of the block of weights, from its header, whose length is in the first 8 bytes."""
-    block = parcel.get(WEIGHTS)
-    if not isinstance(block, bytes):
-        return "float32"
-    header = block[8 : 8 + int.from_bytes(block[:8], "little")]
-    return "float16" if b'"dtype":"F16"' in header else "float32"
+def _open(content: RecordDict, weight_cache: WeightCache | None) -> tuple[RecordDict, str]:
+    """Returns what a node was sent, and the name of the weights that it has cached, which is empty without weights.
 
-
-def _resolve(parcel: ConfigRecord, weight_cache: WeightCache) -> tuple[ConfigRecord, str]:
-    """Returns the record with the block that its SHA-256 stands for, and that SHA-256, which is empty without weights.
-
-    A block that came with the message goes to the cache. Raises UpdateError if the cache no longer has the block.
+    Raises UpdateError if it has not the weights that the message counts on, or makes others of a change than the server.
     """
-    if CACHED in parcel:
-        name = str(parcel[CACHED])
-        if (block := weight_cache.get(name)) is None:
-            raise UpdateError("the weights that it was to train from are no longer in its state folder")
-        rest = {key: value for key, value in parcel.items() if key != CACHED}
-        return ConfigRecord({**rest, WEIGHTS: block}), name
-    sent = parcel.get(WEIGHTS)
-    if not isinstance(sent, bytes):
-        return parcel, ""
-    weight_cache.put(name := _name(sent), sent)
-    return parcel, name
+    parcel, opened = content.config_records.get(PACKED, ConfigRecord()), unpack(content)
+    name, whole = str(parcel.get(NAME, "")), parcel.get(WEIGHTS)
+    if weight_cache is None or not name:
+        return opened, ""
+    if not SHA256.fullmatch(name):
+        raise UpdateError(f"weights cannot have the name {name[:80]!r}; expected a SHA-256")
+    if isinstance(whole, bytes):
+        weight_cache.put(name, whole)
+        return opened, name
+    return _with_weights(opened, _find_weights(parcel, name, weight_cache)), name
+
+
+def _find_weights(parcel: ConfigRecord, name: str, weight_cache: WeightCache) -> ArrayRecord:
+    """Returns the weights of this name from the cache, or what the message's change makes of those in the cache."""
+    if (weights := _cached(weight_cache, name)) is not None:
+        return weights
+    before, change = _cached(weight_cache, str(parcel.get(BASE))), parcel.get(DIFFERENCE)
+    if before is None or not isinstance(change, bytes):
+        raise UpdateError("the weights that it was to train from are no longer in its state folder")
+    arrays = changes.decode(
+        change, to_values(before), moments=bool(parcel.get(MOMENTS)), momentum=bool(parcel.get(MOMENTUM))
+    )
+    weights = update_store.in_place(arrays)
+    if digest(weights) != name:
+        raise UpdateError("the weights that it made of the server's change are not those that the server has")
+    weight_cache.put(name, save(arrays))
+    return weights
+
+
+def _cached(weight_cache: WeightCache, name: str) -> ArrayRecord | None:
+    """Returns the weights of this name, or None if the cache does not have them, or has not the whole of them."""
+    try:
+        return None if (block := weight_cache.get(name)) is None else _load(block)
+    except SafetensorError:
+        return None
+
+
+def _pack_reply(content: RecordDict, question: RecordDict, parcel: ConfigRecord) -> RecordDict:
+    """Returns a reply in the message's transport: with "compact" its weights as a change of those in the question."""
+    transport, weights = parcel.get(TRANSPORT), content.array_records.get(ARRAYS)
+    if transport != "compact" or weights is None:
+        return pack(content, "float16" if transport == "float16" else "float32")
+    packed = pack(RecordDict({name: record for name, record in content.items() if name != ARRAYS}), "compact")
+    generator = np.random.default_rng(int(digest(weights), 16))  # another one for every hospital and round
+    packed.config_records[PACKED][DIFFERENCE] = changes.encode(
+        to_values(question.array_records[ARRAYS]),
+        to_values(weights),
+        moments=_hands_on_moments(question),
+        generator=generator,
+    )
+    packed.config_records[PACKED][BASE] = str(parcel[NAME])
+    return packed
+
+
+def _with_weights(content: RecordDict, weights: ArrayRecord) -> RecordDict:
+    return RecordDict({ARRAYS: weights, **content})
+
+
+def _hands_on_moments(content: RecordDict) -> bool:
+    """Returns whether a reply to the content is to hold second moments."""
+    return bool(content.config_records[CONFIG].get(HAND_ON, False))
+
+
+class _Outgoing:
+    """A content to be sent to several nodes: to each as far as it does not have the weights yet."""
+
+    def __init__(self, content: RecordDict, transport: Transport) -> None:
+        self.content = content
+        self._transport = transport
+        weights, change = content.array_records.get(ARRAYS), content.config_records.get(CHANGE)
+        self._change = Change.from_record(change) if change else None
+        self.name = self._change.name if self._change else digest(weights) if weights else ""
+
+    def to_node(self, held: str) -> RecordDict:
+        """Returns the packed content for a node that has the weights of the name `held`."""
+        if self.name in ("", held):
+            added: Mapping[str, Any] = {}
+        elif self._change and self._change.base == held:
+            change = self._change
+            added = {BASE: held, DIFFERENCE: change.block, MOMENTS: change.moments, MOMENTUM: change.momentum}
+        else:
+            added = self._weights
+        return RecordDict({PACKED: ConfigRecord({**self._rest, **added})})
+
+    @cached_property
+    def _rest(self) -> Mapping[str, Any]:
+        others = {name: record for name, record in self.content.items() if name not in (ARRAYS, CHANGE)}
+        return {**pack(RecordDict(others), self._transport).config_records[PACKED], NAME: self.name}
+
+    @cached_property
+    def _weights(self) -> Mapping[str, Any]:
+        weights = RecordDict({ARRAYS: self.content.array_records[ARRAYS]})
+        return {WEIGHTS: pack(weights, self._transport).config_records[PACKED][WEIGHTS]}
 
 
 class PackingGrid(Grid):
@@ -150,8 +256,10 @@ class PackingGrid(Grid):
     def __init__(self, grid: Grid, transport: Transport) -> None:
         self._grid = grid
         self._transport = transport
-        self._cached: dict[int, str] = {}
-        """SHA-256 of the block that each node reports as cached."""
+        self._held: dict[int, str] = {}
+        """Name of the weights that each node reports as cached."""
+        self._questions: dict[str, RecordDict] = {}
+        """The contents sent last, which replies refer to, by the name of their weights."""
 
     def set_run(self, run: Any) -> None:
         self._grid.set_run(run)
@@ -171,21 +279,14 @@ class PackingGrid(Grid):
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Gives the messages their packed contents, so that counting their bytes afterwards counts what was sent."""
-        messages, packed = list(messages), dict[int, tuple[RecordDict, str]]()
+        messages = list(messages)
         contents = {id(message.content): message.content for message in messages}  # alive, so that no id is used again
-        for identity, content in contents.items():
-            parcel = pack(content, self._transport)
-            block = parcel.config_records[PACKED].get(WEIGHTS)
-            packed[identity] = parcel, _name(block) if isinstance(block, bytes) else ""
+        outgoing = {identity: _Outgoing(content, self._transport) for identity, content in contents.items()}
+        self._questions = {each.name: each.content for each in outgoing.values() if each.name}
         for message in messages:
-            message.content = self._without_cached(*packed[id(message.content)], message.metadata.dst_node_id)
+            held = self._held.pop(message.metadata.dst_node_id, "")
+            message.content = outgoing[id(message.content)].to_node(held)
         return self._grid.push_messages(messages)
-
-    def _without_cached(self, content: RecordDict, name: str, node: int) -> RecordDict:
-        if name and self._cached.pop(node, "") == name:
-            parcel = {key: value for key, value in content.config_records[PACKED].items() if key != WEIGHTS}
-            return RecordDict({PACKED: ConfigRecord({**parcel, CACHED: name})})
-        return content
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
         """Yields replies one after the other: Flower's grid would fetch all of them at once."""
@@ -197,9 +298,22 @@ class PackingGrid(Grid):
         if reply.has_content():
             packed_bytes = array_bytes(reply.content)
             parcel = reply.content.config_records.get(PACKED, ConfigRecord())
-            self._cached[reply.metadata.src_node_id] = str(parcel.get(CACHED, ""))
-            reply.content = UnpackedContent(packed_bytes, unpack(reply.content))
+            self._held[reply.metadata.src_node_id] = str(parcel.get(HELD, ""))
+            reply.content = UnpackedContent(packed_bytes, self._read(reply.content, parcel))
         return reply
+
+    def _read(self, content: RecordDict, parcel: ConfigRecord) -> RecordDict:
+        """Returns a reply's records; a change of weights that cannot be read is left for update validation to refuse."""
+        change, question = parcel.get(DIFFERENCE), self._questions.get(str(parcel.get(BASE)))
+        opened = unpack(content)
+        if not isinstance(change, bytes) or question is None:
+            return opened
+        try:
+            before = to_values(question.array_records[ARRAYS])
+            arrays = changes.decode(change, before, moments=_hands_on_moments(question))
+        except UpdateError:
+            return content
+        return _with_weights(opened, update_store.in_place(arrays))
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         raise NotImplementedError("use messages.ask, which pushes and pulls")

@@ -5,11 +5,12 @@ import math
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
+from numpy.typing import NDArray
 
 from medisync.config import TrainingConfig
 from medisync.evaluation.ood import FeatureDistribution, FeatureMoments
@@ -22,8 +23,11 @@ from medisync.training.local import RoundInstructions
 
 ARRAYS, CONFIG, METRICS, TOTALS = "arrays", "config", "metrics", "totals"
 DISTRIBUTION, MOMENTS, STATISTICS = "distribution", "moments", "statistics"
+CHANGE = "change"
+"""How the arrays follow from those of the last round; beside them in a message, for nodes that have those."""
 COUNT = "num-examples"
 ROUND = "server-round"
+HAND_ON = "hand-on-moments"
 
 CLIENT_RAISED = 2
 """flwr's ErrorCode.CLIENT_APP_RAISED_EXCEPTION."""
@@ -36,6 +40,9 @@ POLL_SECONDS = 0.5
 class TrainInstructions(RoundInstructions):
     """Instructions of a training message: how a hospital trains in this round. Flower's FedProx adds `proximal_mu`."""
 
+    hand_on_moments: bool = True
+    """Whether the reply is to hold Adam's second moments where hospitals share them and changes are sent."""
+
     def to_record(self) -> ConfigRecord:
         return ConfigRecord(
             {
@@ -43,6 +50,7 @@ class TrainInstructions(RoundInstructions):
                 "learning-rate": self.learning_rate,
                 "image-size": self.image_size,
                 "weak-labels": self.weak_labels,
+                HAND_ON: self.hand_on_moments,
             }
         )
 
@@ -51,8 +59,8 @@ class TrainInstructions(RoundInstructions):
         training = TrainingConfig.model_validate_json(str(record["training"]))
         rate, mu = record["learning-rate"], record.get("proximal-mu", 0.0)
         size = int(record["image-size"])  # type: ignore[arg-type]
-        weak = bool(record.get("weak-labels", False))
-        return cls(training, float(rate), size, float(mu), weak)  # type: ignore[arg-type]
+        weak, hand_on = bool(record.get("weak-labels", False)), bool(record[HAND_ON])
+        return cls(training, float(rate), size, float(mu), weak, hand_on)  # type: ignore[arg-type]
 
 
 Detail = Literal["scores", "totals", "intervals"]
@@ -222,6 +230,11 @@ def array_bytes(content: RecordDict) -> int:
 def arrays_from_state(state: State) -> ArrayRecord:
     """Returns the tensors of `state` as arrays that share their memory: nothing may change the state afterwards."""
     return in_place({key: tensor.detach().cpu().numpy() for key, tensor in state.items()})
+
+
+def to_values(arrays: ArrayRecord) -> dict[str, NDArray[Any]]:
+    """Returns the values by key, not copied."""
+    return {key: array.numpy() for key, array in arrays.items()}
 
 
 def digest(arrays: ArrayRecord) -> str:

@@ -7,6 +7,13 @@ from medisync.federation.messages import Participants, TrainInstructions
 from medisync.training.schedules import scheduled_rate, scheduled_size, uses_weak_labels
 from medisync.training.seeds import derive_seed
 
+MOMENTS_EVERY = 4
+"""With the transport "compact", second moments are handed on after every so many rounds: they are means over a thousand
+steps."""
+
+EARLY_ROUNDS = 4 * MOMENTS_EVERY
+"""Rounds after all of which second moments are handed on, because they change quickly at first."""
+
 
 @dataclass(frozen=True)
 class RoundPlan:
@@ -25,6 +32,10 @@ class RoundPlan:
     sampling_seed: int
     """Seed of the draw of the hospitals that train."""
     validates: bool = True
+    compact: bool = False
+    """Whether hospitals are sent the rounded change since the last round."""
+    moment_rounds: int = 1
+    """Rounds since second moments were last handed on, including this one; 0 if they are not handed on in this round."""
 
 
 @dataclass(frozen=True)
@@ -38,20 +49,25 @@ class FederationPlan:
         """Returns the plan of round `number`, counted from 1."""
         training, federation = self.training, self.federation
         rate = scheduled_rate(training.learning_rate, training.learning_rate_schedule, number, federation.rounds)
+        size = scheduled_size(training, number, federation.rounds)
+        moment_rounds = self._moment_rounds(number)
         return RoundPlan(
             number=number,
             participants=participants,
             instructions=TrainInstructions(
                 training,
                 rate,
-                scheduled_size(training, number, federation.rounds),
+                size,
                 weak_labels=uses_weak_labels(training, number, federation.rounds),
+                hand_on_moments=moment_rounds > 0,
             ),
             min_hospitals=federation.min_hospitals,
             deadline=federation.round_deadline,
             server_learning_rate=self._server_rate(number),
             sampling_seed=derive_seed(federation.seed, "participants", number),
             validates=self.is_validated(number),
+            compact=federation.transport == "compact",
+            moment_rounds=moment_rounds,
         )
 
     def is_validated(self, number: int) -> bool:
@@ -65,6 +81,14 @@ class FederationPlan:
             and self.is_validated(number)
             and scheduled_size(self.training, number, self.federation.rounds) >= self.training.image_size
         )
+
+    def _moment_rounds(self, number: int) -> int:
+        """Returns the rounds that second moments handed on after round `number` cover; 0 if they are not handed on."""
+        if self.training.adam_moments == "fresh":
+            return 0
+        if self.federation.transport != "compact" or number <= EARLY_ROUNDS:
+            return 1
+        return 0 if number % MOMENTS_EVERY else MOMENTS_EVERY
 
     def _server_rate(self, number: int) -> float:
         config = self.federation

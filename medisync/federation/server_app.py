@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from flwr.app import ArrayRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
@@ -15,6 +14,7 @@ from medisync.evaluation.metrics import compute_metrics
 from medisync.evaluation.ood import FeatureDistribution
 from medisync.evaluation.totals import Totals, add_up
 from medisync.federation.aggregation import AggregationResult, MissingHospitalsError, aggregate
+from medisync.federation.broadcast import Broadcast, announce
 from medisync.federation.checkpoint import Checkpoint
 from medisync.federation.federated_evaluation import FederatedEvaluation, Fitted, calibrate
 from medisync.federation.history import hospital_scores, is_better
@@ -29,7 +29,13 @@ from medisync.federation.messages import (
 )
 from medisync.federation.observer import TrainingObserver
 from medisync.federation.plan import FederationPlan, RoundPlan
-from medisync.federation.strategy import average_scores, build_strategy, configure_evaluate, configure_train
+from medisync.federation.strategy import (
+    OptimiserState,
+    average_scores,
+    build_strategy,
+    configure_evaluate,
+    configure_train,
+)
 from medisync.federation.update_store import UpdateStore
 from medisync.federation.update_validation import validate_scores
 from medisync.model import adam
@@ -150,7 +156,7 @@ def run_rounds(
         round_plan = plan.plan_round(state.rounds_done + 1, find_participants())
         strategy = build_strategy(plan.federation, round_plan, state.optimiser)
         try:
-            result, entry = run_round(grid, strategy, round_plan, state.arrays, store)
+            result, model, entry = run_round(grid, strategy, round_plan, state.broadcast, store)
         except MissingHospitalsError as error:
             failures += 1
             if failures == ROUND_ATTEMPTS:
@@ -158,7 +164,7 @@ def run_rounds(
             log.warning("%s; the round is repeated", error)
             continue
         failures = 0
-        state = _advance(state, result, entry)
+        state = _advance(state, result.optimiser, model, entry)
         _log_round(entry, plan.federation.rounds, logging.INFO if round_plan.validates else logging.DEBUG)
         if round_plan.validates:
             observer.round_validated(state)
@@ -174,27 +180,35 @@ def _is_over(plan: FederationPlan, state: Checkpoint) -> bool:
     return False
 
 
-def _advance(state: Checkpoint, result: AggregationResult, entry: HistoryEntry) -> Checkpoint:
-    history, optimiser = [*state.history, entry], dict(result.optimiser)
-    if state.best_round and not is_better(entry, history[state.best_round - 1]):
-        return Checkpoint(result.arrays, state.best, state.best_round, history, optimiser)
-    return Checkpoint(result.arrays, result.arrays, len(history), history, optimiser)
+def _advance(state: Checkpoint, optimiser: OptimiserState, model: Broadcast, entry: HistoryEntry) -> Checkpoint:
+    history = [*state.history, entry]
+    improved = not state.best_round or is_better(entry, history[state.best_round - 1])
+    return Checkpoint(
+        arrays=model.arrays,
+        best=model.arrays if improved else state.best,
+        best_round=len(history) if improved else state.best_round,
+        history=history,
+        optimiser=dict(optimiser),
+        errors=model.errors,
+        change=model.change,
+    )
 
 
 def run_round(
-    grid: Grid, strategy: FedAvg, plan: RoundPlan, arrays: ArrayRecord, store: UpdateStore
-) -> tuple[AggregationResult, HistoryEntry]:
+    grid: Grid, strategy: FedAvg, plan: RoundPlan, start: Broadcast, store: UpdateStore
+) -> tuple[AggregationResult, Broadcast, HistoryEntry]:
     """Runs one round of FederatedAveraging, Algorithm 1 in McMahan et al. 2017, https://arxiv.org/abs/1602.05629.
 
     The strategy samples hospitals (S_t); each trains from the global weights (ClientUpdate); the strategy averages
-    their weights by number of images (w_t+1). In a validated round all participants then score the new global weights.
+    their weights by number of images (w_t+1). In a validated round all participants then score the new global weights,
+    as they will have them.
     """
     started, hospitals = time.monotonic(), plan.participants.hospitals
-    training = ask(grid, configure_train(strategy, plan, arrays), hospitals, plan.deadline, store)
-    result = aggregate(strategy, plan, arrays, training)
-    weights, validation = weights_only(result.arrays), NO_EXCHANGE
+    training = ask(grid, configure_train(strategy, plan, start), hospitals, plan.deadline, store)
+    result, validation = aggregate(strategy, plan, start.arrays, training), NO_EXCHANGE
+    model = announce(start, result.arrays, plan) if plan.compact else Broadcast(result.arrays)
     if plan.validates:
-        questions = configure_evaluate(strategy, plan, weights, training.unheard)
+        questions = configure_evaluate(strategy, plan, model, training.unheard)
         validation = ask(grid, questions, hospitals, plan.deadline)
     scores = validate_scores(validation.replies)
     means = average_scores(strategy, plan.number, scores.with_images().values())
@@ -203,7 +217,7 @@ def run_round(
         learning_rate=plan.instructions.learning_rate,
         image_size=plan.instructions.image_size,
         seconds=time.monotonic() - started,
-        weights_sha256=digest(weights),
+        weights_sha256=digest(weights_only(model.arrays)),
         train_loss=result.means.get("loss"),
         train_accuracy=result.means.get("accuracy"),
         val_loss=means.get("loss"),
@@ -212,7 +226,7 @@ def run_round(
         refused=[*result.refused, *scores.refused, *validation.silent],
         remarks=list(result.remarks),
     )
-    return result, entry
+    return result, model, entry
 
 
 def _log_round(entry: HistoryEntry, rounds: int, level: int) -> None:

@@ -161,7 +161,8 @@ def simulate(
     outcomes: list[server_app.Outcome] = []
     transport = configuration.federation.transport
     rounding = transport != "float32"
-    mods = [codec.packing_client()] if rounding else []
+    cache = codec.MemoryWeightCache()
+    mods = [codec.packing_client(lambda context: cache)] if rounding else []
     server, client = ServerApp(), client_app.build(open_hospital, observer=observer, mods=mods)
 
     @server.main()

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from medisync.config import FederationConfig
 from medisync.errors import ConfigError
-from medisync.federation.messages import ARRAYS, CONFIG, COUNT, METRICS, EvaluateInstructions, Participants
+from medisync.federation.broadcast import Broadcast
+from medisync.federation.messages import COUNT, METRICS, EvaluateInstructions, Participants
 from medisync.federation.plan import RoundPlan
 from medisync.federation.update_store import record
 from medisync.federation.update_validation import Figures
@@ -83,21 +84,26 @@ def _trimmed_fraction(suspects: int, hospitals: int) -> float:
     return (suspects + 0.25) / hospitals if suspects else 0.0
 
 
-def configure_train(strategy: FedAvg, plan: RoundPlan, arrays: ArrayRecord) -> list[Message]:
+def configure_train(strategy: FedAvg, plan: RoundPlan, start: Broadcast) -> list[Message]:
     """Returns one training message for each hospital that the strategy samples; all of them share their content."""
     random.seed(plan.sampling_seed)  # Flower samples with the process's own generator
-    config, seen = plan.instructions.to_record(), aggregated_part(arrays, is_robust(strategy))
+    config, seen = plan.instructions.to_record(), aggregated_part(start.arrays, is_robust(strategy))
     messages = list(strategy.configure_train(plan.number, seen, config, _as_grid(plan.participants)))
-    content = RecordDict({ARRAYS: arrays, CONFIG: config})
-    return [Message(content, each.metadata.dst_node_id, each.metadata.message_type) for each in messages]
+    return _with_content(messages, start.to_content(config))
 
 
-def configure_evaluate(strategy: FedAvg, plan: RoundPlan, weights: ArrayRecord, unheard: set[str]) -> list[Message]:
+def configure_evaluate(strategy: FedAvg, plan: RoundPlan, model: Broadcast, unheard: set[str]) -> list[Message]:
     """Returns one validation message for each participant except those `unheard`, which did not reply before."""
     instructions = EvaluateInstructions(plan.instructions.training, image_size=plan.instructions.image_size)
     hospitals = {node: name for node, name in plan.participants.hospitals.items() if name not in unheard}
     grid = _as_grid(Participants(hospitals))
-    return list(strategy.configure_evaluate(plan.number, weights, instructions.to_record(), grid))
+    config = instructions.to_record()
+    messages = strategy.configure_evaluate(plan.number, model.arrays, config, grid)
+    return _with_content(messages, model.to_content(config))
+
+
+def _with_content(messages: Iterable[Message], content: RecordDict) -> list[Message]:
+    return [Message(content, each.metadata.dst_node_id, each.metadata.message_type) for each in messages]
 
 
 def average_scores(strategy: FedAvg, number: int, scores: Iterable[Figures]) -> Mapping[str, float]:

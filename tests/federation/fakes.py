@@ -15,8 +15,9 @@ from medisync.config import Configuration, TrainingConfig
 from medisync.errors import DataError
 from medisync.federation import simulation
 from medisync.federation.aggregation import AggregationResult, aggregate
+from medisync.federation.broadcast import Broadcast
 from medisync.federation.messages import ARRAYS, CONFIG, COUNT, METRICS, ROUND, Participants, ask
-from medisync.federation.plan import FederationPlan
+from medisync.federation.plan import FederationPlan, RoundPlan
 from medisync.federation.server_app import Outcome
 from medisync.federation.strategy import build_strategy, configure_train
 from medisync.federation.update_store import UpdateStore
@@ -54,6 +55,15 @@ def update(
     return answer
 
 
+def plan_of(moment_rounds: int, learning_rate: float = 0.1, weight_decay: float = 0.0) -> RoundPlan:
+    """Returns the plan of a round after which second moments of so many rounds are handed on."""
+    training = recipes.training(
+        learning_rate=learning_rate, learning_rate_schedule="constant", weight_decay=weight_decay
+    )
+    planned = FederationPlan(training, recipes.federation(transport="compact")).plan_round(1, Participants(NAMES))
+    return replace(planned, moment_rounds=moment_rounds)
+
+
 def failing(message: Message) -> RecordDict:
     raise DataError("its disk is full")
 
@@ -84,7 +94,7 @@ def one_round(
     @server.main()
     def main(grid: Grid, context: Context) -> None:
         strategy = build_strategy(config, plan)
-        exchange = ask(grid, configure_train(strategy, plan, state), names, 60, store)
+        exchange = ask(grid, configure_train(strategy, plan, Broadcast(state)), names, 60, store)
         repeated = replace(exchange, replies=exchange.replies * repeat)
         results.append(aggregate(strategy, plan, state, repeated))
 

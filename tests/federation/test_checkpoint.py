@@ -15,7 +15,8 @@ from medisync.federation.observer import CheckpointSaver, Observers, TrainingObs
 
 def checkpoint(value: float = 1.0) -> Checkpoint:
     arrays = arrays_from_state({"w": torch.tensor([value])})
-    return Checkpoint(arrays, arrays, optimiser={"m_t/w": np.array([2.0])})
+    errors = {"w": np.array([0.25], np.float32)}
+    return Checkpoint(arrays, arrays, optimiser={"m_t/w": np.array([2.0])}, errors=errors)
 
 
 def test_a_checkpoint_comes_back_from_its_folder(tmp_path: Path) -> None:
@@ -26,6 +27,7 @@ def test_a_checkpoint_comes_back_from_its_folder(tmp_path: Path) -> None:
     assert found is not None
     assert found.arrays["w"].numpy().tolist() == found.best["w"].numpy().tolist() == [1.0]
     assert found.optimiser["m_t/w"].tolist() == [2.0]
+    assert (found.errors["w"].tolist(), found.errors["w"].dtype) == ([0.25], np.float32)
     assert folder.load("baseline-1") is None
 
 

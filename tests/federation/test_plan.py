@@ -50,6 +50,17 @@ def test_rounds_sample_with_seeds_of_their_own() -> None:
     assert one == planned.plan_round(1, PARTICIPANTS).sampling_seed
 
 
+def test_compact_hands_second_moments_on_in_the_first_sixteen_rounds_and_then_in_every_fourth() -> None:
+    def rounds_of(planned: FederationPlan) -> list[int]:
+        return [planned.plan_round(number, PARTICIPANTS).moment_rounds for number in range(15, 25)]
+
+    shared, compact = {"adam_moments": "shared"}, plan({"adam_moments": "shared"}, rounds=30, transport="compact")
+    assert rounds_of(compact) == [1, 1, 0, 0, 0, 4, 0, 0, 0, 4]
+    assert not compact.plan_round(17, PARTICIPANTS).instructions.hand_on_moments
+    assert rounds_of(plan(shared, rounds=30, transport="float16")) == [1] * 10
+    assert rounds_of(plan({"adam_moments": "fresh"}, rounds=30, transport="compact")) == [0] * 10
+
+
 def test_patience_ends_only_after_a_validated_round_with_images_of_full_size() -> None:
     constant, growing = plan(rounds=10, patience=2, validate_every=2), {"image_size_schedule": "progressive"}
     assert [constant.may_stop_early(number, best_round=2) for number in (3, 4, 5, 6)] == [False, True, False, True]

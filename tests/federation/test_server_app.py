@@ -13,6 +13,7 @@ from flwr.app import ArrayRecord, Message
 from medisync.errors import FederationError
 from medisync.federation import server_app, simulation
 from medisync.federation.aggregation import AggregationResult
+from medisync.federation.broadcast import Broadcast
 from medisync.federation.checkpoint import Checkpoint
 from medisync.federation.messages import Participants
 from medisync.federation.observer import TrainingObserver
@@ -33,9 +34,10 @@ def entry(accuracy: float, loss: float) -> HistoryEntry:
 def test_patience_ends_a_federation_that_no_longer_improves(monkeypatch: pytest.MonkeyPatch) -> None:
     figures = iter([(0.5, 1.0), (0.7, 1.0), (0.7, 0.9), (0.7, 0.9), (0.6, 0.1), (0.9, 0.1)])
 
-    def scripted(grid: object, strategy: object, plan: Any, *_: object) -> tuple[AggregationResult, HistoryEntry]:
+    def scripted(grid: object, strategy: object, plan: Any, *_: object) -> tuple[Any, Broadcast, HistoryEntry]:
         weights: Any = f"weights of round {plan.number}"
-        return AggregationResult(weights, {}, {}, {}, [], [], {}, {}), entry(*next(figures))
+        result = AggregationResult(weights, {}, {}, {}, [], [], {}, {})
+        return result, Broadcast(weights), entry(*next(figures))
 
     monkeypatch.setattr(server_app, "run_round", scripted)
     plan = FederationPlan(SETTINGS, recipes.federation(rounds=6, patience=2))
