@@ -37,6 +37,7 @@ from medisync.federation.messages import (
     digest,
     to_values,
 )
+from medisync.federation.wrapped_grid import WrappedGrid
 from medisync.model import adam
 
 PACKED = "packed"
@@ -250,32 +251,16 @@ class _Outgoing:
         return {WEIGHTS: pack(weights, self._transport).config_records[PACKED][WEIGHTS]}
 
 
-class PackingGrid(Grid):
+class PackingGrid(WrappedGrid):
     """The server's counterpart of `packing_client`: a grid that packs messages and unpacks replies."""
 
     def __init__(self, grid: Grid, transport: Transport) -> None:
-        self._grid = grid
+        super().__init__(grid)
         self._transport = transport
         self._held: dict[int, str] = {}
         """Name of the weights that each node reports as cached."""
         self._questions: dict[str, RecordDict] = {}
         """The contents sent last, which replies refer to, by the name of their weights."""
-
-    def set_run(self, run: Any) -> None:
-        self._grid.set_run(run)
-
-    @property
-    def run(self) -> Any:
-        return self._grid.run
-
-    def create_message(self, *arguments: Any, **options: Any) -> Message:
-        return self._grid.create_message(*arguments, **options)
-
-    def get_node_ids(self) -> Iterable[int]:
-        return self._grid.get_node_ids()
-
-    def get_nodes(self) -> Iterable[Any]:
-        return self._grid.get_nodes()
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Gives the messages their packed contents, so that counting their bytes afterwards counts what was sent."""
@@ -314,6 +299,3 @@ class PackingGrid(Grid):
         except UpdateError:
             return content
         return _with_weights(opened, update_store.in_place(arrays))
-
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        raise NotImplementedError("use messages.ask, which pushes and pulls")

@@ -14,6 +14,7 @@ from flwr.serverapp import Grid
 from medisync.errors import ArtifactError, MediSyncError
 from medisync.federation.codec import CONFIGS, PACKED
 from medisync.federation.messages import CLIENT_RAISED, CONFIG, ROUND
+from medisync.federation.wrapped_grid import WrappedGrid
 from medisync.network.audit_log import AuditLog, Seal, keep_seal
 from medisync.network.run_request import REQUEST, RunRequest
 
@@ -69,28 +70,16 @@ def _error(reason: str, message: Message) -> Message:
     return Message(Error(code=CLIENT_RAISED, reason=reason), reply_to=message)
 
 
-class AccountableGrid(Grid):
+class AccountableGrid(WrappedGrid):
     """A grid that states the run in every message, and keeps the seals of the answers. It wraps a packing grid."""
 
     def __init__(self, grid: Grid, request: RunRequest, folder: Path) -> None:
-        self._grid, self._request, self._folder = grid, request, folder
+        super().__init__(grid)
+        self._request, self._folder = request, folder
         self._names: dict[int, str] = {}
 
-    def set_run(self, run: Any) -> None:
-        self._grid.set_run(run)
-
-    @property
-    def run(self) -> Any:
-        return self._grid.run
-
-    def create_message(self, *arguments: Any, **options: Any) -> Message:
-        return self._grid.create_message(*arguments, **options)
-
-    def get_node_ids(self) -> Iterable[int]:
-        return self._grid.get_node_ids()
-
     def get_nodes(self) -> Iterable[Any]:
-        nodes = list(self._grid.get_nodes())
+        nodes = list(super().get_nodes())
         self._names |= {node.node_id: str(node.name) for node in nodes}
         return nodes
 
@@ -109,9 +98,6 @@ class AccountableGrid(Grid):
     def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
         for reply in self._grid.pull_messages(message_ids):
             yield self._without_seal(reply)
-
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        raise NotImplementedError("use messages.ask, which pushes and pulls")
 
     def _without_seal(self, reply: Message) -> Message:
         if reply.has_error():
