@@ -1,8 +1,9 @@
 """Changes: what turns the arrays that a receiver has into those that the sender means, in few bits.
 
 Weights change by four bits a value. Of second moments, if they are handed on at all, the mean squared gradients since
-they were last handed on travel in eight: they need fewer digits than their slow mean. First moments need not travel: the mean step
-of the hospitals shows them. Everything else, such as counters and running statistics, travels as it is. Codes are entropy-coded, because most changes are small.
+they were last handed on travel in eight: they need fewer digits than their slow mean. First moments need not travel: the
+mean step of the hospitals shows them. Everything else, such as counters and running statistics, travels as it is. Codes
+are entropy-coded, because most changes are small.
 
 Both sides reconstruct with `decode`, so the sender knows what its rounding did. A sender that adds what rounding held
 back to what it means next (error feedback) loses nothing in the long run: Seide et al. 2014,
