@@ -202,7 +202,7 @@ def test_evaluation_shows_how_the_model_does_outside_the_hospitals(workspace: Wo
 def test_one_of_several_external_datasets_is_chosen(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     (found,) = factories.external().values()
     others = found.model_copy(update={"known": None, "excluded": {}})
-    monkeypatch.setattr(factories, "external", lambda: {"first": found, "*second*": others})
+    monkeypatch.setattr(factories, "external", lambda **_: {"first": found, "*second*": others})
     factories.make_run(workspace)
     app = open_page("evaluation")
     assert "**first** (A collection; CC0)" in words(app)

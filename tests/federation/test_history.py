@@ -16,7 +16,7 @@ def test_traffic_counts_everything_that_travels(moments: str, copies: int) -> No
     first, validated = (entry.hospitals["North"] for entry in outcome.history)
     counter = 8 * (moments == "shared")  # of Adam's steps
     assert (first.bytes_down, first.bytes_up) == (copies * weights + counter, copies * weights + counter)
-    assert validated.bytes_down == first.bytes_down + weights
+    assert validated.bytes_down == 2 * first.bytes_down  # what is validated is what the next round trains from
     assert validated.bytes_up == first.bytes_up  # the evaluation in a round returns no array
 
 

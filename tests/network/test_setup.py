@@ -163,11 +163,12 @@ def test_a_failure_in_the_middle_leaves_nothing_and_a_second_try_works(
 
 
 INTERRUPTED = """
-import os, signal, sys
+import os, signal, sys, threading
 from medisync.cli.main import main
 from medisync.network import credentials
 def stop(*_):
     os.kill(os.getpid(), int(sys.argv[2]))
+    threading.Event().wait()  # another thread may get the signal, and this one hear of it later
 credentials.make_hospital_keys = stop
 sys.exit(main(["federation", "init", sys.argv[1]]))
 """
