@@ -50,10 +50,14 @@ def sample_counts(counts: NDArray[Any], covariance: NDArray[np.float64], replica
 
 def intervals(samples: Mapping[str, NDArray[np.float64]]) -> dict[str, Interval]:
     """Intervals by figure, from its values in bootstrap samples [R]; a figure that is undefined in every sample has none."""
-    return {name: _interval(values) for name, values in samples.items() if np.isfinite(values).any()}
+    found = {name: interval(values) for name, values in samples.items()}
+    return {name: each for name, each in found.items() if each}
 
 
-def _interval(values: NDArray[np.float64]) -> Interval:
+def interval(values: NDArray[np.float64]) -> Interval | None:
+    """The 95 % interval of a fraction from its values in bootstrap samples [R]; None if all of them are undefined."""
+    if not np.isfinite(values).any():
+        return None
     low, high = np.clip(percentile_interval(values), 0.0, 1.0)  # rounding may leave a ratio of sums just outside
     return Interval(low=float(low), high=float(high))
 

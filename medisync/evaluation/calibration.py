@@ -7,9 +7,9 @@ import math
 
 import numpy as np
 from scipy.special import expit
-from scipy.stats import beta
 
 from medisync.evaluation.metrics import brier_score, compute_metrics
+from medisync.evaluation.proportions import upper_bound
 from medisync.evaluation.totals import (
     CONFIDENCE_EDGES,
     CORRECT,
@@ -92,16 +92,11 @@ def fit_confidence_threshold(totals: Totals, risk: float) -> float:
     level = 1 - RISK_FAILURE / math.ceil(math.log2(high + 1))
     while low < high:
         cell = (low + high) // 2
-        if _upper_bound(int(wrong[cell]), int(answered[cell]), level) <= risk:
+        if upper_bound(int(wrong[cell]), int(answered[cell]), level) <= risk:
             high = cell
         else:
             low = cell + 1
     return float(CONFIDENCE_EDGES[high]) if high < len(answers) else NO_CONFIDENCE
-
-
-def _upper_bound(wrong: int, count: int, level: float) -> float:
-    """The upper confidence bound of a fraction of which `wrong` of `count` are an observation."""
-    return float(beta.ppf(level, wrong + 1, count - wrong)) if wrong < count else 1.0
 
 
 def mean_probabilities(totals: Totals) -> dict[Label, float] | None:

@@ -12,16 +12,12 @@ https://arxiv.org/abs/1901.06852.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medisync.evaluation.bootstrap import INTERVAL_PERCENTILES, draw_groups
+from medisync.evaluation.totals import Floats, Ints
 from medisync.schemas import LABELS
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.signedinteger[Any]]
 
 MIN_SCANS = 50
 """Fewest scans from which frequencies are estimated."""

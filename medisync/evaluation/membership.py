@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medisync.evaluation.bootstrap import REPLICATES, draw_groups, percentile_interval
+from medisync.evaluation.bootstrap import REPLICATES, draw_groups, interval
 from medisync.evaluation.totals import EPSILON, Floats, Ints
 from medisync.schemas import DetectionRate, Interval
 
@@ -184,7 +184,7 @@ def _intervals(
         _figures(units, weights * _drawn(units, count, generator), rates)
         for count in _portions(REPLICATES, REPLICATES_AT_ONCE)
     ]
-    return [_interval(values) for values in np.concatenate(parts).T]
+    return [interval(values) for values in np.concatenate(parts).T]
 
 
 def _portions(total: int, portion: int) -> list[int]:
@@ -198,10 +198,3 @@ def _drawn(units: Scored, count: int, generator: np.random.Generator) -> Floats:
         _, group = np.unique(units.groups[chosen], return_inverse=True)
         drawn[:, chosen] = draw_groups(units.groups[chosen], count, generator)[:, group]
     return drawn
-
-
-def _interval(values: Floats) -> Interval | None:
-    if not np.isfinite(values).any():
-        return None
-    low, high = np.clip(percentile_interval(values), 0.0, 1.0)
-    return Interval(low=float(low), high=float(high))

@@ -8,7 +8,7 @@ images, and were calibrated on them.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,7 @@ from medisync.federation.server_app import Outcome
 from medisync.model.device import select_device
 from medisync.schemas import SPLITS, BaselineModel, BaselineRecord, Calibration, ModelKind, PairedDifference
 from medisync.training.dataset import HospitalData, ImageSet
-from medisync.training.local import Outputs, missing_class_adjustment, predict_images
+from medisync.training.local import Outputs, predict_images, under_own_prior
 from medisync.training.seeds import derive_seed
 
 ALL = "all hospitals"
@@ -172,14 +172,13 @@ def _test(
         report = partial(observer.images_processed, name, "test", trained.outcome.best_round)
         outputs = predict_images(trained.outcome.state_at(name), data["test"], device, report)
         prior = configuration.training.missing_class_prior if name in trained.hospitals else 1.0
-        adjustment = missing_class_adjustment(data["train"].labels, prior).numpy()
-        return Tested(data["test"], replace(outputs, logits=outputs.logits + adjustment))
+        return Tested(data["test"], under_own_prior(outputs, data["train"].labels, prior))
 
     return {name: test(name, hospitals[name]) for name in sorted(hospitals)}
 
 
 def _describe(trained: Model, tested: Mapping[str, Tested]) -> BaselineModel:
-    fitted = {name: _calibration(trained, name) for name in tested}
+    fitted = {name: trained.outcome.calibration_for(known=name in trained.hospitals) for name in tested}
     totals = {name: _tally(result, trained, fitted[name]) for name, result in tested.items()}
     return BaselineModel(
         kind=trained.kind,
@@ -188,12 +187,6 @@ def _describe(trained: Model, tested: Mapping[str, Tested]) -> BaselineModel:
         test=compute_metrics(add_up(totals.values()), trained.outcome.calibration),
         hospitals={name: compute_metrics(part, fitted[name]) for name, part in totals.items()},
     )
-
-
-def _calibration(trained: Model, hospital: str) -> Calibration:
-    """Returns the model's calibration for scans of a hospital, which it knows only if it was trained there."""
-    known, elsewhere = trained.outcome.calibration, trained.outcome.calibration_elsewhere
-    return known if hospital in trained.hospitals else elsewhere or known
 
 
 def _tally(result: Tested, trained: Model, fitted: Calibration) -> Totals:

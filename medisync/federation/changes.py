@@ -69,8 +69,8 @@ def encode(
 ) -> bytes:
     """Returns the change from `before` to `after`, which have the same keys, shapes and dtypes, as bytes for `decode`.
 
-    Second moments stay as they are unless `moments` is true, and first moments unless `momentum` is given. With a generator, weights are
-    rounded up or down at random, so that rounding is 0 in the mean; without, to the nearest step.
+    Second moments stay as they are unless `moments` is true, and first moments unless `momentum` is given. With a generator,
+    weights are rounded up or down at random, so that rounding is 0 in the mean; without, to the nearest step.
     """
     weights, squares, exact = _sorted_keys(before, moments)
     decay = _decay(before, after) if squares else np.float32(0)

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import Mod
 
@@ -18,7 +18,6 @@ from medisync.evaluation.totals import Totals, for_release, tally
 from medisync.federation import registration
 from medisync.federation.messages import (
     ARRAYS,
-    CLIENT_RAISED,
     CONFIG,
     COUNT,
     DISTRIBUTION,
@@ -30,6 +29,7 @@ from medisync.federation.messages import (
     EvaluateInstructions,
     TrainInstructions,
     arrays_from_state,
+    error_reply,
     from_arrays,
     to_arrays,
 )
@@ -43,9 +43,9 @@ from medisync.training.local import (
     Outputs,
     Update,
     localise,
-    missing_class_adjustment,
     predict_images,
     train_locally,
+    under_own_prior,
 )
 from medisync.training.seeds import derive_seed
 
@@ -132,7 +132,7 @@ def _reporting_errors(work: Callable[[Message, Context], RecordDict]) -> Callabl
         try:
             return Message(work(message, context), reply_to=message)
         except MediSyncError as error:
-            return Message(Error(code=CLIENT_RAISED, reason=str(error)), reply_to=message)
+            return error_reply(message, str(error))
 
     return reply
 
@@ -164,13 +164,14 @@ def _train_locally(task: _Task, instructions: TrainInstructions) -> Update:
 def _evaluate(task: _Task) -> RecordDict:
     instructions = EvaluateInstructions.from_record(task.config)
     images, state = task.data[instructions.split], _own_state(task, instructions)
-    outputs = _predict(state, instructions, images, task.reporting(ACTIVITIES[instructions.split]))
+    prior = instructions.training.missing_class_prior if instructions.own_prior else 1.0
+    raw = _predict(state, instructions, images, task.reporting(ACTIVITIES[instructions.split]))
+    outputs = under_own_prior(raw, task.data["train"].labels, prior)
     distribution = task.message.content.array_records.get(DISTRIBUTION)
     fitted = from_arrays(FeatureDistribution, distribution) if distribution else None
-    prior = instructions.training.missing_class_prior if instructions.own_prior else 1.0
     totals = tally(
         images.labels,
-        outputs.logits + missing_class_adjustment(task.data["train"].labels, prior).numpy(),
+        outputs.logits,
         images.groups,
         temperature=instructions.temperature,
         ood_scores=fitted.ood_scores(outputs.features) if fitted else None,

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp.typing import Mod
 from flwr.serverapp import Grid
 from google.protobuf.message import DecodeError
@@ -29,12 +29,12 @@ from medisync.federation.broadcast import Change
 from medisync.federation.messages import (
     ARRAYS,
     CHANGE,
-    CLIENT_RAISED,
     CONFIG,
     HAND_ON,
     UnpackedContent,
     array_bytes,
     digest,
+    error_reply,
     to_values,
 )
 from medisync.federation.wrapped_grid import WrappedGrid
@@ -140,7 +140,7 @@ def packing_client(find_cache: Callable[[Context], WeightCache] | None = None) -
         try:
             message.content, held = _open(message.content, find_cache(context) if find_cache else None)
         except UpdateError as error:
-            return Message(Error(code=CLIENT_RAISED, reason=str(error)), reply_to=message)
+            return error_reply(message, str(error))
         question = message.content  # the client app may replace it
         reply: Message = call_next(message, context)
         if reply.has_content():

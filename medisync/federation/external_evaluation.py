@@ -19,8 +19,7 @@ def evaluate(
     on_batch: Callable[[int], None] = lambda count: None,
 ) -> ExternalFigures:
     """Returns the figures of the global model, as it predicts scans from no hospital of the federation."""
-    device = select_device(config.device)
-    fitted = outcome.calibration_elsewhere or outcome.calibration
+    device, fitted = select_device(config.device), outcome.calibration_for(known=False)
 
     def predict(members: ImageSet) -> Outputs:
         return predict_images(outcome.state, members, device, on_batch)

@@ -25,7 +25,7 @@ from medisync.model.device import Device, select_device
 from medisync.model.weights import State
 from medisync.schemas import LABELS, AttackKind, AttackLevel, MembershipAttack, MembershipRecord, Split
 from medisync.training.dataset import HospitalData
-from medisync.training.local import missing_class_adjustment, predict_images
+from medisync.training.local import predict_images, under_own_prior
 from medisync.training.seeds import derive_seed
 
 ATTACKED: tuple[Split, ...] = ("train", "test")
@@ -72,7 +72,8 @@ def attack(
 ) -> MembershipRecord:
     """Attacks the global model at every hospital, and at all together.
 
-    `states` are the weights with which each hospital's images are predicted. `references` are the weights of the hospitals' own models, by hospital; without any only the model's own outputs are used.
+    `states` are the weights with which each hospital's images are predicted. `references` are the weights of the hospitals'
+    own models, by hospital; without any only the model's own outputs are used.
     """
     names, device = attackable(hospitals), select_device(config.device)
     targets = {name: _score(name, hospitals, states[name], references, config, device, report) for name in names}
@@ -95,14 +96,12 @@ def _score(
     """Returns the scores of a hospital's images; the model predicts them under the hospital's own prior, as it was trained."""
     data = hospitals[name]
 
-    def predict(state: State) -> NDArray[np.float32]:
-        return np.concatenate(
-            [predict_images(state, data[split], device, lambda count: report(name, count)).logits for split in ATTACKED]
-        )
+    def predict(state: State, prior: float = 1.0) -> NDArray[np.float32]:
+        outputs = [predict_images(state, data[split], device, lambda count: report(name, count)) for split in ATTACKED]
+        return np.concatenate([under_own_prior(each, data["train"].labels, prior).logits for each in outputs])
 
     labels = np.concatenate([data[split].labels for split in ATTACKED])
-    adjustment = missing_class_adjustment(data["train"].labels, config.missing_class_prior).numpy()
-    logits = predict(own) + adjustment
+    logits = predict(own, config.missing_class_prior)
     others = sorted(references.keys() - {name})
     scores: dict[AttackKind, Floats] = {"loss": loss_scores(labels, logits), "margin": margin_scores(labels, logits)}
     if others:

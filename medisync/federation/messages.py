@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
@@ -206,6 +206,11 @@ def _to_reply(hospital: str, message: Message, store: UpdateStore | None) -> Rep
         stored = {ARRAYS: store.put_aside(content.array_records[ARRAYS])}
         return Reply(hospital, RecordDict({**content, **stored}))
     return Reply(hospital, content)
+
+
+def error_reply(question: Message, reason: str) -> Message:
+    """Returns a hospital's answer that it could not, or would not, do what it was asked for."""
+    return Message(Error(code=CLIENT_RAISED, reason=reason), reply_to=question)
 
 
 class UnpackedContent(RecordDict):

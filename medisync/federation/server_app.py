@@ -75,6 +75,10 @@ class Outcome:
     histograms: ScoreHistograms
     """Scores of the test images of all hospitals together, as if their hospitals were not known."""
 
+    def calibration_for(self, *, known: bool) -> Calibration:
+        """Returns the calibration for scans of a hospital that the model was trained at, or of any other."""
+        return self.calibration if known else self.calibration_elsewhere or self.calibration
+
     def state_at(self, hospital: str) -> dict[str, Any]:
         """Returns the weights that scans of this hospital are predicted with, whether it took part or not."""
         return {**self.state, **self.statistics.get(hospital, {})}

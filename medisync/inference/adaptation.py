@@ -14,22 +14,16 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta
 
 from medisync.errors import ConfigError, DataError, ImageError, ModelError
 from medisync.evaluation.calibration import IN_DISTRIBUTION_FRACTION
-from medisync.evaluation.label_shift import (
-    MIN_SCANS,
-    Ints,
-    LabelShift,
-    estimate_label_shift,
-    why_unstable,
-)
-from medisync.evaluation.totals import Floats
+from medisync.evaluation.label_shift import MIN_SCANS, LabelShift, estimate_label_shift, why_unstable
+from medisync.evaluation.proportions import lower_bound
+from medisync.evaluation.totals import Floats, Ints
 from medisync.imaging.file_tree import LeftOut, counted
 from medisync.imaging.scan_files import ScanFiles
 from medisync.inference.folders import ScanPrediction, find_scans, predict_scans
-from medisync.inference.predictor import Classifier
+from medisync.inference.predictor import Classifier, probability_rows
 from medisync.schemas import LABELS, Adaptation, Interval, Label
 from medisync.workspace import adaptations
 from medisync.workspace.artifacts import now
@@ -37,6 +31,9 @@ from medisync.workspace.artifacts import now
 MAX_FLAGGED = 2 * (1 - IN_DISTRIBUTION_FRACTION)
 """Fraction of the scans that may be out of distribution for the model as it is, twice that of the hospitals that trained it; a
 larger one, surely so, shows that classes do not look as they did in training."""
+
+SURE = 0.975
+"""Level of confidence at which too many scans are out of distribution."""
 
 THRESHOLD_BOUNDS = (0.5, 1.25)
 """Least and largest OOD threshold, in those of the model. At 1.25 times that of the published run of 2026-11-28 all of 100 parts of
@@ -70,9 +67,8 @@ def read_scans(classifier: Classifier, folder: Path, *, patient_folders: bool = 
         else:
             read.append(each)
     predictions = [each.prediction for each in read if each.prediction]
-    rows = [[each.probabilities[label] for label in LABELS] for each in predictions]
     return UnlabelledScans(
-        probabilities=np.array(rows).reshape(-1, len(LABELS)),
+        probabilities=probability_rows(predictions),
         ood_scores=np.array([each.distance for each in predictions]),
         groups=_groups(read) if patient_folders else np.arange(len(read)),
         left_out=left_out,
@@ -119,7 +115,7 @@ def adapt(classifier: Classifier, name: str, scans: UnlabelledScans, generator: 
     shift = estimate_label_shift(scans.probabilities[~flagged], assumed, scans.groups[~flagged], generator)
     if problem := why_unstable(shift):
         raise DataError(f"the estimate is unstable: {problem}. Nothing was written")
-    record = Adaptation(
+    return Adaptation(
         name=name,
         model_sha256=classifier.meta.model_sha256,
         created_at=now(),
@@ -131,9 +127,8 @@ def adapt(classifier: Classifier, name: str, scans: UnlabelledScans, generator: 
         intervals=_intervals(shift),
         prior=_by_label(shift.prior),
         distance_threshold=own_threshold(scans.ood_scores, classifier.calibration.distance_threshold),
-        sha256="",
+        sha256="",  # of what is written
     )
-    return record.model_copy(update={"sha256": adaptations.digest(record)})
 
 
 def _kinds(left_out: LeftOut) -> dict[str, int]:
@@ -162,7 +157,7 @@ def require_adaptable(classifier: Classifier, text: str) -> str:
 def _require_known_scans(flagged: NDArray[np.bool_], left_out: LeftOut) -> None:
     total, count = len(flagged), int(flagged.sum())
     besides = f"; left out: {left_out}" if left_out else ""
-    if _surely_above(count, total, MAX_FLAGGED):
+    if lower_bound(count, total, SURE) > MAX_FLAGGED:
         raise DataError(
             f"{count} of {counted(total, 'scan')} are out of distribution, of the hospitals' own scans"
             f" {_percent(1 - IN_DISTRIBUTION_FRACTION)} are: what the model says of scans that look so different is no ground for an"
@@ -174,11 +169,6 @@ def _require_known_scans(flagged: NDArray[np.bool_], left_out: LeftOut) -> None:
             f"{counted(total - count, 'scan')} can be used ({total} read, {count} of them out of distribution{besides}),"
             f" at least {MIN_SCANS} are needed; bring more. Nothing was written"
         )
-
-
-def _surely_above(count: int, total: int, fraction: float) -> bool:
-    """Whether `count` of `total` scans show that more than this fraction is of their kind, with an error of 2.5 %."""
-    return count > 0 and bool(beta.ppf(0.025, count, total - count + 1) > fraction)
 
 
 def _assumed(classifier: Classifier) -> Floats:

@@ -18,7 +18,7 @@ from medisync.evaluation.totals import Floats, Totals, tally, tally_others
 from medisync.imaging.file_tree import LeftOut, counted
 from medisync.imaging.scan_files import Entry, Found, list_folder, sort_files
 from medisync.inference.folders import ScanPrediction, predict_scans
-from medisync.inference.predictor import Classifier
+from medisync.inference.predictor import Classifier, probability_rows
 from medisync.schemas import (
     LABELS,
     OTHER,
@@ -251,8 +251,7 @@ def _tally_others(read: Sequence[Read], fitted: Calibration) -> Totals:
 
 
 def _log_probabilities(predictions: Sequence[Prediction]) -> Floats:
-    rows = [[prediction.probabilities[label] for label in LABELS] for prediction in predictions]
-    return np.log(np.maximum(np.array(rows).reshape(-1, len(LABELS)), 1e-12))
+    return np.log(np.maximum(probability_rows(predictions), 1e-12))
 
 
 def _histograms(classifier: Classifier) -> ScoreHistograms | None:

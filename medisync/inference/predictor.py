@@ -4,7 +4,7 @@ Research use only, not a diagnosis.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -189,6 +189,12 @@ def forward(classifier: Classifier, pixels: Pixels) -> tuple[Floats, Floats]:
     return logits.cpu().numpy() + classifier.adjustment, classifier.distribution.ood_scores(features.cpu().numpy())
 
 
+def probability_rows(predictions: Sequence[Prediction]) -> Floats:
+    """The calibrated probabilities of predictions, [N, classes], in the order of LABELS."""
+    rows = [[each.probabilities[label] for label in LABELS] for each in predictions]
+    return np.array(rows).reshape(-1, len(LABELS))
+
+
 def _interpret(classifier: Classifier, logits: Floats, ood_score: float) -> Prediction:
     calibration = classifier.calibration
     probabilities = softmax(logits[np.newaxis] / calibration.temperature)[0]
@@ -214,7 +220,7 @@ def _interpret(classifier: Classifier, logits: Floats, ood_score: float) -> Pred
 
 def _judge_alone(classifier: Classifier, logits: Floats, ood_score: float, answer: int) -> Judgement:
     """The verdict on this answer, a class's index, if the hospital had no adaptation."""
-    calibration = replace(classifier, hospital="", adaptation=None).calibration
+    calibration = classifier.meta.calibration_at("")
     probabilities = softmax((logits - classifier.adjustment)[np.newaxis] / calibration.temperature)[0]
     flagged = bool(ood_score > calibration.distance_threshold)
     return judge(calibration, confidence=float(probabilities[answer]), flagged=flagged)

@@ -173,11 +173,7 @@ Index = Mapping[tuple[str, str], Sequence[SeriesFound]]
 def _named(row: Row, index: Index) -> list[SeriesFound]:
     """Returns the series that have all identifiers of the line."""
     column = next(iter(row.identifiers.items()), ("", ""))
-    return [
-        series
-        for series in index.get(column, ())
-        if all(series.identifiers[each] == value for each, value in row.identifiers.items())
-    ]
+    return [series for series in index.get(column, ()) if row.names(series)]
 
 
 def _index(found: Sequence[SeriesFound]) -> Index:

@@ -1,16 +1,15 @@
 """The rules that say which sequence an image is of, read from a file that a person can change."""
 
 import re
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from medisync.config import Section
-from medisync.errors import ConfigError
+from medisync.workspace import toml_files
 
 DEFAULT = Path(__file__).parent / "series_rules.toml"
 """The rules that come with the program; the file explains itself."""
@@ -124,15 +123,4 @@ def _within(value: float | None, limits: tuple[float, float] | None) -> bool:
 
 def read(file: Path = DEFAULT) -> Rules:
     """Returns the rules in a TOML file. Raises ConfigError that names the file, the field and what is wrong."""
-    try:
-        return Rules.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise ConfigError(
-            f"{file}: cannot be read ({error.strerror}); expected rules such as those of {DEFAULT}"
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file.name}: is not valid TOML ({error})") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"{file.name}: {place}: {first['msg'].removeprefix('Value error, ')}") from None
+    return toml_files.read(Rules, file, f"expected rules such as those of {DEFAULT}")

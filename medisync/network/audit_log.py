@@ -4,7 +4,6 @@ Whoever can write to the folder can still write a whole new log, or cut off its 
 newest line, its seal, goes to the server with every answer, and `verify` holds the log against the seals kept there.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -15,6 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
+
+from filelock import FileLock
 
 from medisync.errors import ArtifactError
 from medisync.workspace import atomic
@@ -120,8 +121,7 @@ class AuditLog:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(folder / "lock"):
         yield
 
 

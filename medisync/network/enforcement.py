@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from flwr.app import ConfigRecord, Context, Error, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Context, Message, MessageType, MetricRecord, RecordDict
 from flwr.clientapp.typing import Mod
 
 from medisync.config import TrainingConfig
 from medisync.errors import MediSyncError, UpdateError
-from medisync.federation.messages import CLIENT_RAISED, CONFIG, COUNT, METRICS, ROUND
+from medisync.federation.messages import CONFIG, COUNT, METRICS, ROUND, error_reply
 from medisync.federation.registration import AWAITS_APPROVAL, HELLO
 from medisync.network import run_request
 from medisync.network.ledger import MOST_WAITING, Accounts, Ledger, RunAccount
 from medisync.network.policy import Policy, is_within
+from medisync.network.release import is_small
 from medisync.network.run_request import RunRequest
 from medisync.schemas import DatasetStats, Introduction
 
@@ -90,7 +91,7 @@ def enforcing(open_desk: Callable[[Context], Desk], clock: Callable[[], datetime
             desk = open_desk(context)
             admit(desk, message, clock())
         except MediSyncError as error:
-            return Message(Error(code=CLIENT_RAISED, reason=str(error)), reply_to=message)
+            return error_reply(message, str(error))
         reply: Message = call_next(message, context)
         if message.metadata.message_type == TRAIN and reply.has_content():
             _release_count(reply.content, desk)
@@ -258,7 +259,7 @@ def _small_counts(question: Question) -> str:
     if question.kind != EVALUATE:
         return ""
     split = str(question.config.get("split"))
-    small = any(0 < count < smallest for count in _class_counts(question.known.stats, split).values())
+    small = any(is_small(count, smallest) for count in _class_counts(question.known.stats, split).values())
     return f"its {split} images are fewer than {smallest} of some class, and are not evaluated" if small else ""
 
 

@@ -3,13 +3,13 @@
 It is a file in the hospital's state folder. No message resets it; counts are written before the work that they count.
 """
 
-import fcntl
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal, Self
 
+from filelock import FileLock
 from pydantic import TypeAdapter
 
 from medisync.config import Section
@@ -98,10 +98,12 @@ class Ledger:
         """Yields the accounts and a function that replaces them, while no other process can change them."""
         with atomic.explained(f"write {self._file.parent.name}/{self._file.name}"):
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            lock = (self._file.parent / "ledger.lock").open("w")
-        with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            lock = FileLock(self._file.parent / "ledger.lock")
+            lock.acquire()
+        try:
             yield self.read(), self._replace
+        finally:
+            lock.release()
 
     def decide(self, name: str, decision: Decision) -> RunAccount:
         """Writes a person's decision on a run that has asked, by its name or the beginning of it.

@@ -13,7 +13,7 @@ from flwr.serverapp import Grid
 
 from medisync.errors import ArtifactError, MediSyncError
 from medisync.federation.codec import CONFIGS, PACKED
-from medisync.federation.messages import CLIENT_RAISED, CONFIG, ROUND
+from medisync.federation.messages import CONFIG, ROUND, error_reply
 from medisync.federation.wrapped_grid import WrappedGrid
 from medisync.network.audit_log import AuditLog, Seal, keep_seal
 from medisync.network.run_request import REQUEST, RunRequest
@@ -47,7 +47,7 @@ def recording(find_log: Callable[[Context], AuditLog]) -> Mod:
                 return _sealed_error(reply, journal.append({"event": "out", **about, "answer": "error"}), message)
             seal = journal.append({"event": "out", **about, "answer": "content", **_describe(reply.content)})
         except ArtifactError as error:
-            return _error(str(error), message)
+            return error_reply(message, str(error))
         _attach(seal, reply.content)
         return reply
 
@@ -59,15 +59,11 @@ def _answer(message: Message, context: Context, call_next: Any) -> Message:
     try:
         reply: Message = call_next(message, context)
     except MediSyncError as error:
-        return _error(str(error), message)
+        return error_reply(message, str(error))
     except Exception as error:  # Flower would answer with the same, outside the log
         log.exception("a message could not be answered")
-        return _error(f"{type(error).__name__}: {error}", message)
+        return error_reply(message, f"{type(error).__name__}: {error}")
     return reply
-
-
-def _error(reason: str, message: Message) -> Message:
-    return Message(Error(code=CLIENT_RAISED, reason=reason), reply_to=message)
 
 
 class AccountableGrid(WrappedGrid):
@@ -119,7 +115,8 @@ class AccountableGrid(WrappedGrid):
 
 
 def _sealed_error(reply: Message, seal: Seal, message: Message) -> Message:
-    return _error(f"{reply.error.reason or 'no reason given'} [audit log: line {seal.line}, {seal.sha256}]", message)
+    sealed = f"{reply.error.reason or 'no reason given'} [audit log: line {seal.line}, {seal.sha256}]"
+    return error_reply(message, sealed)
 
 
 def _attach(seal: Seal, content: RecordDict) -> None:

@@ -40,8 +40,8 @@ def _hidden(introduction: Introduction, smallest: int) -> list[str]:
     }
     numbers = {name.replace("_", " "): getattr(audit, name) for name in NUMBERS}
     known = {"images without patient": stats.total - (stats.with_patient or 0), "with patient": stats.with_patient or 0}
-    small = [name for name, n in {**classes, **cells, **unused, **numbers, **known}.items() if _is_small(n, smallest)]
-    return small + [name for name in TABLES if any(_is_small(n, smallest) for n in getattr(audit, name).values())]
+    small = [name for name, n in {**classes, **cells, **unused, **numbers, **known}.items() if is_small(n, smallest)]
+    return small + [name for name in TABLES if any(is_small(n, smallest) for n in getattr(audit, name).values())]
 
 
 def _stats(stats: DatasetStats, smallest: int) -> DatasetStats:
@@ -72,22 +72,23 @@ def _audit(audit: HospitalAudit, stats: DatasetStats, smallest: int) -> Hospital
     )
 
 
-def _is_small(count: int, smallest: int) -> bool:
+def is_small(count: int, smallest: int) -> bool:
+    """Returns whether a count must not leave: 0 may, and what is as large as the smallest."""
     return 0 < count < smallest
 
 
 def _large(counts: Mapping[Any, int], smallest: int) -> dict[Any, int]:
-    return {name: 0 if _is_small(count, smallest) else count for name, count in counts.items()}
+    return {name: 0 if is_small(count, smallest) else count for name, count in counts.items()}
 
 
 def _table(counts: Mapping[str, int], smallest: int) -> dict[str, int]:
     """Returns the table, or none of it: its cells add up to a number that may be known."""
-    return {} if any(_is_small(count, smallest) for count in counts.values()) else dict(counts)
+    return {} if any(is_small(count, smallest) for count in counts.values()) else dict(counts)
 
 
 def _part(stats: DatasetStats, smallest: int) -> int | None:
     """Returns the number of images whose patient is known, unless it or the number of the others is too small."""
     known = stats.with_patient
-    if known is None or _is_small(known, smallest) or _is_small(stats.total - known, smallest):
+    if known is None or is_small(known, smallest) or is_small(stats.total - known, smallest):
         return None
     return known

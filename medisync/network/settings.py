@@ -1,18 +1,17 @@
 """The settings of each side of a networked federation: hospital.toml at a hospital, server.toml at the server."""
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tomli_w
-from pydantic import AfterValidator, Field, ValidationError, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from medisync.config import Hospital, Section, SplitConfig, normalise_class_map, normalise_name
-from medisync.errors import ConfigError
 from medisync.network.addresses import ListenAddress, ServerAddress
 from medisync.network.policy import Policy, beside
 from medisync.schemas import Label, Location
+from medisync.workspace import toml_files
 
 Name = Annotated[str, Field(min_length=1, max_length=80), AfterValidator(normalise_name)]
 
@@ -110,19 +109,7 @@ def read(kind: type[Settings], file: Path) -> Settings:
 
     Raises ConfigError that names the file, the field and the rule.
     """
-    try:
-        plain = tomllib.loads(file.read_text(encoding="utf-8"))
-        settings = kind.model_validate(plain)
-    except OSError as error:
-        raise ConfigError(
-            f"{file}: cannot be read ({error.strerror}); make one with `medisync federation init`"
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file.name}: is not valid TOML ({error})") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"{file.name}: {field}: {first['msg'].removeprefix('Value error, ')}") from None
+    settings = toml_files.read(kind, file, "make one with `medisync federation init`")
     return _absolute(settings, file.resolve().parent)
 
 

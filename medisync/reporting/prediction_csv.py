@@ -27,8 +27,8 @@ def row(path: str, found: Prediction | str, slice_number: int | None = None, sli
     """Returns the cells of one prediction, or of the reason why there is none, in the order of HEADER.
 
     Where the verdict is "no answer", the label is only what the network leaned to; runs before verdicts have none. Several
-    reasons are separated by semicolons. Probabilities are fractions; slices count from 1, and an image is slice 1 of 1. `slice_number` and `slices` say where a
-    prediction is missing; one that is there knows them.
+    reasons are separated by semicolons. Probabilities are fractions; slices count from 1, and an image is slice 1 of 1.
+    `slice_number` and `slices` say where a prediction is missing; one that is there knows them.
     """
     if isinstance(found, str):
         place = ["" if number is None else str(number) for number in (slice_number, slices)]

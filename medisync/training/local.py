@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -157,13 +157,20 @@ def missing_class_adjustment(labels: NDArray[np.int64], prior: float) -> Tensor:
     would forget the class. With the adjustment the push fades as soon as the class is improbable, so that a hospital
     still learns "this is not a healthy scan" but never "there are no healthy scans".
 
+    Added at prediction too, the values are the hospital's own prior; without them the logits do not depend on what is
+    common where the scan was made.
+
     Logit adjustment by class prior: Menon et al. 2021, https://arxiv.org/abs/2007.07314; restricted to the missing
-    classes as in FedRS, Li & Zhan 2021, https://doi.org/10.1145/3447548.3467254. Added
-    at prediction too, the values are the hospital's own prior; without them the logits do not depend on what is common where
-    the scan was made.
+    classes as in FedRS, Li & Zhan 2021, https://doi.org/10.1145/3447548.3467254.
     """
     counts = torch.bincount(torch.from_numpy(labels), minlength=len(LABELS))
     return torch.where(counts > 0, 0.0, math.log(prior))
+
+
+def under_own_prior(outputs: Outputs, training_labels: NDArray[np.int64], prior: float) -> Outputs:
+    """The outputs with logits as a hospital with these training labels predicts its own scans; unchanged for a prior of 1."""
+    adjustment = missing_class_adjustment(training_labels, prior).numpy()
+    return replace(outputs, logits=outputs.logits + adjustment)
 
 
 def _require_batches(data: ImageSet) -> None:

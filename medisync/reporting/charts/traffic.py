@@ -15,7 +15,7 @@ LINE_SPEEDS = (5, 10, 20, 50, 100, 200, 500, 1000)
 
 def accuracy_by_traffic(history: Sequence[HistoryEntry]) -> Chart | None:
     """Returns the validation accuracy against the bytes to and from the hospital with most; None where none were counted."""
-    sent = list(accumulate(max(_bytes(entry), default=0) for entry in history))
+    sent = list(accumulate(map(_most_bytes, history)))
     if not sent or not sent[-1]:
         return None
     points = [(size, entry) for size, entry in zip(sent, history, strict=True) if entry.val_accuracy is not None]
@@ -39,8 +39,9 @@ def line_seconds(history: Sequence[HistoryEntry], megabits: float) -> float:
 
     A round waits for the hospital with most traffic, whose weights come before its update goes.
     """
-    return sum(8 * max(_bytes(entry), default=0) / (megabits * 1e6) for entry in history)
+    return 8 * sum(map(_most_bytes, history)) / (megabits * 1e6)
 
 
-def _bytes(entry: HistoryEntry) -> list[int]:
-    return [scores.bytes_down + scores.bytes_up for scores in entry.hospitals.values()]
+def _most_bytes(entry: HistoryEntry) -> int:
+    """Returns the bytes to and from the hospital with most of them in a round."""
+    return max((scores.bytes_down + scores.bytes_up for scores in entry.hospitals.values()), default=0)
